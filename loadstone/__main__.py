@@ -1,0 +1,5 @@
+"""`python -m loadstone` is `loadstone`."""
+
+from .cli.main import main
+
+main()
