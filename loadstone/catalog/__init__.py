@@ -1,0 +1,1 @@
+"""Tables of facts, each with source, date, unit and confidence, and their reader."""

@@ -1,0 +1,97 @@
+"""A figure and its birth certificate, and the strict reader of their tables."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, Final
+
+from ..errors import CatalogError
+
+CONFIDENCE: Final = ("official", "vendor", "third_party", "derived", "assumed")
+"""official: published by MLCommons; vendor: by the maker or operator about its own
+product; third_party: by somebody else; derived: computed from such values; assumed: our
+choice."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """A value, its unit, source, date, confidence; `low`, `high` bound it if known."""
+
+    value: float
+    unit: str
+    source: str
+    date: str
+    confidence: str
+    note: str = ""
+    low: float | None = None
+    high: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse facts without provenance, or outside their own bounds."""
+        if self.confidence not in CONFIDENCE:
+            raise ValueError(f"confidence {self.confidence!r} is none of {CONFIDENCE}")
+        if not (self.source and self.date and self.unit):
+            raise ValueError("a fact needs a unit, a source and a date")
+        if self.low is None and self.high is None:
+            return
+        if (
+            self.low is None
+            or self.high is None
+            or not (self.low <= self.value <= self.high)
+        ):
+            raise ValueError("low and high come together, with the value between")
+
+
+_FACT_FIELDS: Final = frozenset(Fact.__dataclass_fields__)
+
+
+def read_fact(table: Mapping[str, Any], where: str) -> Fact:
+    """Read one fact; raises `CatalogError` naming `where` for one that is not whole."""
+    unknown = set(table) - _FACT_FIELDS
+    if unknown:
+        raise CatalogError(f"{where}: unknown field {min(unknown)!r}")
+    for name in {"value", "low", "high"} & set(table):
+        if isinstance(table[name], bool) or not isinstance(table[name], int | float):
+            raise CatalogError(f"{where}: {name} {table[name]!r} is not a number")
+    try:
+        return Fact(**table)
+    except (TypeError, ValueError) as wrong:
+        raise CatalogError(f"{where}: {wrong}") from None
+
+
+@cache
+def read_table(name: str) -> dict[str, Any]:
+    """Read one of the catalog's TOML files by its stem."""
+    return tomllib.loads(files(__package__).joinpath(f"{name}.toml").read_text("utf-8"))
+
+
+def entry(name: str, key: str) -> dict[str, Any]:
+    """Return `key` of table `name`; raises `CatalogError` listing what there is."""
+    table = read_table(name)
+    if key not in table:
+        raise CatalogError(
+            f"no {name.rstrip('s')} {key!r} in the catalog",
+            hint=f"there is: {', '.join(sorted(table))}",
+        )
+    found: dict[str, Any] = table[key]
+    return found
+
+
+def read_fields(
+    name: str, key: str, *, plain: tuple[str, ...], facts: tuple[str, ...]
+) -> tuple[dict[str, Any], dict[str, Fact]]:
+    """Read an entry of exactly these fields: plain values, facts with provenance."""
+    found = entry(name, key)
+    expected = {*plain, *facts}
+    if set(found) != expected:
+        odd = min(set(found) ^ expected)
+        raise CatalogError(f"{name}.toml [{key}]: unknown or missing field {odd!r}")
+    return (
+        {field: found[field] for field in plain},
+        {
+            field: read_fact(found[field], f"{name}.toml [{key}.{field}]")
+            for field in facts
+        },
+    )

@@ -1,0 +1,1 @@
+"""What a server is, pure: chips, models, memory, the step law, money."""
