@@ -1,0 +1,1 @@
+"""What load is, pure: arrivals, lengths, traces, plans, records, summaries."""

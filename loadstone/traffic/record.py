@@ -1,0 +1,172 @@
+"""One immutable row per request; everything else in a run is a fold over these rows.
+
+Instants are seconds since the run's t0 on the client's clock. A row says what was
+asked, what came back and when; figures such as TTFT are derived, so they have one
+definition.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
+from typing import Any, Self
+
+from ..units import Seconds, Tokens
+
+
+class Outcome(StrEnum):
+    """How a request that was sent ended; each ends in exactly one of these."""
+
+    OK = "ok"
+    FAILED = "failed"
+    THROTTLED = "throttled"
+    """Refused with 429: a limit, not a fault."""
+    CANCELLED = "cancelled"
+    """Ended by us: the run was stopped while it was in flight."""
+    INCOMPLETE = "incomplete"
+    """Still running when the drain ended."""
+
+
+class TokensSource(StrEnum):
+    """Who counted the output tokens of a row."""
+
+    USAGE = "usage"
+    CHUNKS = "chunks"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What the mock says of its own answer, in seconds since the epoch on its clock."""
+
+    received_s: Seconds
+    scheduled_first_s: Seconds
+    first_sent_s: Seconds
+    last_sent_s: Seconds
+    engine: int
+    slowdown: float = 1.0
+
+    @property
+    def ttft_s(self) -> Seconds:
+        """The time to first token that a perfect client would read."""
+        return self.first_sent_s - self.received_s
+
+    @property
+    def lag_s(self) -> Seconds:
+        """How late the mock wrote the first token, against its own schedule."""
+        return self.first_sent_s - self.scheduled_first_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRecord:
+    """A request with all its stamps and counts.
+
+    `sent_s` is the instant just before the first byte was handed to the kernel;
+    `first_s` and `last_s` are when the first and last content events were read; `end_s`
+    is when the outcome was known. `icl` holds the gaps between content events as
+    `LogHistogram` pairs.
+    """
+
+    id: str
+    scenario: str
+    intended_s: Seconds
+    sent_s: Seconds
+    end_s: Seconds
+    outcome: Outcome
+    connect_s: Seconds = 0.0
+    first_s: Seconds | None = None
+    last_s: Seconds | None = None
+    status: int | None = None
+    error: str | None = None
+    asked_input_tokens: Tokens = 0
+    asked_output_tokens: Tokens = 0
+    input_tokens: Tokens = 0
+    output_tokens: Tokens = 0
+    first_event_tokens: Tokens = 0
+    events: int = 0
+    tokens_source: TokensSource = TokensSource.NONE
+    finish_reason: str | None = None
+    warmup: bool = False
+    tenant: str = "default"
+    stage: str = "generate"
+    """The step of the scenario this request is: a plain chat has only this one."""
+    worker: int = 0
+    icl: tuple[tuple[int, int], ...] = ()
+    truth: Truth | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the answer came back whole."""
+        return self.outcome is Outcome.OK
+
+    @property
+    def send_lag_s(self) -> Seconds:
+        """How late it was sent: the client's own fault, or the in-flight cap's."""
+        return self.sent_s - self.intended_s
+
+    @property
+    def ttft_s(self) -> Seconds | None:
+        """First content event, from the first byte sent."""
+        return None if self.first_s is None else self.first_s - self.sent_s
+
+    @property
+    def ttft_intended_s(self) -> Seconds | None:
+        """First content event, from the intended time."""
+        return None if self.first_s is None else self.first_s - self.intended_s
+
+    @property
+    def tpot_s(self) -> Seconds | None:
+        """`(t_last - t_first) / (n_out - first_event_tokens)`; None for one event."""
+        rest = self.output_tokens - self.first_event_tokens
+        if self.first_s is None or self.last_s is None or rest <= 0:
+            return None
+        return (self.last_s - self.first_s) / rest
+
+    @property
+    def e2e_s(self) -> Seconds:
+        """End of the answer, from the first byte sent."""
+        return self.end_s - self.sent_s
+
+    @property
+    def response_time_s(self) -> Seconds:
+        """End of the answer, from the intended time: the wait a user would have had."""
+        return self.end_s - self.intended_s
+
+    @property
+    def ttft_error_s(self) -> Seconds | None:
+        """The client's TTFT minus the server's truth, where the server tells it."""
+        if self.truth is None or self.ttft_s is None:
+            return None
+        return self.ttft_s - self.truth.ttft_s
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON-ready values: instants to the microsecond, defaults left out."""
+        row: dict[str, Any] = {}
+        for name, default in _FIELDS:
+            value = getattr(self, name)
+            if value != default:
+                row[name] = round(value, 6) if isinstance(value, float) else value
+        if self.truth is not None:
+            row["truth"] = asdict(self.truth)
+        return row
+
+    def to_line(self) -> str:
+        """Return the row as a line of `requests.jsonl`."""
+        return json.dumps(self.to_json(), separators=(",", ":")) + "\n"
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Self:
+        """Read what `to_json` wrote.
+
+        Raises `KeyError`, `TypeError` or `ValueError` for anything else.
+        """
+        values = dict(row)
+        values["outcome"] = Outcome(values["outcome"])
+        values["tokens_source"] = TokensSource(values.get("tokens_source", "none"))
+        values["icl"] = tuple((int(b), int(n)) for b, n in values.get("icl", ()))
+        if values.get("truth") is not None:
+            values["truth"] = Truth(**values["truth"])
+        return cls(**values)
+
+
+_FIELDS = tuple((f.name, f.default) for f in fields(RequestRecord))

@@ -1,0 +1,89 @@
+"""Service-level objectives: limits on percentiles and, for goodput, on requests."""
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import inf
+from typing import Any, Final
+
+from ..errors import UsageError
+from .record import RequestRecord
+
+METRICS: Final = ("ttft_s", "ttft_intended_s", "tpot_s", "e2e_s", "response_time_s")
+STATS: Final = ("mean", "p50", "p90", "p95", "p99")
+_EXAMPLE: Final = (
+    'write [[slo]] with metric = "ttft_intended_s", stat = "p99", max_s = 0.5'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Slo:
+    """`stat` of `metric` is at most `max_s` s; a request meets it by its own value."""
+
+    metric: str
+    stat: str
+    max_s: float
+
+    def met_by(self, row: RequestRecord) -> bool:
+        """Whether a request keeps the limit; without the figure (one token) it does."""
+        value = getattr(row, self.metric)
+        return row.ok and (value is None or value <= self.max_s)
+
+    def judge(self, summary: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the limit's line of `summary.json`; `met` is None without a sample."""
+        value = summary[self.metric][self.stat]
+        return {
+            "metric": self.metric,
+            "stat": self.stat,
+            "max_s": self.max_s,
+            "value_s": value,
+            "met": None if value is None else value <= self.max_s,
+        }
+
+
+def read_slos(text: str, *, name: str) -> tuple[Slo, ...]:
+    """Read an SLO file (TOML); raises `UsageError` naming the entry that is wrong."""
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as wrong:
+        raise UsageError(f"{name}: {wrong}", hint=_EXAMPLE) from None
+    entries = table.get("slo")
+    if set(table) != {"slo"} or not isinstance(entries, list) or not entries:
+        raise UsageError(
+            f"{name}: holds no [[slo]] entries, or other things too", hint=_EXAMPLE
+        )
+    return tuple(
+        _read(entry, f"{name}: [[slo]] number {i}")
+        for i, entry in enumerate(entries, 1)
+    )
+
+
+def _read(entry: Any, where: str) -> Slo:
+    if not isinstance(entry, dict) or set(entry) != {"metric", "stat", "max_s"}:
+        raise UsageError(
+            f"{where}: needs exactly metric, stat and max_s", hint=_EXAMPLE
+        )
+    if entry["metric"] not in METRICS:
+        raise UsageError(
+            f"{where}: metric {entry['metric']!r} is none of {', '.join(METRICS)}"
+        )
+    if entry["stat"] not in STATS:
+        raise UsageError(
+            f"{where}: stat {entry['stat']!r} is none of {', '.join(STATS)}"
+        )
+    limit = entry["max_s"]
+    number = isinstance(limit, int | float) and not isinstance(limit, bool)
+    if not number or not 0 < limit < inf:
+        raise UsageError(
+            f"{where}: max_s must be a positive number of seconds, not {limit!r}"
+        )
+    return Slo(entry["metric"], entry["stat"], float(limit))
+
+
+def goodput(
+    rows: Iterable[RequestRecord], slos: tuple[Slo, ...], span: float
+) -> float | None:
+    """Return requests/s that met every objective; None where there is no objective."""
+    if not slos or span <= 0:
+        return None
+    return sum(all(slo.met_by(row) for slo in slos) for row in rows) / span
