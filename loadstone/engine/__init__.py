@@ -1,0 +1,1 @@
+"""The emulated inference engine: continuous batching, pure, under any clock."""

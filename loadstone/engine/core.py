@@ -1,0 +1,323 @@
+"""The engine: continuous batching, pure and synchronous, under any clock.
+
+Theory of operation ------------------- An engine is always either idle or inside one
+step. `step()` completes the step it is in and plans the next, which starts at that
+instant; an idle engine starts at the stamp of its first arrival. Planning looks only at
+arrivals and cancellations stamped at or before the start of the step, however late it
+is called. So the schedule is a function of the stamps alone: a live run's stamps,
+replayed in virtual time with the same seed, give the identical step log.
+
+The schedule is vLLM v1's: running sequences first (one token each, then the rest of a
+partial prefill), then waiting ones first come first served, under
+`max_num_batched_tokens` and `max_num_seqs`. KV is held in blocks. When a block is
+missing, the sequence admitted last is preempted: its blocks are freed, it goes to the
+front of the queue and is recomputed later; a step that preempted admits nobody.
+
+Why a step costs O(admitted + finished) and not O(batch)
+-------------------------------------------------------- All decoding sequences advance
+together, one token a step, so nothing is kept per token. With `f` the step that gave a
+sequence its first token and `P` the tokens it had prefilled, at step `n` its context is
+`P + n - f`. Hence the batch's context is `sum(P - f) + B n`, the step that finishes it
+is known when it starts, and it needs a new block exactly at the steps with `(P - f - 1
++ n) % block_size == 0`: one counter per residue says how many blocks a step needs.
+"""
+
+from collections import deque
+from math import inf, nextafter
+from random import Random
+
+from ..errors import UsageError
+from ..physics.limits import EngineLimits
+from ..physics.steplaw import StepLaw
+from ..units import Seconds, Tokens
+from .sequence import Sequence, State, Step
+
+
+class Engine:
+    """One engine replica. All instants are seconds on the clock of whoever calls it."""
+
+    def __init__(self, limits: EngineLimits, law: StepLaw, rng: Random) -> None:
+        self.limits = limits
+        self.law = law
+        self._rng = rng
+        self._inbox: deque[tuple[Seconds, bool, Sequence]] = deque()
+        self._last_stamp: Seconds = -inf
+        self._start: Seconds = -inf
+        """Start of the step planned last: what comes later than that must be stamped
+        later."""
+        self._index = 0
+        self._planned: Step | None = None
+        self._waiting: deque[Sequence] = deque()
+        self._running: dict[Sequence, None] = {}
+        self._partial: Sequence | None = None
+        self._decoding = 0
+        self._context_base = 0
+        self._free = limits.kv_blocks
+        self._growth = [0] * limits.block_size
+        self._finishing: dict[int, list[Sequence]] = {}
+        self.waiting = 0
+        """Sequences waiting to be admitted, those preempted included."""
+        self.waiting_output_tokens: Tokens = 0
+        """Output tokens that the waiting sequences still want."""
+        self.preemptions = 0
+        self.prompt_tokens_done: Tokens = 0
+        """Tokens prefilled, recomputed ones included."""
+        self.generated_tokens: Tokens = 0
+
+    def __repr__(self) -> str:
+        return (
+            f"<Engine step {self._index} running={self.running} waiting={self.waiting}"
+            f" kv={self.kv_usage:.1%} due={self.due}>"
+        )
+
+    # ---------------------------------------------------------------- what can be seen
+
+    @property
+    def due(self) -> Seconds | None:
+        """When `step()` is to be called next; None while there is nothing to do."""
+        if self._planned is not None:
+            return self._planned.end_s
+        return self._inbox[0][0] if self._inbox else None
+
+    @property
+    def running(self) -> int:
+        """Sequences in the batch, one that is partly prefilled included."""
+        return len(self._running)
+
+    @property
+    def kv_usage(self) -> float:
+        """Share of KV blocks in use, 0 to 1."""
+        return 1.0 - self._free / self.limits.kv_blocks
+
+    @property
+    def max_model_len(self) -> Tokens:
+        """Most tokens of prompt and output together."""
+        return self.limits.max_model_len
+
+    @property
+    def token_rate(self) -> float:
+        """Output tokens per second of the step it is in; 0 when idle."""
+        step = self._planned
+        return step.tokens / (step.end_s - step.start_s) if step else 0.0
+
+    # ---------------------------------------------------------------- what comes in
+
+    def submit(self, seq: Sequence, at: Seconds) -> Seconds:
+        """Let `seq` arrive at `at` and return its effective stamp.
+
+        The stamp is moved past the start of the step planned last, and past earlier
+        stamps, so that replaying it gives the same schedule. Raises `UsageError` when
+        the sequence could never be served.
+        """
+        if seq.prompt_tokens + seq.output_tokens > self.limits.max_model_len:
+            raise UsageError(
+                f"{seq.prompt_tokens} prompt and {seq.output_tokens} output tokens are"
+                f" more than max_model_len ({self.limits.max_model_len})",
+                code="context_length_exceeded",
+            )
+        seq.arrived_s = self._stamp(at)
+        seq.state = State.WAITING
+        self._inbox.append((seq.arrived_s, True, seq))
+        self.waiting += 1
+        self.waiting_output_tokens += seq.output_tokens
+        return seq.arrived_s
+
+    def cancel(self, seq: Sequence, at: Seconds) -> Seconds:
+        """Take `seq` out at the first step from `at` on; an ended one is left alone."""
+        stamp = self._stamp(at)
+        self._inbox.append((stamp, False, seq))
+        return stamp
+
+    def _stamp(self, at: Seconds) -> Seconds:
+        stamp = at if at > self._start else nextafter(self._start, inf)
+        self._last_stamp = max(stamp, self._last_stamp)
+        return self._last_stamp
+
+    # ---------------------------------------------------------------- what happens
+
+    def step(self) -> Step | None:
+        """Complete the step that is due and plan the next one.
+
+        Returns the completed step, or None when the engine was idle and only began one.
+        Raises `RuntimeError` when nothing is due.
+        """
+        due = self.due
+        if due is None:
+            raise RuntimeError(f"{self!r} has nothing to do")
+        done = self._planned
+        if done is not None:
+            self._complete(done)
+        self._planned = self._plan(due)
+        return done
+
+    def _plan(self, start: Seconds) -> Step | None:
+        self._start = start
+        self._admit_events(start)
+        preempted = self._grow_decoding()
+        budget = self.limits.max_num_batched_tokens - self._decoding
+        chunks = self._continue_partial(budget, preempted)
+        if not preempted:
+            self._admit_waiting(budget - sum(n for _, n in chunks), chunks)
+        if not self._decoding and not chunks:
+            return None
+        return self._price(start, chunks, preempted)
+
+    def _price(
+        self,
+        start: Seconds,
+        chunks: list[tuple[Sequence, Tokens]],
+        preempted: list[Sequence],
+    ) -> Step:
+        prefill = 0
+        pairs = 0.0
+        started = []
+        for seq, n in chunks:
+            prefill += n
+            pairs += n * (seq.done + 0.5 * n)
+            seq.done += n
+            if seq.done == seq.target:
+                started.append(seq)
+        decoding = self._decoding
+        context = self._context_base + decoding * self._index
+        expected = self.law.seconds(decoding, prefill, context, pairs)
+        end = start + expected * self.law.noise(self._rng)
+        return Step(
+            self._index, start, end, decoding, prefill, context, pairs, self._free,
+            started, [], preempted,
+        )  # fmt: skip
+
+    def _complete(self, step: Step) -> None:
+        for seq in step.started:
+            self._join(seq, step)
+        for seq in self._finishing.pop(step.index, ()):
+            # An entry is stale when its sequence was preempted or cancelled since.
+            if seq.state is State.DECODE and seq.finish_step == step.index:
+                self._leave(seq, State.FINISHED, seq.output_tokens)
+                seq.last_s = step.end_s
+                step.finished.append(seq)
+        self.prompt_tokens_done += step.prefill_tokens
+        self.generated_tokens += step.tokens
+        self._index += 1
+
+    # ---------------------------------------------------------------- planning, part by
+    # part
+
+    def _admit_events(self, start: Seconds) -> None:
+        inbox = self._inbox
+        while inbox and inbox[0][0] <= start:
+            _, arrives, seq = inbox.popleft()
+            if arrives:
+                self._waiting.append(seq)
+            else:
+                self._remove(seq)
+
+    def _grow_decoding(self) -> list[Sequence]:
+        """Give decoding sequences room for their next token, preempting if need be."""
+        residue = -self._index % self.limits.block_size
+        preempted: list[Sequence] = []
+        while self._growth[residue] > self._free:
+            preempted.append(self._preempt_last())
+        self._free -= self._growth[residue]
+        return preempted
+
+    def _continue_partial(
+        self, budget: Tokens, preempted: list[Sequence]
+    ) -> list[tuple[Sequence, Tokens]]:
+        seq = self._partial
+        n = min(seq.target - seq.done, budget) if seq else 0
+        if seq is None or n == 0:
+            return []
+        blocks = self._blocks(seq.done + n) - self._blocks(seq.done)
+        if blocks > self._free:
+            preempted.append(self._preempt_last())  # it is itself the last one admitted
+            return []
+        self._free -= blocks
+        if seq.done + n == seq.target:
+            self._partial = None
+        return [(seq, n)]
+
+    def _admit_waiting(
+        self, budget: Tokens, chunks: list[tuple[Sequence, Tokens]]
+    ) -> None:
+        waiting = self._waiting
+        while waiting and budget > 0 and len(self._running) < self.limits.max_num_seqs:
+            seq = waiting[0]
+            if seq.state is State.CANCELLED:
+                waiting.popleft()
+                continue
+            n = min(seq.target, budget)
+            blocks = self._blocks(n)
+            if blocks > self._free:
+                break
+            waiting.popleft()
+            self.waiting -= 1
+            self.waiting_output_tokens -= seq.output_tokens - seq.generated
+            self._free -= blocks
+            self._running[seq] = None
+            seq.state = State.PREFILL
+            chunks.append((seq, n))
+            budget -= n
+            if n < seq.target:
+                self._partial = seq
+
+    # ---------------------------------------------------------------- a sequence's
+    # moves
+
+    def _join(self, seq: Sequence, step: Step) -> None:
+        seq.state = State.DECODE
+        seq.first_step = step.index
+        seq.finish_step = step.index + seq.output_tokens - seq.generated - 1
+        if seq.first_s is None:
+            seq.first_s = step.end_s
+        self._decoding += 1
+        self._context_base += seq.done - step.index
+        self._growth[self._residue(seq)] += 1
+        self._finishing.setdefault(seq.finish_step, []).append(seq)
+
+    def _leave(self, seq: Sequence, state: State, generated: Tokens) -> None:
+        """Take a sequence out of the batch and free its blocks.
+
+        `generated` is its count of output tokens by now. Its context holds all of them
+        but the newest, plus what it had prefilled.
+        """
+        context = seq.done
+        if seq.state is State.DECODE:
+            context += generated - seq.generated - 1
+            self._decoding -= 1
+            self._context_base -= seq.done - seq.first_step
+            self._growth[self._residue(seq)] -= 1
+        elif seq is self._partial:
+            self._partial = None
+        self._free += self._blocks(context)
+        del self._running[seq]
+        seq.state = state
+        seq.generated = generated
+        seq.done = 0
+
+    def _preempt_last(self) -> Sequence:
+        seq = next(reversed(self._running))
+        self._leave(seq, State.WAITING, self._generated_by_now(seq))
+        self._waiting.appendleft(seq)
+        self.waiting += 1
+        self.waiting_output_tokens += seq.output_tokens - seq.generated
+        self.preemptions += 1
+        return seq
+
+    def _remove(self, seq: Sequence) -> None:
+        if seq.state is State.WAITING:
+            seq.state = State.CANCELLED
+            self.waiting -= 1
+            self.waiting_output_tokens -= seq.output_tokens - seq.generated
+        elif seq.state in (State.PREFILL, State.DECODE):
+            self._leave(seq, State.CANCELLED, self._generated_by_now(seq))
+
+    def _generated_by_now(self, seq: Sequence) -> Tokens:
+        """Output tokens given before the step that is being planned."""
+        stay = self._index - seq.first_step if seq.state is State.DECODE else 0
+        return seq.generated + stay
+
+    def _residue(self, seq: Sequence) -> int:
+        return (seq.done - seq.first_step - 1) % self.limits.block_size
+
+    def _blocks(self, tokens: Tokens) -> int:
+        return -(-tokens // self.limits.block_size)

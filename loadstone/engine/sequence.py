@@ -1,0 +1,110 @@
+"""A request inside an engine, and the record of a step."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from ..units import Seconds, Tokens
+
+
+class State(Enum):
+    """Where a sequence is in its life."""
+
+    NEW = "new"
+    WAITING = "waiting"
+    PREFILL = "prefill"
+    DECODE = "decode"
+    FINISHED = "finished"
+    CANCELLED = "cancelled"
+
+
+class Sequence:
+    """A request inside one engine. Identity-hashed; the engine alone changes it.
+
+    `arrived_s`, `first_s` and `last_s` are on the engine's clock: the stamp under which
+    it was admitted, and the ends of the steps that gave its first and last token.
+    """
+
+    __slots__ = (
+        "arrived_s",
+        "done",
+        "finish_step",
+        "first_s",
+        "first_step",
+        "generated",
+        "id",
+        "last_s",
+        "output_tokens",
+        "prompt_tokens",
+        "state",
+    )
+
+    def __init__(self, name: str, prompt_tokens: Tokens, output_tokens: Tokens) -> None:
+        if prompt_tokens < 1 or output_tokens < 1:
+            raise ValueError(
+                f"sequence {name}: needs at least one prompt and one output token,"
+                f" got {prompt_tokens} and {output_tokens}"
+            )
+        self.id = name
+        self.prompt_tokens = prompt_tokens
+        self.output_tokens = output_tokens
+        self.state = State.NEW
+        self.arrived_s: Seconds = 0.0
+        self.first_s: Seconds | None = None
+        self.last_s: Seconds | None = None
+        self.generated: Tokens = 0
+        """Output tokens given before the present stay in the batch."""
+        self.done: Tokens = 0
+        """Prefilled tokens of the present stay in the batch."""
+        self.first_step = -1
+        """Index of the step that completed the present prefill."""
+        self.finish_step = -1
+        """Index of the step that will give the last token."""
+
+    def __repr__(self) -> str:
+        return (
+            f"<Sequence {self.id} {self.state.value}"
+            f" {self.prompt_tokens}+{self.generated}/{self.output_tokens}>"
+        )
+
+    @property
+    def target(self) -> Tokens:
+        """Tokens to prefill before the next output: prompt and what was recomputed."""
+        return self.prompt_tokens + self.generated
+
+
+@dataclass(slots=True)
+class Step:
+    """What happened in one step, as planned at `start_s` and completed at `end_s`.
+
+    Each of the `decoding` sequences and each one in `started` (its prefill completed)
+    got one token at `end_s`. `context` and `pairs` are the KV and A of the step law.
+    `preempted` left the batch when the step was planned and got none.
+    """
+
+    index: int
+    start_s: Seconds
+    end_s: Seconds
+    decoding: int
+    prefill_tokens: Tokens
+    context: Tokens
+    pairs: float
+    free_blocks: int
+    started: list[Sequence] = field(default_factory=list)
+    finished: list[Sequence] = field(default_factory=list)
+    preempted: list[Sequence] = field(default_factory=list)
+
+    @property
+    def tokens(self) -> Tokens:
+        """Output tokens given."""
+        return self.decoding + len(self.started)
+
+    def line(self) -> str:
+        """Write the step for a log: every figure, sequences by id, floats exactly."""
+        names = ("+" + s.id for s in self.started)
+        ends = ("-" + s.id for s in self.finished)
+        outs = ("!" + s.id for s in self.preempted)
+        return (
+            f"{self.index} {self.start_s!r} {self.end_s!r} {self.decoding}"
+            f" {self.prefill_tokens} {self.context} {self.free_blocks} "
+            + " ".join((*names, *ends, *outs))
+        )

@@ -1,0 +1,126 @@
+"""The virtual driver: engines run as fast as the CPU allows, time is what they say.
+
+At equal instants arrivals come before steps, so a request due exactly when a step ends
+is admitted to the next one, as it would be under a real clock.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from heapq import heappop, heappush
+from typing import NamedTuple
+
+from ..traffic.request import Request
+from ..units import Seconds
+from .core import Engine
+from .fleet import Fleet
+from .sequence import Sequence, Step
+
+StepListener = Callable[[int, Step], None]
+"""Told of every completed step and the index of its engine."""
+
+
+class Served(NamedTuple):
+    """A request that ended, and where."""
+
+    request: Request
+    sequence: Sequence
+    engine: int
+
+
+class JournalEntry(NamedTuple):
+    """One event of a live run: what the driver told an engine, under which stamp."""
+
+    kind: str
+    """`submit` or `cancel`."""
+    id: str
+    engine: int
+    at_s: Seconds
+    prompt_tokens: int
+    output_tokens: int
+
+
+class _Agenda:
+    """When each engine is due: a heap with at most one entry for each."""
+
+    def __init__(self, engines: list[Engine], on_step: StepListener | None) -> None:
+        self._engines = engines
+        self._on_step = on_step
+        self._heap: list[tuple[Seconds, int]] = []
+
+    def wake(self, index: int) -> None:
+        """Note that an engine that was idle now has something to do."""
+        due = self._engines[index].due
+        if due is not None:
+            heappush(self._heap, (due, index))
+
+    def run_before(self, instant: Seconds) -> Iterator[tuple[int, Step]]:
+        """Complete every step that ends before `instant`."""
+        heap = self._heap
+        while heap and heap[0][0] < instant:
+            _, index = heappop(heap)
+            step = self._engines[index].step()
+            self.wake(index)
+            if step is not None:
+                if self._on_step is not None:
+                    self._on_step(index, step)
+                yield index, step
+
+
+def serve(
+    fleet: Fleet, arrivals: Iterable[Request], *, on_step: StepListener | None = None
+) -> Iterator[Served]:
+    """Run `arrivals` (by intended time) through the fleet; yield each as it ends.
+
+    Work is O(steps log engines + requests). Raises `UsageError` for a request that the
+    engines could never serve.
+    """
+    agenda = _Agenda(fleet.engines, on_step)
+    asked: dict[Sequence, Request] = {}
+
+    def finished(instant: Seconds) -> Iterator[Served]:
+        for index, step in agenda.run_before(instant):
+            for sequence in step.finished:
+                yield Served(asked.pop(sequence), sequence, index)
+
+    for request in arrivals:
+        yield from finished(request.intended_s)
+        index = fleet.route()
+        engine = fleet.engines[index]
+        idle = engine.due is None
+        sequence = Sequence(request.id, request.input_tokens, request.output_tokens)
+        asked[sequence] = request
+        engine.submit(sequence, request.intended_s)
+        if idle:
+            agenda.wake(index)
+    yield from finished(float("inf"))
+
+
+def replay(
+    engines: list[Engine], journal: Iterable[JournalEntry], on_step: StepListener
+) -> None:
+    """Rerun a live run's journal in virtual time, on fresh engines of the same seed.
+
+    `on_step` hears of each engine's steps in order. Engines are run one by one, each up
+    to its own entries: stamps rise for one engine, but not from one engine to another.
+    """
+    sequences: dict[str, Sequence] = {}
+    for entry in journal:
+        engine = engines[entry.engine]
+        _run_before(engine, entry.at_s, partial(on_step, entry.engine))
+        if entry.kind == "submit":
+            sequence = Sequence(entry.id, entry.prompt_tokens, entry.output_tokens)
+            sequences[entry.id] = sequence
+            engine.submit(sequence, entry.at_s)
+        else:
+            engine.cancel(sequences[entry.id], entry.at_s)
+    for index, engine in enumerate(engines):
+        _run_before(engine, float("inf"), partial(on_step, index))
+
+
+def _run_before(
+    engine: Engine, instant: Seconds, on_step: Callable[[Step], None]
+) -> None:
+    while engine.due is not None and engine.due < instant:
+        step = engine.step()
+        if step is not None:
+            on_step(step)
