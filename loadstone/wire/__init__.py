@@ -1,0 +1,1 @@
+"""OpenAI's bytes both ways, without I/O."""

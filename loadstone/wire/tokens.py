@@ -1,0 +1,116 @@
+"""The one token rule: a token is four bytes of UTF-8.
+
+No tokenizer is downloaded, so both ends must agree on something simpler. Every string
+counts `ceil(bytes / 4)`, and each message of a chat prompt one more for its template.
+Real templates add a few, but recorded traces hold prompts of two tokens, and a replay
+must be exact. English has about four bytes to a token under real tokenizers, so lengths
+stay in proportion; they are exact on the mock only.
+
+The filler is made of words that are exactly one token: a space and three letters.
+"""
+
+from collections.abc import Iterable
+from hashlib import blake2b
+from random import Random
+from struct import unpack
+from typing import Final
+
+from ..errors import UsageError
+from ..units import Tokens
+
+BYTES_PER_TOKEN: Final = 4
+PER_MESSAGE: Final[Tokens] = 1
+"""Tokens that the chat template adds for every message: its role."""
+LEAST_PROMPT: Final[Tokens] = PER_MESSAGE
+"""The shortest prompt that `prompt_of` can write: one message without content."""
+VOCABULARY_SIZE: Final = 32_000
+"""Ids are below this, as Llama 2's are; they mean nothing but that text is equal."""
+
+_WORDS: Final = """
+    act add age air all and any arc art ask bay bed big bit box bus buy can car cut
+    day dew did dig dot dry ear eat egg end eye fan far few fig fit fly fog for fox
+    fun gap get got had hat her him his hot how ice ink its jar job joy key kit lab
+    law lay leg let lid lot low map may met mix new nor not now oak odd off oil old
+    one our out own pay pen pie pin put ray red rim row run sad saw say sea see set
+    she sit six sky son sun tax tea ten the tin tip top toy try two use van war was
+    way web wet who why win yes yet you zoo né là où dé pâ sœ fû
+""".split()  # noqa: SIM905 - as a list it would fill two screens
+# Three bytes each. The last ones hold a letter of two bytes, so that a reader which
+# splits events inside a character, or takes characters for bytes, is found out.
+
+RING_TOKENS: Final = 1 << 13
+"""Tokens of filler before it repeats; a power of two, so that a mask wraps an index."""
+RING: Final[tuple[bytes, ...]] = tuple(
+    f" {word}".encode() for word in Random(4).choices(_WORDS, k=RING_TOKENS)
+)
+"""The filler, token by token: four bytes each, and nothing that JSON would escape."""
+_BLOCK: Final = b"".join(RING)
+_FILLER_LETTERS: Final = frozenset("".join(_WORDS) + " ")
+_SALT_TOKENS: Final = 4
+
+
+def count(text: str) -> Tokens:
+    """Return the tokens of `text`; raises `UnicodeEncodeError` for lone surrogates."""
+    # NOTE: `isascii` is a flag of the string: most prompts are counted without a copy.
+    size = len(text) if text.isascii() else len(text.encode())
+    return -(-size // BYTES_PER_TOKEN)
+
+
+def count_chat(messages: Iterable[Iterable[str]]) -> Tokens:
+    """Return the tokens of a chat prompt; a message is given as its strings."""
+    return sum(
+        PER_MESSAGE + sum(count(text) for text in strings) for strings in messages
+    )
+
+
+def tokenize(text: str) -> list[int]:
+    """Return one id for each token of `text`, the same for the same four bytes."""
+    data = text.encode()
+    padded = data + bytes(-len(data) % BYTES_PER_TOKEN)
+    words = unpack(f"<{len(padded) // BYTES_PER_TOKEN}I", padded)
+    return [PER_MESSAGE + word % (VOCABULARY_SIZE - PER_MESSAGE) for word in words]
+
+
+def tokenize_chat(messages: Iterable[Iterable[str]]) -> list[int]:
+    """Return the ids of a chat prompt: those of the template are the lowest ones."""
+    ids: list[int] = []
+    for strings in messages:
+        ids.extend(range(PER_MESSAGE))
+        for text in strings:
+            ids.extend(tokenize(text))
+    return ids
+
+
+def text_of(n_tokens: Tokens, seed: int) -> str:
+    """Return filler of exactly `n_tokens`, each of them four bytes."""
+    return _filler(n_tokens, seed % RING_TOKENS)
+
+
+def prompt_of(n_tokens: Tokens, seed: int) -> str:
+    """Return the content of a user message that makes a chat prompt of `n_tokens`.
+
+    It begins with a salt drawn from `seed`, so that two prompts share no prefix that a
+    cache could keep. Raises `UsageError` below `LEAST_PROMPT` tokens.
+    """
+    content = n_tokens - PER_MESSAGE
+    if content < 0:
+        raise UsageError(
+            f"a chat prompt of {n_tokens} tokens cannot be written",
+            hint=f"its template has {PER_MESSAGE}: ask for {LEAST_PROMPT} or more",
+        )
+    salt = blake2b(str(seed).encode(), digest_size=2 * _SALT_TOKENS).hexdigest()
+    if content <= _SALT_TOKENS:
+        return salt[: content * BYTES_PER_TOKEN]
+    return salt + _filler(content - _SALT_TOKENS, int(salt[:4], 16) % RING_TOKENS)
+
+
+def may_occur(text: str) -> bool:
+    """Say whether `text` could be found in filler, by its letters."""
+    return _FILLER_LETTERS.issuperset(text)
+
+
+def _filler(n_tokens: Tokens, offset: int) -> str:
+    start = offset * BYTES_PER_TOKEN
+    end = start + n_tokens * BYTES_PER_TOKEN
+    rounds = -(-end // len(_BLOCK))
+    return (_BLOCK * rounds)[start:end].decode()
