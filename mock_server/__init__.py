@@ -1,0 +1,1 @@
+"""The mock inference server: the emulated engine behind an OpenAI-compatible API."""

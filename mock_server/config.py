@@ -1,0 +1,62 @@
+"""What a mock server is told when it starts."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Final
+
+from loadstone.errors import UsageError
+from loadstone.units import Seconds, Tokens
+
+MIB: Final = 1 << 20
+
+LengthDistribution = Callable[[Random], Tokens]
+"""Draws how long an answer is that ends by itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig:
+    """The server's settings; the engines themselves come as a fleet.
+
+    `model`, `preset`, `vms` and `slowdown` are only told to clients: what they mean was
+    built into the fleet. `port` 0 takes a free one; `uds`, a path, replaces host and
+    port.
+    """
+
+    model: str
+    preset: str
+    vms: int = 1
+    seed: int = 0
+    host: str = "127.0.0.1"
+    port: int = 8000
+    uds: Path | None = None
+    max_waiting: int = 4096
+    """Requests waiting on all engines from which on new ones are refused with 429."""
+    api_key: str | None = field(default=None, repr=False)
+    max_body_bytes: int = 4 * MIB
+    """A million tokens of prompt under the token rule, well above `max_model_len`."""
+    write_limit_bytes: int = MIB
+    """A client this far behind in reading its stream is cut off: some 5,000 events."""
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    grace_s: Seconds = 10.0
+    """How long running answers may take to end once the server is told to stop."""
+    slowdown: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse settings that could not serve; raises `UsageError`."""
+        if not 0 <= self.port < 1 << 16:
+            raise UsageError(f"port must be 0 to 65535, not {self.port}")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise UsageError("TLS needs both a certificate and its key")
+        if self.api_key == "":
+            raise UsageError(
+                "the API key is empty, so anyone could use it",
+                hint="give a key, or none at all to leave the server open",
+            )
+        for name in ("vms", "max_waiting", "max_body_bytes", "write_limit_bytes"):
+            if getattr(self, name) < 1:
+                raise UsageError(
+                    f"{name} must be at least 1, not {getattr(self, name)}"
+                )

@@ -1,0 +1,115 @@
+"""The server's edge: check keys, count requests, turn errors into OpenAI's."""
+
+import hmac
+import logging
+from typing import Final
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from loadstone.wire.openai_error import ApiError
+
+from .stats import ServerStats
+
+_LOG: Final = logging.getLogger(__name__)
+_METHODS: Final = frozenset(
+    ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
+)
+_GUARDED: Final = ("/v1/", "/tokenize")
+_CLIENT_WENT_AWAY: Final = 499
+"""As nginx counts a client that closed its connection before it had an answer."""
+
+
+def build_edge(
+    stats: ServerStats, *, api_key: str | None, max_body_bytes: int
+) -> Middleware:
+    """Build the middleware that every request passes."""
+    expected = None if api_key is None else b"Bearer " + api_key.encode()
+
+    @web.middleware
+    async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
+        status = _CLIENT_WENT_AWAY
+        try:
+            response = await _answer(request, handler)
+            status = response.status
+        finally:
+            stats.count_http(_route(request), _method(request), status)
+        return response
+
+    async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            if expected is not None and request.path.startswith(_GUARDED):
+                _check_key(request, expected)
+            return await handler(request)
+        except ApiError as error:
+            return error_response(error)
+        except web.HTTPException as error:
+            return _translated(request, error, max_body_bytes)
+        except ConnectionError:
+            raise  # nobody is left to be told
+        except Exception:  # noqa: BLE001 - logged, and the client is told
+            _LOG.exception("%s %s failed", request.method, request.path)
+            return error_response(_OUR_FAULT)
+
+    return edge
+
+
+_OUR_FAULT: Final = ApiError(
+    "The mock server failed on this request; this is a bug in loadstone.",
+    status=500,
+    kind="server_error",
+)
+
+
+def error_response(error: ApiError) -> web.Response:
+    """Return the response that tells a client of `error`."""
+    response = web.Response(
+        body=error.body(), status=error.status, content_type="application/json"
+    )
+    if error.retry_after_s is not None:
+        response.headers["Retry-After"] = str(error.retry_after_s)
+    return response
+
+
+async def read_body(request: web.Request, limit_bytes: int) -> bytes:
+    """Read a body; raises `ApiError` 413 as soon as it is known to be too large."""
+    announced = request.content_length
+    if announced is not None and announced > limit_bytes:
+        raise ApiError.too_large(limit_bytes)
+    return await request.read()
+
+
+def _check_key(request: web.Request, expected: bytes) -> None:
+    # Header bytes that are not UTF-8 arrive as surrogates; compare_digest wants bytes.
+    given = request.headers.get("Authorization", "").encode(errors="surrogateescape")
+    if not hmac.compare_digest(given, expected):
+        raise ApiError.bad_key()
+
+
+def _translated(
+    request: web.Request, error: web.HTTPException, max_body_bytes: int
+) -> web.Response:
+    """Return OpenAI's error object for an error of the HTTP library."""
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = ", ".join(sorted(error.allowed_methods))
+        response = error_response(
+            ApiError.bad_method(request.method, request.path, allowed)
+        )
+        response.headers["Allow"] = allowed
+        return response
+    if isinstance(error, web.HTTPNotFound):
+        return error_response(ApiError.unknown_path(request.method, request.path))
+    if isinstance(error, web.HTTPRequestEntityTooLarge):
+        return error_response(ApiError.too_large(max_body_bytes))
+    return error_response(ApiError(error.reason, status=error.status))
+
+
+def _route(request: web.Request) -> str:
+    # Unknown paths and methods share one label: clients must not be able to make new
+    # ones.
+    resource = request.match_info.route.resource
+    return "other" if resource is None else resource.canonical
+
+
+def _method(request: web.Request) -> str:
+    return request.method if request.method in _METHODS else "other"

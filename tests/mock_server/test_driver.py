@@ -1,0 +1,280 @@
+"""The driver under a hand-moved clock: who gets which token, however late it wakes."""
+
+import asyncio
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from loadstone.engine.fleet import Fleet
+from loadstone.engine.sequence import Sequence
+from loadstone.engine.virtual import JournalEntry, replay
+from loadstone.wire.openai_reply import ReplyFormat, Usage
+from loadstone.wire.tokens import RING
+from mock_server.driver import Driver
+from mock_server.filler import RING_MASK, Answer
+from mock_server.sinks import CollectSink, StreamSink, Ticket
+from mock_server.stats import ServerStats
+
+Maker = Callable[..., Any]
+FORM = ReplyFormat("x", 1, "m").stream(include_usage=False)
+STEP_S = 0.01
+
+
+class Wire(asyncio.Transport):
+    """A transport that keeps what is written, and buffers what the test says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes: list[bytes] = []
+        self.buffered = 0
+        self.closing = False
+
+    def write(self, data: Any) -> None:
+        """Keep the data."""
+        assert not self.closing
+        self.writes.append(data)
+
+    def get_write_buffer_size(self) -> int:
+        """Return what the test set."""
+        return self.buffered
+
+    def is_closing(self) -> bool:
+        """Return whether it was aborted."""
+        return self.closing
+
+    def abort(self) -> None:
+        """Close at once."""
+        self.closing = True
+
+
+class Rig:
+    """A driver on a hand-moved loop, and the streams it was given."""
+
+    def __init__(self, fleet: Fleet, loop: Any, futures: Maker) -> None:
+        self.fleet = fleet
+        self.loop = loop
+        self.stats = ServerStats(len(fleet.engines))
+        self.journal: list[JournalEntry] = []
+        self.driver = Driver(fleet, self.stats, loop, journal=self.journal)
+        self.cuts = 0
+        self._futures = futures
+
+    def ticket(self, tokens: int, prompt: int, offset: int = 0) -> Ticket:
+        """Make the ticket of a request for `tokens` tokens, received now."""
+        return Ticket(
+            sequence=Sequence(f"r{len(self.journal)}", prompt, tokens),
+            answer=Answer(offset, tokens, "length"),
+            received_s=self.driver.clock.now(),
+            done=self._futures(),
+        )
+
+    def stream(
+        self, tokens: int, prompt: int = 8, offset: int = 0
+    ) -> tuple[Ticket, Wire]:
+        """Submit a stream."""
+        ticket, wire = self.ticket(tokens, prompt, offset), Wire()
+        sink = StreamSink(
+            ticket,
+            wire,
+            FORM,
+            clock=self.driver.clock,
+            limit_bytes=1000,
+            on_cut=self._cut,
+        )
+        self.driver.submit(sink)
+        return ticket, wire
+
+    def at(self, seconds: float) -> None:
+        """Jump to an engine time."""
+        self.loop.move_to(self.driver.clock.t0 + seconds)
+
+    def _cut(self) -> None:
+        self.cuts += 1
+
+
+@pytest.fixture
+def rig(fleet_of: Maker, hand_loop: Any, futures: Maker) -> Maker:
+    """Give a maker of rigs with steps of 10 ms."""
+    return lambda **limits: Rig(
+        fleet_of(step_ms=STEP_S * 1e3, **limits), hand_loop, futures
+    )
+
+
+def whole(tokens: int, offset: int = 0) -> bytes:
+    """Return the bytes of a complete stream of filler from `offset`."""
+    ring = (RING[(offset + i) & RING_MASK] for i in range(tokens))
+    events = b"".join(FORM.head + token + FORM.tail for token in ring)
+    return FORM.opening + events + closing(tokens)
+
+
+def closing(tokens: int, prompt: int = 8) -> bytes:
+    """Return the bytes that close a stream."""
+    return FORM.closing("length", Usage(prompt, tokens), None)
+
+
+def test_a_stream_is_one_write_per_token(rig: Maker) -> None:
+    """The role goes with the first token, and all that closes goes with the last."""
+    r = rig()
+    ticket, wire = r.stream(4, offset=RING_MASK)
+    r.loop.run()
+    assert len(wire.writes) == 4
+    assert b"".join(wire.writes) == whole(4, offset=RING_MASK)
+    assert wire.writes[0].startswith(FORM.opening)
+    assert wire.writes[-1].endswith(closing(4))
+    assert ticket.done.done()
+    assert r.driver.live == 0
+
+
+def test_a_single_token_answer_is_whole(rig: Maker) -> None:
+    """First and last token may be the same."""
+    r = rig()
+    _, wire = r.stream(1)
+    r.loop.run()
+    assert b"".join(wire.writes) == whole(1)
+
+
+def test_a_late_driver_pays_all_it_owes_in_one_write(rig: Maker) -> None:
+    """Five steps are due at once: one write of five tokens, and a lag for each."""
+    r = rig()
+    _, wire = r.stream(100)
+    r.at(STEP_S)
+    assert len(wire.writes) == 1
+    r.at(6 * STEP_S)
+    assert len(wire.writes) == 2
+    assert wire.writes[1].count(FORM.head) == 5
+    lag = r.stats.engines[0].lag
+    assert lag.count == 6
+    assert lag.total == pytest.approx((4 + 3 + 2 + 1) * STEP_S, abs=1e-5)
+
+
+def test_a_very_late_driver_still_writes_whole_streams(rig: Maker) -> None:
+    """The whole life of two streams lies in the past when the driver wakes."""
+    r = rig()
+    wires = [r.stream(n)[1] for n in (3, 9)]
+    r.at(60.0)
+    assert [b"".join(w.writes) for w in wires] == [whole(3), whole(9)]
+
+
+def test_lateness_does_not_change_the_schedule(rig: Maker, fleet_of: Maker) -> None:
+    """A driver that sleeps through steps gives the times of a punctual one."""
+    r = rig()
+    first, _ = r.stream(50)
+    r.at(0.217)
+    second, _ = r.stream(10)
+    r.at(3.0)
+    assert first.sequence.first_s == pytest.approx(STEP_S)
+    assert first.sequence.last_s == pytest.approx(50 * STEP_S)
+    # Arrived at 217 ms, in the step that began at 210 ms; prefilled in the next.
+    assert second.sequence.first_s == pytest.approx(0.230)
+
+
+def test_a_preempted_stream_goes_on_where_it_was(rig: Maker) -> None:
+    """Too few KV blocks for both: one waits, and its tokens still come in order."""
+    r = rig(kv_blocks=12, block_size=4, max_model_len=48)
+    wires = [r.stream(30, offset=5)[1] for _ in range(2)]
+    r.loop.run()
+    assert r.fleet.engines[0].preemptions > 0
+    assert [b"".join(wire.writes) for wire in wires] == [whole(30, offset=5)] * 2
+    assert r.stats.engines[0].ttft.count == 2
+
+
+def test_a_cancelled_stream_gets_nothing_more(rig: Maker) -> None:
+    """Its KV is freed at the next step, and the others do not notice."""
+    r = rig()
+    (gone, gone_wire), (_, wire) = r.stream(50), r.stream(5)
+    r.at(2.5 * STEP_S)
+    r.driver.cancel(gone)
+    written = len(gone_wire.writes)
+    assert r.driver.live == 1
+    r.driver.cancel(gone)  # once is enough
+    r.loop.run()
+    assert len(gone_wire.writes) == written
+    assert b"".join(wire.writes) == whole(5)
+    assert r.fleet.engines[0].kv_usage == 0
+    assert r.stats.engines[0].finished == {"stop": 0, "length": 1, "abort": 1}
+    assert [entry.kind for entry in r.journal] == ["submit", "submit", "cancel"]
+
+
+def test_cancelling_what_never_began_or_has_ended_is_nothing(rig: Maker) -> None:
+    """A handler may always cancel on its way out."""
+    r = rig()
+    r.driver.cancel(r.ticket(5, 8))
+    ended, _ = r.stream(2)
+    r.loop.run()
+    r.driver.cancel(ended)
+    assert r.stats.engines[0].finished["abort"] == 0
+    assert len(r.journal) == 1
+
+
+def test_a_slow_reader_is_cut_and_counted_once(rig: Maker) -> None:
+    """A stream whose client does not read is not buffered without end."""
+    r = rig()
+    _, slow = r.stream(50)
+    _, quick = r.stream(50)
+    r.at(STEP_S)
+    slow.buffered = 1001
+    r.loop.run()
+    assert slow.closing
+    assert len(slow.writes) == 1
+    assert r.cuts == 1
+    assert b"".join(quick.writes) == whole(50)
+
+
+def test_a_collected_answer_is_done_at_its_last_token(rig: Maker) -> None:
+    """Nothing is written; the handler is told."""
+    r = rig()
+    ticket = r.ticket(5, 8)
+    r.driver.submit(CollectSink(ticket))
+    r.at(4.5 * STEP_S)
+    assert not ticket.done.done()
+    r.loop.run()
+    assert ticket.done.done()
+    assert r.stats.engines[0].ttft.count == 1
+
+
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    deadline=None,
+    max_examples=40,
+)
+@given(seed=st.integers(min_value=0, max_value=10_000))
+def test_a_live_run_replays_to_the_identical_steps(
+    seed: int, fleet_of: Maker, hand_loop: Any, futures: Maker, step_log: Maker
+) -> None:
+    """Random arrivals, cancellations and lateness: the journal tells it all."""
+    rng = Random(seed)
+    build = {"engines": 2, "sigma": 0.3, "kv_blocks": 40, "max_model_len": 400}
+    live = Rig(fleet_of(**build), hand_loop, futures)
+    log = step_log(live.fleet)
+    streams: list[tuple[Ticket, Wire]] = []
+    gone: set[Ticket] = set()
+    for _ in range(rng.randint(1, 60)):
+        if rng.random() < 0.5:
+            hand_loop.move_to(hand_loop.time() + rng.expovariate(50))
+        else:
+            hand_loop.run(hand_loop.time() + rng.expovariate(50))
+        if streams and rng.random() < 0.25:
+            ticket, _ = rng.choice(streams)
+            gone.add(ticket)
+            live.driver.cancel(ticket)
+        else:
+            streams.append(live.stream(rng.randint(1, 60), rng.randint(1, 300), seed))
+    hand_loop.run()
+
+    again: dict[int, list[str]] = {0: [], 1: []}
+    fresh = fleet_of(**build)
+    replay(fresh.engines, live.journal, lambda i, step: again[i].append(step.line()))
+    assert again == log
+    for ticket, wire in streams:
+        n, prompt = ticket.answer.tokens, ticket.sequence.prompt_tokens
+        expected = whole(n, seed).removesuffix(closing(n)) + closing(n, prompt)
+        if ticket in gone:
+            assert expected.startswith(b"".join(wire.writes))
+        else:
+            assert b"".join(wire.writes) == expected
+    assert live.driver.live == 0
+    assert all(engine.kv_usage == 0 for engine in live.fleet.engines)
