@@ -1,0 +1,1 @@
+"""The load generator: a streaming client and an open-loop schedule in Locust."""

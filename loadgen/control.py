@@ -1,0 +1,238 @@
+"""Turns Locust's events into runs: one on each start, in one process or in many.
+
+The master draws the plan and sends each worker its order (`loadstone_go`) ahead of
+Locust's own spawn message, on the same ordered channel. A worker reports its totals
+with every `report_to_master` and tells (`loadstone_done`) when its share has ended and
+its rows are on disk. However a run ends, Locust fires `test_stop`: there the shares are
+closed and the summary is written.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import gevent
+from gevent.event import Event
+
+from loadstone.errors import LoadstoneError
+from loadstone.traffic.record import RequestRecord
+
+from .coordinator import Order, Run, open_session, order_message
+from .options import OPTIONS, read_options
+from .session import Session
+
+_log = logging.getLogger("loadstone")
+
+GO, HALT, DONE = "loadstone_go", "loadstone_halt", "loadstone_done"
+_REPORT: Final = "loadstone"
+_PATIENCE_S: Final = 10.0
+"""How long the master waits at the end for workers to hand in their totals."""
+
+
+class Control:
+    """The run that is on in this process, if any."""
+
+    def __init__(
+        self,
+        environment: Any,
+        *,
+        render: Callable[[Run], bytes],
+        tell: Callable[[str, dict[str, Any]], None],
+    ) -> None:
+        """Attach to Locust's `environment`.
+
+        `render` makes the metrics text of a run; `tell("progress" | "done" | "failed",
+        facts)` is called as a run goes.
+        """
+        self._environment = environment
+        self._render = render
+        self._tell = tell
+        self._is_worker = bool(environment.parsed_options.worker)
+        self._is_master = bool(environment.parsed_options.master)
+        self.run: Run | None = None
+        self.session: Session | None = None
+        self._order: Order | None = None
+        self._workers_left: set[str] = set()
+        self._handed_in = Event()
+        self._greenlets: list[gevent.Greenlet[..., Any]] = []
+        self._natural_end = False
+        self._listen()
+
+    def __repr__(self) -> str:
+        role = "worker" if self._is_worker else "master" if self._is_master else "local"
+        return f"<Control {role} {self.run!r} {self.session!r}>"
+
+    def _listen(self) -> None:
+        events, runner = self._environment.events, self._environment.runner
+        events.test_start.add_listener(lambda **_: self.start())
+        events.test_stop.add_listener(lambda **_: self.stop())
+        if self._is_worker:
+            events.report_to_master.add_listener(self._report)
+            runner.register_message(GO, self._take_order)
+            runner.register_message(HALT, lambda **_: self._hand_in(), concurrent=True)
+        elif self._is_master:
+            events.worker_report.add_listener(self._note_report)
+            runner.register_message(DONE, self._note_done)
+
+    def metrics(self) -> bytes:
+        """Return the metrics of the present or last run; empty before the first."""
+        return self._render(self.run) if self.run else b""
+
+    # ---------------------------------------------------------------- start and stop
+
+    def start(self) -> None:
+        """Begin a run; what is wrong is logged and told, and Locust stopped again."""
+        try:
+            if self._is_worker:
+                self._start_session(self._order)
+            else:
+                self._start_run()
+        except LoadstoneError as wrong:
+            self.run = None
+            _log.error("%s%s", wrong.message, f" ({wrong.hint})" if wrong.hint else "")
+            self._tell(
+                "failed",
+                {"code": wrong.code, "message": wrong.message, "hint": wrong.hint},
+            )
+            self._environment.process_exit_code = int(wrong.exit_code)
+            if not self._is_worker:
+                gevent.spawn(self._end_test)
+
+    def stop(self) -> None:
+        """End the run that is on: close the shares and write the summary."""
+        if self._is_worker:
+            self._hand_in()
+            return
+        run, self._natural_end, complete = self.run, False, self._natural_end
+        if run is None:
+            return
+        if self._is_master:
+            self._collect()
+        elif self.session is not None:
+            self.session.stop()
+        gevent.killall(self._greenlets)
+        self._greenlets.clear()
+        locust = self._environment.stats.total
+        summary = run.finish(
+            locust={"requests": locust.num_requests, "failures": locust.num_failures},
+            metrics=self.metrics(),
+            complete=complete,
+        )
+        self.session = None
+        _log.info("summary in %s", run.folder.path / "summary.json")
+        self._tell("done", {"folder": str(run.folder.path), "summary": summary})
+
+    def _start_run(self) -> None:
+        options, runner = self._environment.parsed_options, self._environment.runner
+        workers = [w.id for w in runner.clients.ready] if self._is_master else []
+        values = read_options({o.name: getattr(options, o.name) for o in OPTIONS})
+        self.run = run = Run(
+            values,
+            host=self._environment.host or "",
+            users=runner.target_user_count,
+            workers=max(1, len(workers)),
+            environ=os.environ,
+        )
+        _log.info("run folder %s", run.folder.path)
+        if self._is_master:
+            self._workers_left = set(workers)
+            self._handed_in.clear()
+            for rank, client_id in enumerate(workers):
+                runner.send_message(GO, order_message(run.order(rank)), client_id)
+            self._greenlets.append(gevent.spawn(self._end_when, self._handed_in))
+        else:
+            session = self._start_session(run.order(0))
+            run.live = session.stats
+            self._greenlets.append(gevent.spawn(self._end_when, session.finished))
+        self._greenlets.append(gevent.spawn(self._keep_telling, run))
+
+    def _start_session(self, order: Order | None) -> Session:
+        if order is None:
+            raise LoadstoneError(
+                "this worker was started without an order from its master"
+            )
+        self.session = open_session(order, os.environ, self._on_row)
+        self.session.start()
+        if self._is_worker:
+            self._greenlets.append(
+                gevent.spawn(self._hand_in_when_finished, self.session)
+            )
+        return self.session
+
+    def _end_when(self, finished: Event) -> None:
+        finished.wait()
+        self._natural_end = True
+        gevent.spawn(self._end_test)
+
+    def _end_test(self) -> None:
+        options, runner = self._environment.parsed_options, self._environment.runner
+        if options.headless:
+            # `quit` alone would stop the workers without waiting for their last
+            # reports.
+            runner.stop()
+            runner.quit()
+        else:
+            runner.stop()
+
+    def _keep_telling(self, run: Run) -> None:
+        while True:
+            run.series.add(run.elapsed_s(), run.stats().whole())
+            self._tell("progress", run.progress())
+            gevent.sleep(0.5)
+
+    def _on_row(self, row: RequestRecord) -> None:
+        self._environment.events.request.fire(
+            request_type="LLM",
+            name=row.scenario,
+            response_time=row.e2e_s * 1000,
+            response_length=row.output_tokens,
+            exception=None if row.ok else RuntimeError(row.error or row.outcome.value),
+            context={"id": row.id},
+        )
+
+    # ---------------------------------------------------------------- as a worker
+
+    def _take_order(self, environment: Any, msg: Any, **_: Any) -> None:  # noqa: ARG002 - Locust's signature
+        self._order = Order(**msg.data)
+
+    def _report(self, client_id: str, data: dict[str, Any]) -> None:  # noqa: ARG002 - Locust's signature
+        if self.session is not None:
+            data[_REPORT] = self.session.stats.snapshot()
+
+    def _hand_in_when_finished(self, session: Session) -> None:
+        session.finished.wait()
+        gevent.spawn(self._hand_in)
+
+    def _hand_in(self) -> None:
+        """Close this worker's share and hand its totals in, once."""
+        session, self.session = self.session, None
+        if session is None:
+            return
+        session.stop()
+        gevent.killall(self._greenlets)
+        self._greenlets.clear()
+        self._order = None
+        self._environment.runner.send_message(DONE, session.stats.snapshot())
+
+    # ---------------------------------------------------------------- as the master
+
+    def _note_report(self, client_id: str, data: Mapping[str, Any]) -> None:
+        if self.run is not None and _REPORT in data:
+            self.run.snapshots[client_id] = data[_REPORT]
+
+    def _note_done(self, environment: Any, msg: Any, **_: Any) -> None:  # noqa: ARG002 - Locust's signature
+        if self.run is not None and msg.node_id in self._workers_left:
+            self.run.snapshots[msg.node_id] = msg.data
+            self._workers_left.discard(msg.node_id)
+            if not self._workers_left:
+                self._handed_in.set()
+
+    def _collect(self) -> None:
+        """Have every worker hand in what it has; who does not answer is left out."""
+        for client_id in self._workers_left:
+            self._environment.runner.send_message(HALT, None, client_id)
+        if self._workers_left and not self._handed_in.wait(_PATIENCE_S):
+            _log.warning(
+                "%d workers did not hand in their totals", len(self._workers_left)
+            )

@@ -1,0 +1,134 @@
+"""Where requests go: a base URL with its key and its TLS settings."""
+
+import re
+import ssl
+from dataclasses import dataclass, field
+from typing import Final, Self
+from urllib.parse import SplitResult, urlsplit
+
+from loadstone.errors import UsageError
+
+from .tls import tls_context
+
+_PORTS: Final = {"http": 80, "https": 443}
+_HINT: Final = "write it as http://localhost:8000, https://host/prefix or unix:/path"
+_HOST = re.compile(r"[0-9A-Za-z._\-]+|[0-9A-Fa-f:.]+(?:%[0-9A-Za-z._\-]+)?")
+_KEY = re.compile(r"[\x21-\x7e]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """A server to talk to. The key is in `headers()` and in nothing that prints."""
+
+    scheme: str
+    host: str
+    port: int
+    prefix: str = ""
+    """Path of the base URL, without a slash at its end."""
+    unix_path: str | None = None
+    api_key: str | None = field(default=None, repr=False, compare=False)
+    key_header: str = "authorization"
+    tls: ssl.SSLContext | None = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def parse(
+        cls,
+        url: str,
+        *,
+        api_key: str | None = None,
+        key_header: str = "authorization",
+        ca_file: str | None = None,
+        verify: bool = True,
+    ) -> Self:
+        """Read a base URL: `http://host[:port][/prefix]`, https the same, `unix:/path`.
+
+        `key_header` other than `authorization` gets the bare key, as Azure's `api-key`
+        does. Raises `UsageError` for what cannot be meant; it never shows a key or a
+        password.
+        """
+        if api_key is not None and not _KEY.fullmatch(api_key):
+            raise UsageError(
+                "the API key has characters that no key has",
+                hint="look for a space or a newline at its end, or for an empty key",
+            )
+        if url.startswith("unix:") and len(url) > len("unix:"):
+            path = url.removeprefix("unix:")
+            return cls(
+                scheme="http", host="localhost", port=80, unix_path=path,
+                api_key=api_key, key_header=key_header,
+            )  # fmt: skip
+        parts = _split(url)
+        secure = parts.scheme == "https"
+        return cls(
+            scheme=parts.scheme,
+            host=_host(parts.hostname or ""),
+            port=parts.port or _PORTS[parts.scheme],
+            prefix=parts.path.rstrip("/"),
+            api_key=api_key,
+            key_header=key_header,
+            tls=tls_context(ca_file, verify=verify) if secure else None,
+        )
+
+    def __str__(self) -> str:
+        return self.url
+
+    @property
+    def url(self) -> str:
+        """The base URL, without the key."""
+        if self.unix_path is not None:
+            return f"unix:{self.unix_path}"
+        return f"{self.scheme}://{self.authority}{self.prefix}"
+
+    @property
+    def authority(self) -> str:
+        """The `Host` header: the port only where it is not the scheme's own."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
+
+    def target(self, path: str) -> str:
+        """Return what to ask this server for.
+
+        A base URL that ends in `/v1`, as OpenAI's own clients want it, says it once for
+        all.
+        """
+        if self.prefix.endswith("/v1") and path.startswith("/v1/"):
+            path = path.removeprefix("/v1")
+        return self.prefix + path
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers that show who asks; the only way to the key."""
+        if self.api_key is None:
+            return {}
+        bearer = self.key_header.lower() == "authorization"
+        return {self.key_header: f"Bearer {self.api_key}" if bearer else self.api_key}
+
+
+def _split(url: str) -> SplitResult:
+    """Split a URL and refuse what a base URL cannot have."""
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in _PORTS and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        known = False
+    if not known:
+        shown = url if "@" not in url else "this URL"
+        raise UsageError(f"{shown!r} is not an endpoint", hint=_HINT)
+    if parts.username is not None or parts.password is not None:
+        raise UsageError(
+            "an endpoint has no user or password", hint="give a key instead"
+        )
+    if parts.query or parts.fragment:
+        bare = f"{parts.scheme}://{parts.netloc}{parts.path}"
+        raise UsageError(f"more follows {bare!r}: a query or a fragment", hint=_HINT)
+    return parts
+
+
+def _host(host: str) -> str:
+    """Return the host as DNS and certificates know it."""
+    try:
+        ascii_host = host.encode("idna").decode()  # checks the labels' lengths, too
+    except UnicodeError:
+        ascii_host = ""
+    if not _HOST.fullmatch(ascii_host):
+        raise UsageError(f"{host!r} is not a host name", hint=_HINT)
+    return ascii_host

@@ -1,0 +1,218 @@
+"""What became of one request, and the one table from a fault to its code.
+
+A network failure is data: nothing here raises for what a peer or a network can do.
+"""
+
+import re
+import socket
+import ssl
+from dataclasses import dataclass, field, replace
+from email.utils import parsedate_to_datetime
+from errno import EADDRNOTAVAIL, EHOSTUNREACH, EMFILE, ENETUNREACH, ENFILE
+from typing import Final
+
+from loadstone.units import MS, Seconds
+from loadstone.wire.chunks import ErrorObject, parse
+from loadstone.wire.http1 import WireError
+from loadstone.wire.reply import ChatReply, read_body, read_stream
+
+from .connection import Response
+from .dial import DeadlineError
+
+MAX_ERROR_TEXT: Final = 200
+"""Most characters of `Exchange.error_text`."""
+
+_NUMBER = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,6})?")
+
+_ERRNO_CODES: Final = {
+    EMFILE: "out_of_files",
+    ENFILE: "out_of_files",
+    EADDRNOTAVAIL: "out_of_ports",
+    EHOSTUNREACH: "unreachable",
+    ENETUNREACH: "unreachable",
+}
+"""The first two are this machine's own limits: the run is client-limited."""
+
+_CODES: Final[tuple[tuple[type[Exception], str], ...]] = (
+    (socket.gaierror, "dns"),
+    (ssl.SSLError, "tls"),
+    (ConnectionRefusedError, "connect_refused"),
+    (FileNotFoundError, "connect_refused"),  # no such Unix socket
+    (ConnectionError, "reset"),
+    (TimeoutError, "timeout_connect"),  # the kernel's own
+    (OSError, "network"),
+)
+"""The first row that fits decides. Our own errors carry their code themselves."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """One request and what came back. Instants are on `time.monotonic`."""
+
+    sent: Seconds
+    """Just before the first byte was handed to the kernel, by the attempt that counts;
+    if there was never a connection, when we began to look for one."""
+    end: Seconds
+    """The read that completed the response, or when the failure was known."""
+    connect_s: Seconds = 0.0
+    """Name lookup, TCP and TLS; 0.0 on a connection that was there."""
+    status: int | None = None
+    reply: ChatReply | None = None
+    """The answer, also when it broke off; None for an HTTP error."""
+    error: str | None = None
+    """A stable code, None if all is well."""
+    error_text: str = ""
+    retry_after_s: Seconds | None = None
+    bytes_in: int = 0
+    """As read from the socket: heads, framing and TLS included."""
+    reconnects: int = 0
+    """1 if a kept connection turned out to be dead and the request went out again."""
+    body: bytes = field(default=b"", repr=False)
+    """What came, if it was not a stream."""
+
+
+def code_of(error: Exception) -> str | None:
+    """Return the code of a fault of the network or the peer, None for a bug of ours."""
+    if isinstance(error, WireError | DeadlineError):
+        return error.code
+    number = error.errno if isinstance(error, OSError) else None
+    if number in _ERRNO_CODES and not isinstance(error, socket.gaierror | ssl.SSLError):
+        return _ERRNO_CODES[number]
+    return next((code for kind, code in _CODES if isinstance(error, kind)), None)
+
+
+def text_of(error: Exception) -> str:
+    """Return what a fault says of itself, in a line."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return str(error)
+
+
+def judge(
+    response: Response,
+    *,
+    stream: bool,
+    connect_s: Seconds,
+    reconnects: int,
+    wall: Seconds,
+    secret: str | None,
+) -> Exchange:
+    """Say what a response was. `wall` is the time of day in seconds since the epoch.
+
+    A `secret` that the server repeats in what it says of an error is blotted out.
+    Raises the response's failure if that is a bug of ours.
+    """
+    parser = response.parser
+    reply, error, text = _verdict(response, stream=stream)
+    if secret and secret in text:
+        text = text.replace(secret, "***")
+        if reply is not None and reply.error is not None:
+            reply = replace(reply, error=replace(reply.error, message=text))
+    streamed = reply is not None and not isinstance(reply.words, str)
+    return Exchange(
+        sent=response.sent,
+        end=response.sent if response.end is None else response.end,
+        connect_s=connect_s,
+        status=parser.status if parser.head_complete else None,
+        reply=reply,
+        error=error,
+        error_text=text[:MAX_ERROR_TEXT],
+        retry_after_s=_retry_after(parser.headers, wall),
+        bytes_in=response.bytes_in,
+        reconnects=reconnects,
+        body=b"" if streamed else bytes(response.scanner.body),
+    )
+
+
+_Verdict = tuple[ChatReply | None, str | None, str]
+"""The reply, the code of what was wrong with it, and a line about it."""
+
+
+def _verdict(response: Response, *, stream: bool) -> _Verdict:
+    parser, failure = response.parser, response.failure
+    broken: str | None = None
+    said = ""
+    if failure is not None:
+        broken, said = code_of(failure), text_of(failure)
+        if broken is None:
+            raise failure
+    if not parser.head_complete:
+        return None, broken, said
+    if not 200 <= parser.status < 300:
+        body = bytes(response.scanner.body)
+        return None, f"http_{parser.status}", _error_text(body)
+    if parser.headers.get("content-encoding", "identity") != "identity":
+        return None, "bad_response", "the answer is compressed, which was not asked for"
+    kind = parser.headers.get("content-type", "").lower()
+    if kind.startswith("text/event-stream") or (stream and "json" not in kind):
+        reply, error, text = _streamed(response, kind)
+    else:
+        reply, error, text = _whole(response, kind)
+    # What the server says of its own trouble explains a connection that broke after it.
+    if broken is not None and error != "stream_error":
+        return reply, broken, said
+    return reply, error, text
+
+
+def _streamed(response: Response, kind: str) -> _Verdict:
+    reply = read_stream(response.scanner.events())
+    if reply.error is not None:
+        return reply, "stream_error", reply.error.message
+    if not reply.events and not reply.done and "event-stream" not in kind:
+        return (
+            reply,
+            "bad_response",
+            f"asked for a stream, got {kind[:60] or 'no type'!r}",
+        )
+    if reply.unreadable:
+        return reply, "bad_response", f"{reply.unreadable} events are not JSON objects"
+    if not reply.whole:
+        return reply, "closed_early", "the stream ended before its answer did"
+    return reply, None, ""
+
+
+def _whole(response: Response, kind: str) -> _Verdict:
+    if "json" not in kind or not response.scanner.body:
+        return None, None, ""
+    try:
+        reply = read_body(bytes(response.scanner.body))
+    except WireError as error:
+        return None, error.code, error.message
+    if reply.error is not None:
+        return reply, "stream_error", reply.error.message
+    return reply, None, ""
+
+
+def _error_text(body: bytes) -> str:
+    """Return what an error's body says, whatever form it has, in one line."""
+    error = ErrorObject.of(parse(body) or {})
+    if error is not None:
+        return error.message
+    return " ".join(body[: 4 * MAX_ERROR_TEXT].decode(errors="replace").split())
+
+
+def _retry_after(headers: dict[str, str], wall: Seconds) -> Seconds | None:
+    """Read how long to leave the server alone: seconds, a date, or Azure's ms."""
+    value, scale = headers.get("retry-after-ms"), MS
+    if value is None:
+        value, scale = headers.get("retry-after"), 1.0
+    if value is None:
+        return None
+    if _NUMBER.fullmatch(value):
+        return float(value) * scale
+    until = _instant(value)
+    return (
+        None
+        if until is None
+        else max(0.0, until - (_instant(headers.get("date")) or wall))
+    )
+
+
+def _instant(date: str | None) -> Seconds | None:
+    """Return an HTTP date in seconds since the epoch."""
+    try:
+        return parsedate_to_datetime(date or "").timestamp()
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,129 @@
+"""The load generator's options: a table for `loadstone run`, Locust's CLI and form."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from loadstone.errors import UsageError
+from loadstone.traffic.arrivals import PROCESSES
+from loadstone.traffic.plan import DEFAULT_CAP, SCENARIOS, Plan
+from loadstone.units import parse_duration
+
+Value = str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """One option, given as text. `setting` is the plan's field that it sets, if any."""
+
+    flag: str
+    text: str
+    default: str = ""
+    setting: str | None = None
+    read: Callable[[str], Any] = str
+    choices: tuple[str, ...] = ()
+    metavar: str = "TEXT"
+    in_form: bool = False
+    """Whether Locust's start form shows it."""
+
+    @property
+    def name(self) -> str:
+        """The option as an attribute of Locust's parsed options."""
+        return self.flag.removeprefix("--").replace("-", "_")
+
+    def parse(self, text: str) -> Any:
+        """Read a value; raises `UsageError` naming the option."""
+        try:
+            return self.read(text)
+        except (ValueError, UsageError) as wrong:
+            number = "whole number" if self.read is int else "number"
+            raise UsageError(
+                f"{self.flag} {text}: {getattr(wrong, 'message', f'not a {number}')}",
+                hint=getattr(wrong, "hint", ""),
+            ) from None
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise UsageError("must be true or false")
+    return text.lower() == "true"
+
+
+OPTIONS: Final = (
+    Option(flag="--scenario", setting="scenario", default="chat",
+           choices=tuple(SCENARIOS), metavar="NAME", in_form=True,
+           text="what kind of requests"),
+    Option(flag="--rate", setting="rate", read=float, metavar="REQ/S", in_form=True,
+           text="open loop: requests per second, whatever the answers do;"
+                " empty: closed loop"),
+    Option(flag="--duration", setting="duration_s", read=parse_duration, default="60s",
+           metavar="TIME", in_form=True, text="how long requests arrive (30s, 5m)"),
+    Option(flag="--trace", setting="trace", metavar="FILE", in_form=True,
+           text="replay arrivals and lengths of a CSV"
+                " with TIMESTAMP,ContextTokens,GeneratedTokens"),
+    Option(flag="--speedup", setting="speedup", read=float, default="1", metavar="X",
+           in_form=True, text="replay the trace this many times as fast"),
+    Option(flag="--arrivals", setting="arrivals", default="poisson",
+           choices=tuple(PROCESSES), metavar="NAME",
+           text="how arrivals of an open loop are spaced"),
+    Option(flag="--think", setting="think_s", read=parse_duration, default="0s",
+           metavar="TIME", in_form=True,
+           text="closed loop: mean pause of a user between answer and next request"),
+    Option(flag="--drain", setting="drain_s", read=parse_duration, default="60s",
+           metavar="TIME",
+           text="how long running requests may finish after the last arrival"),
+    Option(flag="--warmup", setting="warmup_s", read=parse_duration, default="0s",
+           metavar="TIME", text="requests due in this time are not in the percentiles"),
+    Option(flag="--seed", setting="seed", read=int, default="0", metavar="N",
+           in_form=True, text="same seed, same arrivals and lengths"),
+    Option(flag="--model", setting="model", metavar="NAME", in_form=True,
+           text="model to ask for; empty: the first that the endpoint lists"),
+    Option(flag="--ignore-eos", setting="ignore_eos", read=_boolean, default="true",
+           metavar="BOOL",
+           text="ask for exactly the planned output length (vLLM's ignore_eos)"),
+    Option(flag="--prices", setting="price", metavar="NAME",
+           text="price in the catalog; empty: the one of the mock's preset"),
+    Option(flag="--vms", setting="vms", read=int, metavar="N",
+           text="how many VMs are paid for; empty: as many as the mock says it is"),
+    Option(flag="--slo", metavar="FILE", text="objectives to judge the run by (TOML)"),
+    Option(flag="--api-key-env", metavar="VAR",
+           text="environment variable that holds the endpoint's key"),
+    Option(flag="--api-key-file", metavar="FILE",
+           text="file that holds the endpoint's key"),
+    Option(flag="--ca-file", metavar="FILE",
+           text="certificate authority of an https endpoint"),
+    Option(flag="--out", default="runs", metavar="DIR", text="where run folders go"),
+    Option(flag="--metrics-port", read=int, metavar="PORT",
+           text="serve Prometheus metrics on this port of 127.0.0.1;"
+                " 0 takes a free one"),
+)  # fmt: skip
+
+
+def read_options(given: Mapping[str, Value]) -> dict[str, Any]:
+    """Read all options by name from text; an empty one is its default, or else None."""
+    values: dict[str, Any] = {}
+    for option in OPTIONS:
+        text = given.get(option.name)
+        text = ("" if text is None else str(text).strip()) or option.default
+        values[option.name] = option.parse(text) if text else None
+    return values
+
+
+def plan_of(values: Mapping[str, Any], *, host: str, users: int | None) -> Plan:
+    """Make a plan of read options; `users` is Locust's own count, None for the default.
+
+    Raises `UsageError` for what cannot be run.
+    """
+    settings = {
+        option.setting: values[option.name]
+        for option in OPTIONS
+        if option.setting and values[option.name] is not None
+    }
+    closed = "rate" not in settings and "trace" not in settings
+    if closed and users is None:
+        raise UsageError(
+            "nothing says how much load: no rate, no trace and no users",
+            hint="give --rate 10 (open loop), --users 20 (closed loop) or --trace FILE",
+        )
+    users = DEFAULT_CAP if users is None else users
+    return Plan(hosts=(host,), users=users, **settings)

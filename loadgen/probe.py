@@ -1,0 +1,71 @@
+"""Looks at an endpoint before a run: is it there, what has it, is it the mock."""
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+from loadstone.errors import LoadstoneError
+
+from .client import Endpoint, Exchange, StreamingClient, Timeouts
+
+_TIMEOUTS: Final = Timeouts(connect=10.0, first_byte=10.0, total=20.0)
+_HINTS: Final = {
+    "tls": "name the authority that signed its certificate with --ca-file",
+    "dns": "check the host name in --host",
+}
+_ELSE: Final = "start the mock with `loadstone serve`, or check --host"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What an endpoint says of itself; `mock` is the mock's `/version`, else None."""
+
+    models: tuple[str, ...]
+    mock: dict[str, Any] | None
+
+
+def probe(endpoint: Endpoint) -> Target:
+    """Ask for the models, and whether this is loadstone's mock.
+
+    Raises `LoadstoneError` in plain words when nothing answers or the key is refused.
+    """
+    client = StreamingClient(endpoint, timeouts=_TIMEOUTS)
+    try:
+        listing = client.send(path="/v1/models", method="GET")
+        _refuse(endpoint, listing)
+        version = _object(client.send(path="/version", method="GET"))
+    finally:
+        client.close()
+    found = _object(listing).get("data")
+    models = (
+        [m for m in found if isinstance(m, dict)] if isinstance(found, list) else []
+    )
+    return Target(
+        tuple(str(model["id"]) for model in models if "id" in model),
+        version if version.get("emulated") is True else None,
+    )
+
+
+def _refuse(endpoint: Endpoint, listing: Exchange) -> None:
+    if listing.status in (401, 403):
+        raise LoadstoneError(
+            f"{endpoint.url} refused the key (HTTP {listing.status})",
+            code="auth",
+            hint="give it by --api-key-env VAR or --api-key-file FILE",
+        )
+    # An endpoint may have no list of models; one that has no status does not answer.
+    if listing.status is None:
+        error = listing.error or "no answer"
+        raise LoadstoneError(
+            f"nothing answers at {endpoint.url}: {error}: {listing.error_text}",
+            code="tls" if error == "tls" else "unreachable",
+            hint=_HINTS.get(error, _ELSE),
+        )
+
+
+def _object(exchange: Exchange) -> dict[str, Any]:
+    try:
+        body = json.loads(exchange.body)
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}

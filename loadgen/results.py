@@ -1,0 +1,69 @@
+"""Rows on disk: written as the run goes, read back afterwards."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import gevent
+
+from loadstone.errors import LoadstoneError
+from loadstone.traffic.record import RequestRecord
+
+FLUSH_EVERY_S: Final = 1.0
+"""What a kill can lose at most."""
+
+
+def rows_name(rank: int, workers: int) -> str:
+    """Return the name of a worker's row file; in one process it is `requests.jsonl`."""
+    return "requests.jsonl" if workers == 1 else f"requests.{rank}.jsonl"
+
+
+class RowWriter:
+    """Appends rows to a JSON-lines file and flushes it every second."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.written = 0
+        self._file = path.open("x", encoding="utf-8")
+        self._flusher = gevent.spawn(self._flush_often)
+
+    def __repr__(self) -> str:
+        return f"<RowWriter {self.path.name} rows={self.written}>"
+
+    def write(self, row: RequestRecord) -> None:
+        """Append one row."""
+        self._file.write(row.to_line())
+        self.written += 1
+
+    def close(self) -> None:
+        """Flush, sync to disk and close."""
+        self._flusher.kill()
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+    def _flush_often(self) -> None:
+        while True:
+            gevent.sleep(FLUSH_EVERY_S)
+            self._file.flush()
+
+
+def read_rows(folder: Path) -> Iterator[RequestRecord]:
+    """Read all rows of a run folder.
+
+    The last line of a file may be cut off by a kill; it is left out. Any other bad line
+    raises `LoadstoneError` naming file and line.
+    """
+    for path in sorted(folder.glob("requests*.jsonl")):
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                if not line.endswith("\n"):
+                    break
+                try:
+                    yield RequestRecord.from_json(json.loads(line))
+                except (ValueError, TypeError, KeyError) as wrong:
+                    raise LoadstoneError(
+                        f"{path}: line {number} is not a row: {wrong}"
+                    ) from None

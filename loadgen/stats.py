@@ -1,0 +1,167 @@
+"""The load generator's running totals: written as a request ends, read at a scrape.
+
+One process has one `ClientStats`. A worker ships a snapshot of it (plain lists and
+numbers) with each of Locust's reports, and the master sums the newest snapshot of every
+worker, so a report that is lost or repeated costs nothing.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NamedTuple
+
+from loadstone.buckets import BucketArray, LogHistogram, bucket_value
+from loadstone.traffic.record import Outcome, RequestRecord
+from loadstone.vocabulary import Client
+
+LATENCIES: Final = {
+    "ttft_s": Client.TTFT,
+    "ttft_intended_s": Client.TTFT_INTENDED,
+    "tpot_s": Client.TPOT,
+    "icl_s": Client.ICL,
+    "e2e_s": Client.E2E,
+    "response_time_s": Client.RESPONSE_TIME,
+    "send_lag_s": Client.SEND_LAG,
+}
+"""Each latency of a row, and the metric that exports it."""
+_COUNTS: Final = ("scheduled", "dropped", "in_flight", "input_tokens", "output_tokens")
+_LOGS: Final = ("loop_lag", "ttft_error")
+
+
+class Slice(NamedTuple):
+    """What requests are told apart by, in metrics and tables."""
+
+    scenario: str
+    tenant: str
+    stage: str
+
+
+class SliceStats:
+    """Counts and latencies of one slice of the traffic.
+
+    `percentiles` has the same latencies as `histograms`, right to 1 % instead of within
+    bounds that suit a dashboard.
+    """
+
+    def __init__(self) -> None:
+        self.outcomes = dict.fromkeys((o.value for o in Outcome), 0)
+        self.scheduled = 0
+        """Requests whose intended time has come."""
+        self.dropped = 0
+        self.in_flight = 0
+        self.input_tokens = 0
+        self.output_tokens = 0
+        self.histograms = {n: BucketArray(m.bounds) for n, m in LATENCIES.items()}
+        self.percentiles = {name: LogHistogram() for name in LATENCIES}
+
+    def __repr__(self) -> str:
+        return f"<SliceStats sent={self.sent} in_flight={self.in_flight}>"
+
+    @property
+    def sent(self) -> int:
+        """Requests that were sent: those with an outcome and those in flight."""
+        return sum(self.outcomes.values()) + self.in_flight
+
+    def add(self, row: RequestRecord) -> None:
+        """Count one ended request; latencies only if answered, outside the warm-up."""
+        self.outcomes[row.outcome.value] += 1
+        if not row.ok:
+            return
+        self.output_tokens += row.output_tokens
+        self.input_tokens += row.input_tokens
+        if row.warmup:
+            return
+        for name in LATENCIES:
+            if name == "icl_s":
+                self._add_gaps(row.icl)
+            elif (value := getattr(row, name)) is not None:
+                self.histograms[name].add(value)
+                self.percentiles[name].add(value)
+
+    def _add_gaps(self, gaps: Iterable[tuple[int, int]]) -> None:
+        histogram = self.histograms["icl_s"]
+        for bucket, count in gaps:
+            histogram.add(bucket_value(bucket), count)
+        self.percentiles["icl_s"].merge(gaps)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return everything as numbers, lists and dicts."""
+        return {
+            "counts": {name: getattr(self, name) for name in _COUNTS},
+            "outcomes": dict(self.outcomes),
+            "histograms": {
+                n: [list(h.counts), h.total] for n, h in self.histograms.items()
+            },
+            "percentiles": {n: h.pairs() for n, h in self.percentiles.items()},
+        }
+
+    def merge(self, snapshot: Mapping[str, Any]) -> None:
+        """Add another one's snapshot."""
+        for name in _COUNTS:
+            setattr(self, name, getattr(self, name) + snapshot["counts"][name])
+        for outcome, count in snapshot["outcomes"].items():
+            self.outcomes[outcome] += count
+        for name, (counts, total) in snapshot["histograms"].items():
+            self.histograms[name].merge(counts, total)
+        for name, pairs in snapshot["percentiles"].items():
+            self.percentiles[name].merge((b, n) for b, n in pairs)
+
+
+class ClientStats:
+    """The totals of a process, or of several: by slice, and of the instrument."""
+
+    def __init__(self) -> None:
+        self.slices: dict[Slice, SliceStats] = {}
+        self.loop_lag = LogHistogram()
+        self.ttft_error = LogHistogram()
+        """Size of the TTFT error of each request against the server's truth."""
+        self.worst_pause_s = 0.0
+        """Longest garbage collection seen."""
+
+    def __repr__(self) -> str:
+        whole = self.whole()
+        return f"<ClientStats {len(self.slices)} slices, {whole!r}>"
+
+    def slice_of(self, scenario: str, tenant: str, stage: str) -> SliceStats:
+        """Return the totals of a slice, which begins at its first mention."""
+        key = Slice(scenario, tenant, stage)
+        found = self.slices.get(key)
+        if found is None:
+            found = self.slices[key] = SliceStats()
+        return found
+
+    def add(self, row: RequestRecord) -> None:
+        """Count one ended request."""
+        self.slice_of(row.scenario, row.tenant, row.stage).add(row)
+        error = row.ttft_error_s
+        if error is not None and row.ok:
+            self.ttft_error.add(abs(error))
+
+    def whole(self) -> SliceStats:
+        """Return the sum over all slices."""
+        whole = SliceStats()
+        for part in self.slices.values():
+            whole.merge(part.snapshot())
+        return whole
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return everything as numbers, strings, lists and dicts."""
+        return {
+            "slices": [[*key, part.snapshot()] for key, part in self.slices.items()],
+            **{name: getattr(self, name).pairs() for name in _LOGS},
+            "worst_pause_s": self.worst_pause_s,
+        }
+
+    def merge(self, snapshot: Mapping[str, Any]) -> None:
+        """Add another process's snapshot."""
+        for scenario, tenant, stage, part in snapshot["slices"]:
+            self.slice_of(scenario, tenant, stage).merge(part)
+        for name in _LOGS:
+            getattr(self, name).merge((b, n) for b, n in snapshot[name])
+        self.worst_pause_s = max(self.worst_pause_s, snapshot["worst_pause_s"])
+
+
+def total(snapshots: Iterable[Mapping[str, Any]]) -> ClientStats:
+    """Sum snapshots of several processes."""
+    stats = ClientStats()
+    for snapshot in snapshots:
+        stats.merge(snapshot)
+    return stats

@@ -1,0 +1,1 @@
+"""The command line: wiring only, one short module per verb."""

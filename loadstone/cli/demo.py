@@ -1,0 +1,136 @@
+"""`loadstone demo`: a slice of a rack, real traffic and the numbers, in one command."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Final
+
+import click
+from rich.console import Console
+
+from ..errors import ExitCode, LoadstoneError
+from .engine_options import DEFAULT_MODEL, DEFAULT_PRESET
+from .run import drive, locust_arguments
+
+_RATE: Final = "20"
+"""Requests per second: 4,000 tokens/s, a small share of the VM and of a laptop core."""
+_PORTS: Final = (8000, 0)
+_START_S: Final = 20.0
+_STOP_S: Final = 15.0
+
+
+@click.command(
+    "demo",
+    epilog="""\b
+Examples:
+  loadstone demo
+  loadstone demo --duration 2m --rate 40
+  loadstone demo --web        watch it in Locust's web UI""",
+)
+@click.option(
+    "--duration",
+    default="30s",
+    show_default=True,
+    metavar="TIME",
+    help="how long requests arrive",
+)
+@click.option(
+    "--rate",
+    default=_RATE,
+    show_default=True,
+    metavar="REQ/S",
+    help="requests per second",
+)
+@click.option(
+    "--seed",
+    default="0",
+    show_default=True,
+    metavar="N",
+    help="same seed, same requests",
+)
+@click.option(
+    "--out",
+    default="runs",
+    show_default=True,
+    metavar="DIR",
+    help="where the run folder goes",
+)
+@click.option("--web", is_flag=True, help="with Locust's web UI; stays until Ctrl-C")
+def command(*, duration: str, rate: str, seed: str, out: str, web: bool) -> int:
+    """Emulate one ND GB300 v6 VM, drive chat traffic at it, print what was measured."""
+    console = Console()
+    given: dict[str, str | None] = {
+        "scenario": "chat", "rate": rate, "duration": duration, "seed": seed,
+        "out": out, "metrics_port": "0",
+    }  # fmt: skip
+    # What is wrong with the options is told before anything starts.
+    arguments = locust_arguments(given, host="", users=None, processes=1, web=web)
+    with _server(console) as url:
+        arguments[arguments.index("--host") + 1] = url
+        code = drive(arguments, console=console, as_json=False)
+    # The verdict is printed; the demonstration itself was completed.
+    return ExitCode.DONE if code in (ExitCode.NOT_VALID, ExitCode.NOT_MET) else code
+
+
+@contextmanager
+def _server(console: Console) -> Iterator[str]:
+    """Run the mock for a `with` block, on port 8000 or, if it is taken, a free one."""
+    port = next(port for port in _PORTS if port == 0 or _is_free(port))
+    if port != _PORTS[0]:
+        console.print(f"port {_PORTS[0]} is taken, so the mock takes a free one")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "loadstone", "serve", "--preset", DEFAULT_PRESET,
+         "--model", DEFAULT_MODEL, "--port", str(port), "--grace", "1s"],
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        assert process.stderr is not None
+        url = _await_listening(process, process.stderr, console)
+        yield url
+    finally:
+        _stop(process)
+
+
+def _await_listening(
+    process: subprocess.Popen[str], said: IO[str], console: Console
+) -> str:
+    """Read what the server says until it listens; return its URL."""
+    timer = threading.Timer(_START_S, process.kill)
+    timer.start()
+    lines = []
+    try:
+        for line in said:
+            lines.append(line)
+            before, found, url = line.strip().partition("listening on ")
+            console.print(f"mock        {url if found else before}", highlight=False)
+            if found:
+                # Nobody reads what it says from here on, so it must not fill a pipe.
+                threading.Thread(target=said.read, daemon=True).start()
+                return url
+    finally:
+        timer.cancel()
+    raise LoadstoneError("the mock server did not start", hint="".join(lines[-5:]))
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(_STOP_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

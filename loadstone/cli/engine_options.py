@@ -1,0 +1,61 @@
+"""Options that say which machine serves what: shared by `serve` and `simulate`."""
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from ..catalog.presets import Preset, load_preset, preset_names
+from ..engine.fleet import ROUTERS, Fleet, build_fleet
+
+DEFAULT_PRESET = "azure-nd-gb300-v6"
+DEFAULT_MODEL = "llama-2-70b"
+
+_OPTIONS = (
+    click.option("--preset", default=DEFAULT_PRESET, show_default=True,
+                 metavar="NAME", help=f"kind of VM: {', '.join(preset_names())}"),
+    click.option("--model", default=DEFAULT_MODEL, show_default=True, metavar="NAME",
+                 help="model it serves"),
+    click.option("--vms", type=click.IntRange(1), default=1, show_default=True,
+                 metavar="N", help="how many such VMs"),
+    click.option("--router", type=click.Choice(list(ROUTERS)), default="least_loaded",
+                 show_default=True, help="how requests are spread over the engines"),
+    click.option("--seed", type=int, default=0, show_default=True, metavar="N",
+                 help="of everything that is random"),
+    click.option("--max-num-seqs", type=click.IntRange(1), metavar="N",
+                 help="largest batch of an engine (default: the preset's)"),
+    click.option("--max-num-batched-tokens", type=click.IntRange(1), metavar="N",
+                 help="token budget of a step (default: the preset's)"),
+    click.option("--max-model-len", type=click.IntRange(1), metavar="N",
+                 help="most tokens of prompt plus answer (default: the preset's)"),
+)  # fmt: skip
+
+
+def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options to a click command."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def build(
+    *,
+    preset: str,
+    model: str,
+    vms: int,
+    router: str,
+    seed: int,
+    max_num_seqs: int | None,
+    max_num_batched_tokens: int | None,
+    max_model_len: int | None,
+) -> tuple[Preset, Fleet]:
+    """Build what the options describe; raises `UsageError` for what cannot be."""
+    machine = load_preset(preset, model).with_limits(
+        max_num_seqs=max_num_seqs,
+        max_num_batched_tokens=max_num_batched_tokens,
+        max_model_len=max_model_len,
+    )
+    engines = vms * machine.engines_per_vm
+    return machine, build_fleet(
+        machine.limits, machine.law, engines=engines, seed=seed, router=router
+    )

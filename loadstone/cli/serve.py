@@ -1,0 +1,131 @@
+"""`loadstone serve`: the mock inference server."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mock_server.config import ServerConfig
+from mock_server.serve import serve
+from mock_server.stats import ServerStats
+
+from ..catalog.workloads import load_lengths
+from ..errors import UsageError
+from ..telemetry.prometheus import CONTENT_TYPE, exposition
+from ..telemetry.server import read_server
+from ..traffic.plan import SCENARIOS
+from ..units import parse_duration
+from .engine_options import build, engine_options
+
+
+@click.command(
+    "serve",
+    epilog="""\b
+Examples:
+  loadstone serve --vms 1
+  loadstone serve --vms 4 --port 9000 --max-num-seqs 256
+  loadstone serve --api-key-file key.txt --ssl-certfile cert.pem --ssl-keyfile key.pem
+
+Then, from another terminal:
+  curl http://127.0.0.1:8000/v1/chat/completions -H 'content-type: application/json' \\
+    -d '{"messages": [{"role": "user", "content": "hello"}], "stream": true}'""",
+)
+@engine_options
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    metavar="ADDR",
+    help="address to listen on",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    metavar="N",
+    help="port to listen on; 0 takes a free one",
+)
+@click.option(
+    "--uds",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="listen on a Unix socket instead",
+)
+@click.option(
+    "--max-waiting",
+    type=click.IntRange(1),
+    default=4096,
+    show_default=True,
+    metavar="N",
+    help="queued requests from which on new ones get 429",
+)
+@click.option("--api-key-file", metavar="FILE", help="ask for the key in this file")
+@click.option(
+    "--ssl-certfile",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="serve https with this certificate",
+)
+@click.option(
+    "--ssl-keyfile", type=click.Path(path_type=Path), metavar="FILE", help="and its key"
+)
+@click.option(
+    "--grace",
+    default="10s",
+    show_default=True,
+    metavar="TIME",
+    help="how long running answers may take once told to stop",
+)
+def command(
+    *, host: str, port: int, uds: Path | None, max_waiting: int,
+    api_key_file: str | None, ssl_certfile: Path | None, ssl_keyfile: Path | None,
+    grace: str, **engine: Any,
+) -> None:  # fmt: skip
+    """Serve an OpenAI-compatible API with a GPU rack's token timing, without the GPUs.
+
+    Answers are filler text; their timing is the emulated engine's.
+    """
+    machine, fleet = build(**engine)
+    config = ServerConfig(
+        model=machine.model,
+        preset=machine.name,
+        vms=engine["vms"],
+        seed=engine["seed"],
+        host=host,
+        port=port,
+        uds=uds,
+        max_waiting=max_waiting,
+        api_key=_key(api_key_file),
+        tls_cert=ssl_certfile,
+        tls_key=ssl_keyfile,
+        grace_s=parse_duration(grace),
+    )
+    click.echo(
+        f"{engine['vms']} VM of {machine.name}, {len(fleet.engines)} engines,"
+        f" {machine.model} {machine.precision}, emulated",
+        err=True,
+    )
+    stats = ServerStats(len(fleet.engines))
+    render = exposition(lambda: read_server(machine.model, fleet, stats))
+    lengths = load_lengths(SCENARIOS["chat"].output_lengths)
+    asyncio.run(
+        serve(
+            config,
+            fleet,
+            stats=stats,
+            lengths=lengths.draw,
+            metrics=lambda: (render(), CONTENT_TYPE),
+            announce=lambda line: click.echo(line, err=True),
+        )
+    )
+
+
+def _key(path: str | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as failed:
+        raise UsageError(f"cannot read the key file {path}: {failed}") from None

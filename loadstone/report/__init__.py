@@ -1,0 +1,1 @@
+"""What people read: live progress, final tables."""

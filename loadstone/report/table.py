@@ -1,0 +1,130 @@
+"""A run's figures as a table for the terminal."""
+
+from collections.abc import Mapping
+from io import StringIO
+from typing import Any, Final
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from ..traffic.summary import QUANTILES
+
+WIDTH: Final = 80
+_LATENCIES: Final = (
+    ("ttft_s", "TTFT, from send"),
+    ("ttft_intended_s", "TTFT, from due"),
+    ("tpot_s", "TPOT"),
+    ("icl_s", "gap between events"),
+    ("e2e_s", "answer, from send"),
+    ("response_time_s", "answer, from due"),
+    ("send_lag_s", "send lag"),
+)
+_COLOURS: Final = {"ok": "green", "too_few_samples": "yellow"}
+
+
+def number(value: float | None, digits: int = 1) -> str:
+    """Write a number with thousands separated, or a dash where there is none."""
+    return "-" if value is None else f"{value:,.{digits}f}"
+
+
+def duration(value: float | None) -> str:
+    """Write seconds as milliseconds, or as seconds where there are many, or a dash."""
+    if value is None:
+        return "-"
+    return f"{value * 1000:.1f} ms" if value < 1 else f"{value:,.2f} s"
+
+
+def usd(value: float | None) -> str:
+    """Write dollars with the digits that matter, or a dash."""
+    if value is None:
+        return "-"
+    return f"${value:,.2f}" if value >= 1 else f"${value:.3g}"
+
+
+def print_summary(summary: Mapping[str, Any], console: Console) -> None:
+    """Print a summary: latencies, throughput, money, and how far to believe them."""
+    console.print(_latencies(summary))
+    console.print(_figures(summary))
+    console.print(_verdict(summary))
+
+
+def text_of_summary(summary: Mapping[str, Any]) -> str:
+    """Return the same as plain text."""
+    out = StringIO()
+    print_summary(summary, Console(file=out, width=WIDTH, color_system=None))
+    return out.getvalue()
+
+
+def _latencies(summary: Mapping[str, Any]) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("Latency")
+    names = ("mean", *QUANTILES)
+    for name in names:
+        table.add_column(name, justify="right")
+    for key, label in _LATENCIES:
+        stats = summary.get(key)
+        if stats and stats["n"]:
+            table.add_row(label, *(duration(stats[name]) for name in names))
+    return table
+
+
+def _figures(summary: Mapping[str, Any]) -> Table:
+    requests, tokens = summary["requests"], summary["tokens"]
+    rates, cost = summary["throughput"], summary["cost"]
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold")
+    grid.add_column(overflow="fold")
+    others = (
+        f"{n:,} {k}" for k, n in requests.items() if n and k not in ("sent", "ok")
+    )
+    grid.add_row(
+        "Requests",
+        ", ".join((f"{requests['sent']:,} sent", f"{requests['ok']:,} ok", *others)),
+    )
+    grid.add_row("Tokens", f"{tokens['input']:,} in, {tokens['output']:,} out")
+    steady = number(rates["steady_output_tok_s"], 0)
+    grid.add_row(
+        "Throughput",
+        f"{number(rates['output_tok_s'], 0)} output tokens/s ({steady} steady),"
+        f" {number(rates['req_s'], 2)} requests/s"
+        f" over {number(summary['makespan_s'])} s",
+    )
+    if rates["goodput_req_s"] is not None:
+        grid.add_row(
+            "Goodput",
+            f"{number(rates['goodput_req_s'], 2)} requests/s within the objectives",
+        )
+    grid.add_row(
+        "Cost",
+        f"{usd(cost['usd_per_request'])} per request,"
+        f" {usd(cost['usd_per_million_output_tokens'])} per million output tokens",
+    )
+    for assumption in cost["assumptions"]:
+        grid.add_row("", Text(assumption, style="dim"))
+    for slo in summary["slo"]:
+        met = {True: "met", False: "NOT MET", None: "no sample"}[slo["met"]]
+        grid.add_row(
+            "SLO",
+            f"{met}: {slo['metric']} {slo['stat']} {duration(slo['value_s'])},"
+            f" limit {duration(slo['max_s'])}",
+        )
+    for error, count in summary["errors"].items():
+        grid.add_row("Errors", f"{count:,} x {error}")
+    return grid
+
+
+def _verdict(summary: Mapping[str, Any]) -> Panel:
+    instrument = summary["instrument"]
+    verdict = instrument["verdict"]
+    lines = [
+        f"verdict: {verdict}",
+        *(f"- {reason}" for reason in instrument["reasons"]),
+    ]
+    error = instrument.get("ttft_error_s", {}).get("p99")
+    if error is not None:
+        lines.append(f"TTFT error against the mock's truth: {duration(error)} at p99")
+    lines += instrument.get("notes", ())
+    return Panel("\n".join(lines), border_style=_COLOURS.get(verdict, "red"))

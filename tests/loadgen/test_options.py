@@ -1,0 +1,214 @@
+"""Options: each is read from text, wrong values name their flag, loads are plans."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from loadgen.options import OPTIONS, Option, plan_of, read_options
+from loadstone.errors import UsageError
+from loadstone.traffic.plan import DEFAULT_CAP, Plan
+
+BY_FLAG = {option.flag: option for option in OPTIONS}
+
+# Text as a user writes it, what is read, and a wrong text (None: any text will do).
+TEXTS: dict[str, tuple[str, Any, str | None]] = {
+    "--scenario": ("mlperf", "mlperf", None),
+    "--rate": ("12.5", 12.5, "fast"),
+    "--duration": ("1m30s", 90.0, "soon"),
+    "--trace": ("t.csv", "t.csv", None),
+    "--speedup": ("4", 4.0, "x4"),
+    "--arrivals": ("constant", "constant", None),
+    "--think": ("500ms", 0.5, "-1s"),
+    "--drain": ("0", 0.0, "5 s"),
+    "--warmup": ("2s", 2.0, ":"),
+    "--seed": ("-7", -7, "1.5"),
+    "--model": ("llama", "llama", None),
+    "--ignore-eos": ("False", False, "no"),
+    "--prices": ("list", "list", None),
+    "--vms": ("3", 3, "three"),
+    "--slo": ("slo.toml", "slo.toml", None),
+    "--api-key-env": ("KEY", "KEY", None),
+    "--api-key-file": ("key.txt", "key.txt", None),
+    "--ca-file": ("ca.pem", "ca.pem", None),
+    "--out": ("elsewhere", "elsewhere", None),
+    "--metrics-port": ("0", 0, "http"),
+}
+
+
+def name_of(flag: str) -> str:
+    """Return the key under which an option is given and read."""
+    return BY_FLAG[flag].name
+
+
+def test_every_option_is_tried_here() -> None:
+    """A new one has to be added above; names are attributes, and none is used twice."""
+    assert set(TEXTS) == set(BY_FLAG)
+    assert len(OPTIONS) == len(BY_FLAG)
+    assert all(option.name.isidentifier() for option in OPTIONS)
+    assert name_of("--api-key-file") == "api_key_file"
+
+
+@pytest.mark.parametrize("flag", TEXTS)
+def test_option_is_read_from_text(flag: str) -> None:
+    """With blanks around it too; the type is the setting's."""
+    text, value, _ = TEXTS[flag]
+    for given in (text, f"  {text} "):
+        found = read_options({name_of(flag): given})[name_of(flag)]
+        assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize("flag", [flag for flag, (_, _, bad) in TEXTS.items() if bad])
+def test_wrong_text_names_the_flag(flag: str) -> None:
+    """And repeats what was given."""
+    wrong = TEXTS[flag][2]
+    with pytest.raises(UsageError) as caught:
+        read_options({name_of(flag): wrong})
+    assert caught.value.message.startswith(f"{flag} {wrong}: ")
+
+
+@pytest.mark.parametrize(
+    ("flag", "text", "why", "hint"),
+    [
+        ("--rate", "fast", "not a number", ""),
+        ("--seed", "1.5", "not a whole number", ""),
+        ("--ignore-eos", "no", "must be true or false", ""),
+        ("--drain", "5 s", "'5 s' is not a duration", "write it as 30s"),
+    ],
+)
+def test_wrong_text_is_explained(flag: str, text: str, why: str, hint: str) -> None:
+    """By what the option expects, with its hint."""
+    with pytest.raises(UsageError) as caught:
+        BY_FLAG[flag].parse(text)
+    assert caught.value.message == f"{flag} {text}: {why}"
+    assert caught.value.hint.startswith(hint)
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {name_of(f): "" for f in TEXTS}], ids=["none", "empty"]
+)
+def test_defaults_where_nothing_or_an_empty_text_is_given(
+    given: dict[str, str],
+) -> None:
+    """As a form that is sent with its fields empty; the rest is None."""
+    values = read_options(given)
+    assert {name: value for name, value in values.items() if value is not None} == {
+        "scenario": "chat",
+        "duration": 60.0,
+        "speedup": 1.0,
+        "arrivals": "poisson",
+        "think": 0.0,
+        "drain": 60.0,
+        "warmup": 0.0,
+        "seed": 0,
+        "ignore_eos": True,
+        "out": "runs",
+    }
+    assert set(values) == {option.name for option in OPTIONS}
+
+
+def test_defaults_are_those_of_a_plan() -> None:
+    """So a plan file and the command line mean the same by saying nothing."""
+    plan = plan_of(read_options({"rate": "1"}), host="h", users=None)
+    assert plan == Plan(rate=1.0, hosts=("h",))
+
+
+def test_settings_are_fields_of_a_plan() -> None:
+    """Each option that sets one sets another one."""
+    settings = [option.setting for option in OPTIONS if option.setting]
+    assert len(settings) == len(set(settings))
+    assert set(settings) <= set(Plan.__dataclass_fields__)
+
+
+def given_plan(users: int | None = None, **given: str) -> Plan:
+    """Return the plan of options given as text."""
+    return plan_of(read_options(given), host="http://h", users=users)
+
+
+def test_every_setting_reaches_the_plan() -> None:
+    """Under the name that the plan has for it."""
+    given = {
+        name_of(flag): text
+        for flag, (text, _, _) in TEXTS.items()
+        if flag not in ("--trace", "--rate")
+    }
+    assert given_plan(users=9, rate="12.5", **given) == Plan(
+        scenario="mlperf", hosts=("http://h",), model="llama", rate=12.5,
+        arrivals="constant", speedup=4.0, users=9, think_s=0.5, duration_s=90.0,
+        drain_s=0.0, warmup_s=2.0, seed=-7, ignore_eos=False, price="list", vms=3,
+    )  # fmt: skip
+    assert given_plan(trace="t.csv").trace == "t.csv"
+
+
+@pytest.mark.parametrize(
+    ("make", "loop", "users"),
+    [
+        (lambda: given_plan(rate="5"), "open", DEFAULT_CAP),
+        (lambda: given_plan(users=7, rate="5"), "open", 7),
+        (lambda: given_plan(trace="t.csv"), "trace", DEFAULT_CAP),
+        (lambda: given_plan(users=7), "closed", 7),
+    ],
+)
+def test_which_loop_and_how_many(
+    make: Callable[[], Plan], loop: str, users: int
+) -> None:
+    """A rate or a trace is an open loop that users cap; users alone, a closed one."""
+    plan = make()
+    assert (plan.loop, plan.users) == (loop, users)
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"duration": "5m"}, {"think": "2s"}, {"rate": " "}]
+)
+def test_load_must_be_said(given: dict[str, str]) -> None:
+    """No rate, no trace and no users is wrong usage, and the hint has all three."""
+    with pytest.raises(UsageError, match="nothing says how much load") as caught:
+        given_plan(**given)
+    for flag in ("--rate", "--users", "--trace"):
+        assert flag in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("users", "given", "why"),
+    [
+        (None, {"rate": "1", "trace": "t.csv"}, "--trace or --rate, not both"),
+        (5, {"rate": "1", "trace": "t.csv"}, "--trace or --rate, not both"),
+        (0, {}, "users must be at least 1, not 0"),
+        (-1, {"rate": "1"}, "users must be at least 1, not -1"),
+        (None, {"rate": "0"}, "rate must be at least 1e-09, not 0"),
+        (None, {"rate": "nan"}, "rate must be at least"),
+        (None, {"rate": "inf"}, "rate must be at least"),
+        (None, {"rate": "1", "vms": "0"}, "vms must be at least 1"),
+        (None, {"rate": "1", "scenario": "dance"}, "no scenario 'dance'"),
+        (None, {"rate": "1", "arrivals": "dance"}, "no arrival process 'dance'"),
+        (None, {"rate": "1", "warmup": "60s"}, "a warm-up of 60 s leaves nothing"),
+    ],
+)
+def test_loads_that_cannot_be_are_refused(
+    users: int | None, given: dict[str, str], why: str
+) -> None:
+    """Before anything is started."""
+    with pytest.raises(UsageError, match=why):
+        given_plan(users=users, **given)
+
+
+def test_choices_are_what_a_plan_accepts() -> None:
+    """The form offers no more and no less."""
+    for option in OPTIONS:
+        for choice in option.choices:
+            assert (
+                getattr(
+                    given_plan(**({"rate": "1"} | {option.name: choice})),
+                    option.setting or "",
+                )
+                == choice
+            )
+    assert {option.flag for option in OPTIONS if option.choices} == {
+        "--scenario",
+        "--arrivals",
+    }
+
+
+def test_option_is_named_as_an_attribute() -> None:
+    """As Locust's parser and click do."""
+    assert Option(flag="--a-long-name", text="").name == "a_long_name"
