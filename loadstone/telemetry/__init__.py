@@ -1,0 +1,1 @@
+"""Exporters. They watch from above; nothing below imports them."""

@@ -1,0 +1,52 @@
+"""What the load generator exports: the totals of a run."""
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from loadgen.coordinator import Run
+from loadgen.stats import LATENCIES, SliceStats
+
+from ..buckets import LogHistogram
+from ..traffic.verdict import Verdict
+from ..vocabulary import Client, MetricSpec
+from .prometheus import Reading, Sample
+
+_COUNTS: Final[tuple[tuple[MetricSpec, Callable[[SliceStats], int]], ...]] = (
+    (Client.SCHEDULED, lambda s: s.scheduled),
+    (Client.DROPPED, lambda s: s.dropped),
+    (Client.IN_FLIGHT, lambda s: s.in_flight),
+    (Client.INPUT_TOKENS, lambda s: s.input_tokens),
+    (Client.OUTPUT_TOKENS, lambda s: s.output_tokens),
+)
+_QUANTILES: Final = (0.5, 0.99, 1.0)
+
+
+def read_client(run: Run) -> Iterator[Reading]:
+    """Read a run's totals, over all its processes."""
+    stats = run.stats()
+    slices = stats.slices
+    for spec, count in _COUNTS:
+        yield spec, [(key, count(part)) for key, part in slices.items()]
+    yield (
+        Client.REQUESTS,
+        [
+            ((*key, outcome), n)
+            for key, part in slices.items()
+            for outcome, n in part.outcomes.items()
+        ],
+    )
+    for name, spec in LATENCIES.items():
+        yield spec, [(key, part.histograms[name]) for key, part in slices.items()]
+    if run.rent is not None:
+        yield Client.COST, [(("rent",), run.cost_usd())]
+    now, _ = run.verdict_now()
+    yield Client.VERDICT, [((v.value,), float(v is now)) for v in Verdict]
+    yield Client.LOOP_LAG, _quantiles(stats.loop_lag)
+    yield Client.TTFT_ERROR, _quantiles(stats.ttft_error)
+    yield Client.GC_PAUSE, [((), stats.worst_pause_s)]
+    yield Client.WORKERS, [((), run.workers)]
+
+
+def _quantiles(histogram: LogHistogram) -> list[Sample]:
+    found = [(q, histogram.quantile(q)) for q in _QUANTILES]
+    return [((f"{q:g}",), value) for q, value in found if value is not None]

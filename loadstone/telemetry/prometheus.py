@@ -1,0 +1,72 @@
+"""Prometheus text of both sides, read from their state when it is asked for.
+
+The text is always the classic format 0.0.4: in OpenMetrics prometheus_client 0.26
+rewrites `vllm:` to `vllm_` for every Prometheus 2.x (prometheus/client_python#1177),
+and then existing vLLM dashboards find nothing.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.registry import Collector
+
+from ..buckets import BucketArray
+from ..vocabulary import MetricSpec
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+
+Sample = tuple[tuple[str, ...], float | BucketArray]
+"""Label values in the order of the spec's labels, and the value."""
+Reading = tuple[MetricSpec, Iterable[Sample]]
+"""A metric and its present samples."""
+
+
+class _Readings(Collector):
+    def __init__(self, read: Callable[[], Iterable[Reading]]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterator[Metric]:
+        for spec, samples in self._read():
+            yield _family(spec, samples)
+
+
+def exposition(read: Callable[[], Iterable[Reading]]) -> Callable[[], bytes]:
+    """Return a function that renders what `read` gives at that moment."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Readings(read))
+    return lambda: generate_latest(registry)
+
+
+def _family(spec: MetricSpec, samples: Iterable[Sample]) -> Metric:
+    if spec.kind == "histogram":
+        histogram = HistogramMetricFamily(spec.name, spec.text, labels=spec.labels)
+        for labels, value in samples:
+            assert isinstance(value, BucketArray)
+            histogram.add_metric(
+                labels, buckets=_cumulative(value), sum_value=value.total
+            )
+        return histogram
+    family = (CounterMetricFamily if spec.kind == "counter" else GaugeMetricFamily)(
+        spec.name, spec.text, labels=spec.labels
+    )
+    for labels, value in samples:
+        assert not isinstance(value, BucketArray)
+        family.add_metric(labels, value)
+    return family
+
+
+def _cumulative(array: BucketArray) -> list[tuple[str, float]]:
+    bounds = [*(repr(float(bound)) for bound in array.bounds), "+Inf"]
+    running = 0
+    pairs = []
+    for bound, count in zip(bounds, array.counts, strict=True):
+        running += count
+        pairs.append((bound, float(running)))
+    return pairs
