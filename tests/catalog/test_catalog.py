@@ -1,0 +1,480 @@
+"""The catalog: every figure has its certificate, and agrees with what was published."""
+
+import copy
+import csv
+import tomllib
+from collections.abc import Iterator
+from datetime import datetime
+from importlib.resources import files
+from itertools import pairwise
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pytest
+
+from loadstone.catalog import facts, presets, workloads
+from loadstone.catalog.facts import CONFIDENCE, Fact, entry, read_fact, read_table
+from loadstone.catalog.presets import load_preset, preset_names
+from loadstone.catalog.workloads import (
+    load_lengths,
+    load_price,
+    price_names,
+    price_of_preset,
+)
+from loadstone.errors import CatalogError, ExitCode, NotModelledError, UsageError
+from loadstone.physics.memory import KvBudget
+from loadstone.traffic.plan import SCENARIOS
+from loadstone.traffic.trace import read_azure_csv
+
+CALIBRATION = Path(__file__).parents[3] / "shared" / "calibration"
+"""Published measurements, beside the repository where they are at hand."""
+PRESET, MODEL = "azure-nd-gb300-v6", "llama-2-70b"
+TABLES = ("gpus", "laws", "lengths", "models", "presets", "prices")
+
+
+def published(file: str, **where: str) -> list[dict[str, str]]:
+    """Return the rows of a calibration file that match; none where there is no file."""
+    path = CALIBRATION / file
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as lines:
+        rows = [
+            row
+            for row in csv.DictReader(lines)
+            if all(row[column] == value for column, value in where.items())
+        ]
+    assert rows, f"{file} has no row with {where}"
+    return rows
+
+
+def certified(table: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the entries of a table that hold a figure or a distribution."""
+    if "value" in table or "levels" in table:
+        yield path, table
+        return
+    for name, inner in table.items():
+        if isinstance(inner, dict):
+            yield from certified(inner, f"{path}.{name}")
+
+
+FIGURES = [figure for name in TABLES for figure in certified(read_table(name), name)]
+
+
+def test_all_tables_are_looked_at() -> None:
+    """A new one has to be named above."""
+    here = files("loadstone.catalog").iterdir()
+    assert {p.name for p in here if p.name.endswith(".toml")} == {
+        f"{name}.toml" for name in TABLES
+    }
+    assert len(FIGURES) >= 20
+
+
+@pytest.mark.parametrize("figure", FIGURES, ids=[path for path, _ in FIGURES])
+def test_every_figure_has_a_birth_certificate(
+    figure: tuple[str, dict[str, Any]],
+) -> None:
+    """Unit, source, date and confidence; bounds that hold the value, both or none."""
+    _, table = figure
+    for field in ("unit", "source", "date"):
+        assert len(table[field]) >= (1 if field == "unit" else 4)
+    assert table["confidence"] in CONFIDENCE
+    assert any(
+        _is_date(table["date"], pattern) for pattern in ("%Y-%m-%d", "%Y-%m", "%Y")
+    )
+    assert ("low" in table) == ("high" in table)
+    if "low" in table:
+        assert table["low"] <= table["value"] <= table["high"]
+
+
+def _is_date(text: str, pattern: str) -> bool:
+    try:
+        datetime.strptime(text, pattern)  # noqa: DTZ007 - a day has no zone
+    except ValueError:
+        return False
+    return True
+
+
+# ------------------------------------------------------------- refusals
+
+GOOD = {
+    "value": 1.5,
+    "unit": "ms",
+    "source": "a paper",
+    "date": "2026-01",
+    "confidence": "vendor",
+}
+
+
+def test_fact_is_read_whole() -> None:
+    """Bounds and a note may be added."""
+    fact = read_fact(GOOD | {"low": 1.0, "high": 2.0, "note": "n"}, "here")
+    assert fact == Fact(**GOOD, low=1.0, high=2.0, note="n")
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"colour": "blue"}, "unknown field 'colour'"),
+        ({"confidence": "gossip"}, "confidence 'gossip' is none of"),
+        ({"source": ""}, "needs a unit, a source and a date"),
+        ({"date": ""}, "needs a unit, a source and a date"),
+        ({"unit": ""}, "needs a unit, a source and a date"),
+        ({"low": 1.0}, "low and high"),
+        ({"high": 2.0}, "low and high"),
+        ({"low": 1.6, "high": 2.0}, "low and high"),
+        ({"low": 1.0, "high": 1.4}, "low and high"),
+        ({"value": "1.5"}, "is not a number"),
+        ({"value": True}, "is not a number"),
+    ],
+)
+def test_wrong_facts_are_refused(change: dict[str, Any], why: str) -> None:
+    """The reader is strict: what it does not know it does not ignore."""
+    with pytest.raises(CatalogError, match=f"^here: .*{why}"):
+        read_fact(GOOD | change, "here")
+
+
+@pytest.mark.parametrize("field", GOOD)
+def test_facts_lack_nothing(field: str) -> None:
+    """The error names the place and the field."""
+    lacking = {name: value for name, value in GOOD.items() if name != field}
+    with pytest.raises(CatalogError, match=f"^here: .*'{field}'"):
+        read_fact(lacking, "here")
+
+
+class Spoiled:
+    """Tables of facts with a fault put in, in place of those on disk."""
+
+    def __init__(self) -> None:
+        self.tables = {name: copy.deepcopy(read_table(name)) for name in TABLES}
+
+    def read(self, name: str) -> dict[str, Any]:
+        """Return a table, as `read_table` does."""
+        return self.tables[name]
+
+
+@pytest.fixture
+def spoiled(monkeypatch: pytest.MonkeyPatch) -> Spoiled:
+    """Let the catalog read tables that a test may spoil."""
+    tables = Spoiled()
+    for module in (facts, presets, workloads):
+        monkeypatch.setattr(module, "read_table", tables.read)
+    return tables
+
+
+def test_tables_as_they_are_can_be_read(spoiled: Spoiled) -> None:
+    """So what is refused below is refused for its fault alone."""
+    assert load_preset(PRESET, MODEL).gpu == "gb300"
+    assert load_price(PRESET).gpus == 4
+
+
+def test_unknown_fields_are_refused(spoiled: Spoiled) -> None:
+    """In a preset, a fact of it, the law, the GPU, the model, a price and a length."""
+    law = spoiled.tables["laws"]["gb300"][MODEL]["fp4"]
+    for table in (
+        spoiled.tables["presets"][PRESET],
+        spoiled.tables["presets"][PRESET]["block_size"],
+        law,
+        law["knee"],
+        spoiled.tables["gpus"]["gb300"],
+        spoiled.tables["models"][MODEL],
+    ):
+        table["typo"] = 1
+        with pytest.raises(CatalogError, match="'typo'"):
+            load_preset(PRESET, MODEL)
+        del table["typo"]
+    spoiled.tables["prices"][PRESET]["typo"] = 1
+    with pytest.raises(CatalogError, match="'typo'"):
+        load_price(PRESET)
+    spoiled.tables["lengths"]["mlperf-llama2-70b-input"]["typo"] = 1
+    with pytest.raises(CatalogError, match="unknown field"):
+        load_lengths("mlperf-llama2-70b-input")
+
+
+def test_missing_fields_are_refused(spoiled: Spoiled) -> None:
+    """The error names table, entry and field."""
+    del spoiled.tables["presets"][PRESET]["kv_fraction"]
+    with pytest.raises(
+        CatalogError, match=rf"presets\.toml \[{PRESET}\].*'kv_fraction'"
+    ):
+        load_preset(PRESET, MODEL)
+    del spoiled.tables["prices"][PRESET]["usd_per_vm_hour"]["source"]
+    with pytest.raises(CatalogError, match=r"usd_per_vm_hour.*'source'"):
+        load_price(PRESET)
+    del spoiled.tables["lengths"]["mlperf-llama2-70b-input"]["source"]
+    with pytest.raises(CatalogError, match="no provenance"):
+        load_lengths("mlperf-llama2-70b-input")
+
+
+def test_law_that_is_not_there_is_refused(spoiled: Spoiled) -> None:
+    """A machine whose timing nobody fitted is not guessed."""
+    del spoiled.tables["laws"]["gb300"][MODEL]["fp4"]["pair_ns"]
+    with pytest.raises(CatalogError, match="missing constant 'pair_ns'"):
+        load_preset(PRESET, MODEL)
+    del spoiled.tables["laws"]["gb300"][MODEL]
+    with pytest.raises(CatalogError, match=f"no '{MODEL}' for gb300"):
+        load_preset(PRESET, MODEL)
+
+
+def test_tensor_parallel_group_is_one_engine(spoiled: Spoiled) -> None:
+    """Two GPUs for each engine leave two engines to a VM of four."""
+    spoiled.tables["laws"]["gb300"][MODEL]["fp4"]["tensor_parallel"] = 2
+    machine = load_preset(PRESET, MODEL)
+    assert (machine.tensor_parallel, machine.engines_per_vm) == (2, 2)
+
+
+def test_unknown_names_are_wrong_usage_with_a_list() -> None:
+    """What there is stands in the hint."""
+    with pytest.raises(CatalogError, match="no preset 'a100' in the catalog") as caught:
+        load_preset("a100", MODEL)
+    assert (caught.value.exit_code, PRESET in caught.value.hint) == (
+        ExitCode.USAGE,
+        True,
+    )
+    with pytest.raises(
+        NotModelledError, match="no timing for model 'gpt-5'"
+    ) as unknown:
+        load_preset(PRESET, "gpt-5")
+    assert unknown.value.hint == f"it has: {MODEL}"
+    with pytest.raises(CatalogError, match="no price 'free'"):
+        load_price("free")
+    with pytest.raises(CatalogError, match="no length 'haiku'"):
+        load_lengths("haiku")
+    with pytest.raises(CatalogError, match="no model 'x'"):
+        entry("models", "x")
+
+
+# ------------------------------------------------------------- what is loaded
+
+
+def test_every_preset_loads_with_each_of_its_models() -> None:
+    """And its price is in the catalog, for as many GPUs as it has."""
+    for name in preset_names():
+        for model in read_table("presets")[name]["models"]:
+            machine = load_preset(name, model)
+            assert machine.gpus_per_vm == load_price(machine.price).gpus
+            assert price_of_preset(name) == machine.price
+    assert price_of_preset("a100") is None
+    assert set(price_names()) >= {PRESET}
+
+
+def test_rack_by_hand() -> None:
+    """18 VMs of 4 GPUs, one engine each; KV for 1.47 million tokens in blocks of 32."""
+    machine = load_preset(PRESET, MODEL)
+    assert (machine.vms_per_rack, machine.gpus_per_vm, machine.engines_per_vm) == (
+        18,
+        4,
+        4,
+    )
+    law, limits = machine.law, machine.limits
+    assert (law.weights_ms, law.gemm_us_per_token, law.knee) == (19.34, 28.4, 1.37)
+    assert (law.kv_ns_per_token, law.pair_ns, law.sigma) == (23.62, 1.62, 0.02)
+    assert (limits.max_num_seqs, limits.max_num_batched_tokens) == (2048, 3584)
+    assert (limits.block_size, limits.max_model_len) == (32, 32_768)
+    tokens = 0.95 * (298_013_687_808 - 38_800_000_000 - 6_000_000_000) / 163_840
+    assert limits.kv_blocks == int(tokens) // 32 == 45_881
+
+
+def test_limits_can_be_replaced_within_reason() -> None:
+    """None keeps one; what the engine could not serve under is refused."""
+    machine = load_preset(PRESET, MODEL)
+    assert machine.with_limits(max_num_seqs=None) == machine
+    smaller = machine.with_limits(max_num_seqs=7, max_model_len=4096)
+    assert (smaller.limits.max_num_seqs, smaller.limits.max_model_len) == (7, 4096)
+    assert smaller.limits.max_num_batched_tokens == 3584
+    assert smaller.law == machine.law
+    with pytest.raises(UsageError, match="max_num_batched_tokens"):
+        machine.with_limits(max_num_batched_tokens=2047)
+
+
+def test_assumptions_are_the_assumed_and_the_uncertain() -> None:
+    """Each with its value, those with a range with it; nothing that is known."""
+    machine = load_preset(PRESET, MODEL)
+    short = list(machine.assumptions(short=True))
+    assert "gemm_us_per_token 28.4 (27.4 to 29.6)" in short
+    assert "max_num_seqs 2048" in short
+    names = {text.split()[0] for text in short}
+    assert names == {
+        name
+        for name, fact in machine.facts.items()
+        if fact.confidence == "assumed" or fact.low is not None
+    }
+    assert not names & {"gpus_per_vm", "hbm_bytes", "kv_ns_per_token"}
+    long = list(machine.assumptions())
+    assert [text.split()[0] for text in long] == [text.split()[0] for text in short]
+    assert any(
+        text.startswith("max_num_seqs 2048 sequence, assumed: batch of")
+        for text in long
+    )
+
+
+def test_price_says_who_says_so() -> None:
+    """Value, unit, date, confidence and source, wherever it is used."""
+    said = load_price(PRESET).assumption()
+    for part in ("112.48 USD/VM-hour", "2026-09", "third_party", "unconfirmed"):
+        assert part in said
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
+def test_every_scenario_has_its_lengths(scenario: Any) -> None:
+    """And its longest request fits the model length of the preset."""
+    lengths = [
+        load_lengths(name) for name in (scenario.input_lengths, scenario.output_lengths)
+    ]
+    longest = sum(table.tokens[-1] for table in lengths)
+    assert longest <= load_preset(PRESET, MODEL).limits.max_model_len
+
+
+# ------------------------------------------------------------- what was published
+
+
+def test_hardware_and_model_are_as_published() -> None:
+    """Memory from its MiB; KV bytes and weights from the architecture."""
+    machine = load_preset(PRESET, MODEL)
+    value = {name: fact.value for name, fact in machine.facts.items()}
+    for gpu in published("hardware.csv", kind="gpu", name="GB300"):
+        assert value["hbm_bytes"] == int(gpu["hbm_mib"]) * 2**20
+    for vm in published("hardware.csv", name="Standard_ND128isr_GB300_v6"):
+        assert value["gpus_per_vm"] == int(vm["n_gpus"])
+    for model in published("models.csv", model="llama2-70b"):
+        assert value["kv_bytes_per_token_fp8"] == int(model["kv_bytes_per_token_fp8"])
+        assert value["weight_bytes_fp4"] == float(model["weight_gb_nvfp4"]) * 1e9
+        layers, heads, dim = (
+            int(model[name]) for name in ("n_layers", "n_kv_heads", "head_dim")
+        )
+        assert value["kv_bytes_per_token_fp8"] == 2 * layers * heads * dim
+    assert value["kv_bytes_per_token_fp8"] == 2 * 80 * 8 * 128
+    assert value["weight_bytes_fp4"] == pytest.approx(68.98e9 * 9 / 16, rel=1e-3)
+
+
+def test_price_and_rack_run_are_as_published() -> None:
+    """Price per VM-hour, and the spread over the 18 VMs of Azure's run."""
+    price = load_price(PRESET).usd_per_vm_hour
+    for row in published("prices.csv", item="ND GB300 v6 pay-as-you-go"):
+        assert price.value == float(row["price_usd"])
+        assert price.confidence == row["confidence"]
+        assert row["unit"] == "VM-hour"
+    value = {
+        name: fact.value for name, fact in load_preset(PRESET, MODEL).facts.items()
+    }
+    for row in published("rack_vm_spread.csv"):
+        assert value["published_vm_min"] == float(row["vm_min_tokens_per_s"])
+        assert value["published_vm_max"] == float(row["vm_max_tokens_per_s"])
+        assert value["vms_per_rack"] == int(row["n_vms"])
+        assert value["published_vm_min"] < float(row["vm_mean_tokens_per_s"])
+    assert 0 < value["published_vm_min"] < value["published_vm_max"]
+
+
+def test_kv_capacity_is_that_of_the_reference() -> None:
+    """1.46 million tokens with the 39.7 GB of a Llama-3 70B; ours is a Llama-2."""
+    value = {
+        name: fact.value for name, fact in load_preset(PRESET, MODEL).facts.items()
+    }
+    budget = KvBudget(
+        hbm_bytes=value["hbm_bytes"],
+        weight_bytes=39.7e9,
+        activation_bytes=value["activation_bytes"],
+        kv_bytes_per_token=value["kv_bytes_per_token_fp8"],
+        fraction=value["kv_fraction"],
+    )
+    assert budget.tokens == pytest.approx(1.46e6, rel=0.005)
+
+
+@pytest.mark.parametrize(
+    ("name", "mean"),
+    [
+        ("mlperf-llama2-70b-input", 222.3),
+        ("mlperf-llama2-70b-output", 273.0),
+        ("azure-2023-conversation-input", 1154.7),
+        ("azure-2023-conversation-output", 211.1),
+    ],
+)
+def test_length_tables_have_the_published_means(name: str, mean: float) -> None:
+    """Within 1.5 %: 28 quantiles stand for some 20,000 samples."""
+    assert load_lengths(name).mean == pytest.approx(mean, rel=0.015)
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "column"),
+    [
+        (
+            "mlperf-llama2-70b-input",
+            "lengths/mlperf_llama2_70b_lengths.csv",
+            "input_length",
+        ),
+        (
+            "azure-2023-conversation-input",
+            "traces/azure_llm_2023_conv.csv",
+            "ContextTokens",
+        ),
+        (
+            "azure-2023-conversation-output",
+            "traces/azure_llm_2023_conv.csv",
+            "GeneratedTokens",
+        ),
+    ],
+)
+def test_length_tables_are_those_of_the_samples(
+    name: str, file: str, column: str
+) -> None:
+    """Mean within 1.5 %, each quantile within a token or 1.5 % of a sample near it."""
+    table = load_lengths(name)
+    samples = sorted(int(row[column]) for row in published(file))
+    assert all(a <= b for a, b in pairwise(table.tokens))
+    if samples:
+        assert table.mean == pytest.approx(fmean(samples), rel=0.015)
+        assert (table.tokens[0], table.tokens[-1]) == (samples[0], samples[-1])
+        for level, tokens in zip(table.levels, table.tokens, strict=True):
+            at = round(level * (len(samples) - 1))
+            near = samples[max(0, at - 2)], samples[min(at + 2, len(samples) - 1)]
+            assert 0.985 * near[0] - 1 <= tokens <= 1.015 * near[1] + 1
+
+
+def test_generated_lengths_are_the_reference_answers_scaled() -> None:
+    """Each quantile times one factor, that of the means, up to the cap of 1,024."""
+    table = load_lengths("mlperf-llama2-70b-output")
+    assert table.tokens[-1] == 1024
+    samples = sorted(
+        int(row["output_length"])
+        for row in published("lengths/mlperf_llama2_70b_lengths.csv")
+    )
+    if samples:
+        factor = table.at(0.5) / samples[len(samples) // 2]
+        assert 273 / 218.9 <= factor <= 1.03 * 273 / 218.9  # the cap cuts a little
+        for level, tokens in zip(table.levels, table.tokens, strict=True):
+            scaled = factor * samples[round(level * (len(samples) - 1))]
+            assert tokens == pytest.approx(min(scaled, 1024), rel=0.02, abs=1)
+
+
+def test_trace_reader_agrees_with_a_naive_one_on_the_azure_trace() -> None:
+    """The first 60 seconds, to a microsecond, and every length."""
+    lines = [
+        "TIMESTAMP,ContextTokens,GeneratedTokens",
+        "2023-11-16 18:15:46.6805900,374,44",
+        "2023-11-16 18:15:50.9951690,396,109",
+    ]
+    path = CALIBRATION / "traces" / "azure_llm_2023_conv.csv"
+    if path.exists():
+        lines = path.read_text(encoding="utf-8").splitlines()
+    rows = [row for row in read_azure_csv(lines, name=path.name) if row.at_s < 60.0]
+    naive = []
+    for row in csv.DictReader(lines):
+        # Python reads six decimals: the seventh is cut off, and always 0 in this trace.
+        stamp, seventh = row["TIMESTAMP"][:-1], row["TIMESTAMP"][-1]
+        at = datetime.strptime(stamp + "+0000", "%Y-%m-%d %H:%M:%S.%f%z").timestamp()
+        naive.append((at, row["ContextTokens"], row["GeneratedTokens"], seventh))
+    first = naive[0][0]
+    naive = [row for row in naive if row[0] - first < 60.0]
+    assert len(rows) == len(naive) >= 2
+    assert {row[3] for row in naive} == {"0"}
+    for row, (at, n_in, n_out, _) in zip(rows, naive, strict=True):
+        assert row.at_s == pytest.approx(at - first, abs=1e-6)
+        assert (row.input_tokens, row.output_tokens) == (int(n_in), int(n_out))
+
+
+def test_tables_are_toml_with_comments_that_say_what_they_are() -> None:
+    """Each opens with a line for the reader, and parses as it stands on disk."""
+    for name in TABLES:
+        text = files("loadstone.catalog").joinpath(f"{name}.toml").read_text("utf-8")
+        assert text.startswith("# ")
+        assert tomllib.loads(text) == read_table(name)

@@ -1,0 +1,159 @@
+"""A row: its figures by hand, and that a line of JSON gives it back."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadstone.traffic.record import Outcome, RequestRecord, TokensSource, Truth
+
+ROW = RequestRecord(
+    id="000001",
+    scenario="chat",
+    intended_s=10.0,
+    sent_s=10.25,
+    first_s=10.75,
+    last_s=12.75,
+    end_s=13.0,
+    outcome=Outcome.OK,
+    connect_s=0.125,
+    input_tokens=100,
+    output_tokens=12,
+    first_event_tokens=2,
+    truth=Truth(1000.0, 1000.375, 1000.4375, 1002.5, engine=3),
+)
+
+
+def test_figures_by_hand() -> None:
+    """From the first byte sent, or from the intended time; TPOT is of the rest."""
+    assert ROW.send_lag_s == 0.25
+    assert ROW.ttft_s == 0.5
+    assert ROW.ttft_intended_s == 0.75
+    assert ROW.tpot_s == pytest.approx(2.0 / (12 - 2))
+    assert ROW.e2e_s == 2.75
+    assert ROW.response_time_s == 3.0
+
+
+def test_truth_tells_the_client_error_and_the_servers_lag() -> None:
+    """The mock wrote the first token 437.5 ms after it was asked, 62.5 ms late."""
+    assert ROW.truth is not None
+    assert ROW.truth.ttft_s == 0.4375
+    assert ROW.truth.lag_s == 0.0625
+    assert ROW.ttft_error_s == pytest.approx(0.0625)
+    assert replace(ROW, truth=None).ttft_error_s is None
+    assert replace(ROW, first_s=None).ttft_error_s is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "missing"),
+    [
+        ({"first_s": None, "last_s": None}, ("ttft_s", "ttft_intended_s", "tpot_s")),
+        ({"last_s": None}, ("tpot_s",)),
+        ({"output_tokens": 2}, ("tpot_s",)),
+        ({"output_tokens": 0}, ("tpot_s",)),
+        ({"output_tokens": 3}, ()),
+    ],
+)
+def test_figures_that_do_not_exist_are_none(
+    changes: dict[str, object], missing: tuple[str, ...]
+) -> None:
+    """Not zero: an answer whose tokens all came at once has no TPOT."""
+    changed = replace(ROW, **changes)
+    for name in ("ttft_s", "ttft_intended_s", "tpot_s"):
+        assert (getattr(changed, name) is None) == (name in missing)
+    assert changed.response_time_s == 3.0
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_only_ok_is_ok(outcome: Outcome) -> None:
+    """Throttled, cancelled and incomplete are not."""
+    assert replace(ROW, outcome=outcome).ok == (outcome.value == "ok")
+
+
+def test_line_holds_what_is_not_default() -> None:
+    """Microseconds are enough for the client's stamps; defaults would be noise."""
+    bare = RequestRecord(
+        id="7",
+        scenario="chat",
+        intended_s=1.23456789,
+        sent_s=2.0,
+        end_s=3.0,
+        outcome=Outcome.THROTTLED,
+    )
+    assert bare.to_line().endswith("\n")
+    assert json.loads(bare.to_line()) == {
+        "id": "7",
+        "scenario": "chat",
+        "intended_s": 1.234568,
+        "sent_s": 2.0,
+        "end_s": 3.0,
+        "outcome": "throttled",
+    }
+
+
+INSTANT = st.floats(-1e6, 1e7)
+COUNT = st.integers(0, 10**9)
+RECORDS = st.builds(
+    RequestRecord,
+    id=st.text(),
+    scenario=st.text(),
+    intended_s=INSTANT,
+    sent_s=INSTANT,
+    end_s=INSTANT,
+    outcome=st.sampled_from(Outcome),
+    connect_s=INSTANT,
+    first_s=st.none() | INSTANT,
+    last_s=st.none() | INSTANT,
+    status=st.none() | st.integers(100, 599),
+    error=st.none() | st.text(),
+    asked_input_tokens=COUNT,
+    asked_output_tokens=COUNT,
+    input_tokens=COUNT,
+    output_tokens=COUNT,
+    first_event_tokens=COUNT,
+    events=COUNT,
+    tokens_source=st.sampled_from(TokensSource),
+    finish_reason=st.none() | st.text(),
+    warmup=st.booleans(),
+    worker=st.integers(0, 99),
+    icl=st.lists(st.tuples(st.integers(-1000, 1000), COUNT)).map(tuple),
+    truth=st.none() | st.builds(
+        Truth, INSTANT, INSTANT, INSTANT, INSTANT, st.integers(0, 71), st.floats(1, 100)
+    ),
+)  # fmt: skip
+
+
+@given(RECORDS)
+def test_line_gives_the_row_back(record: RequestRecord) -> None:
+    """Every field, stamps to half a microsecond, the server's truth exactly."""
+    line = record.to_line()
+    assert line.count("\n") == 1
+    again = RequestRecord.from_json(json.loads(line))
+    for name in RequestRecord.__dataclass_fields__:
+        before, after = getattr(record, name), getattr(again, name)
+        if isinstance(before, float):
+            assert after == pytest.approx(before, abs=0.51e-6, rel=0)
+        else:
+            assert (after, type(after)) == (before, type(before))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {},
+        [],
+        7,
+        {"outcome": "ok"},
+        ROW.to_json() | {"outcome": "great"},
+        ROW.to_json() | {"tokens_source": "guess"},
+        ROW.to_json() | {"colour": "blue"},
+        ROW.to_json() | {"icl": [[1, 2, 3]]},
+        ROW.to_json() | {"truth": {"received_s": 1.0}},
+    ],
+)
+def test_what_is_no_row_is_an_error(wrong: object) -> None:
+    """One of the three that readers are told of."""
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        RequestRecord.from_json(wrong)

@@ -1,0 +1,297 @@
+"""A run's figures, each worked out by hand from a handful of rows."""
+
+from dataclasses import replace
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadstone.buckets import LogHistogram, bucket_of
+from loadstone.traffic.record import Outcome, RequestRecord
+from loadstone.traffic.slo import Slo
+from loadstone.traffic.summary import (
+    QUANTILES,
+    describe,
+    describe_histogram,
+    makespan,
+    nearest_rank,
+    steady_rate,
+    summarize,
+)
+
+
+def row(
+    intended: float,
+    sent: float,
+    first: float | None,
+    last: float | None,
+    end: float,
+    **more: object,
+) -> RequestRecord:
+    """Return a row that ended ok, unless `more` says otherwise."""
+    given: dict[str, object] = {"outcome": Outcome.OK, "first_event_tokens": 1} | more
+    return RequestRecord(
+        id="r",
+        scenario="chat",
+        intended_s=intended,
+        sent_s=sent,
+        first_s=first,
+        last_s=last,
+        end_s=end,
+        **given,
+    )
+
+
+A = row(0.0, 0.1, 0.5, 1.5, 1.6, input_tokens=10, output_tokens=11,
+        icl=((bucket_of(0.1), 10),))  # fmt: skip
+B = row(1.0, 1.0, 1.2, 5.2, 5.2, input_tokens=20, output_tokens=21,
+        icl=((bucket_of(0.2), 20),))  # fmt: skip
+ONE = row(2.0, 2.0, 3.0, 3.0, 3.0, input_tokens=5, output_tokens=1)
+"""An answer of a single token has no TPOT."""
+WARM = row(0.0, 0.0, 3.0, 3.5, 3.5, input_tokens=7, output_tokens=6, warmup=True,
+           icl=((bucket_of(9.0), 5),))  # fmt: skip
+BROKEN = row(2.0, 2.9, 3.5, 4.0, 9.0, input_tokens=5, output_tokens=5,
+             outcome=Outcome.FAILED, error="timeout",
+             icl=((bucket_of(9.0), 4),))  # fmt: skip
+REFUSED = row(3.0, 3.0, None, None, 3.1, outcome=Outcome.THROTTLED, status=429,
+              error="429 rate_limit")  # fmt: skip
+ROWS = [A, B, ONE, WARM, BROKEN, REFUSED]
+SPAN = 5.2
+"""From A's intended time to B's last token; BROKEN's last token came before that."""
+
+
+def test_requests_are_counted_by_outcome() -> None:
+    """Each in exactly one; what was dropped was never sent; warm-up was sent too."""
+    assert summarize(ROWS, dropped=7)["requests"] == {
+        "sent": 6,
+        "ok": 4,
+        "failed": 1,
+        "throttled": 1,
+        "cancelled": 0,
+        "incomplete": 0,
+        "dropped": 7,
+        "warmup": 1,
+    }
+
+
+def test_tokens_are_those_of_whole_answers() -> None:
+    """Warm-up answers are work done; what a broken one gave is not."""
+    assert summarize(ROWS)["tokens"] == {
+        "input": 10 + 20 + 5 + 7,
+        "output": 11 + 21 + 1 + 6,
+    }
+
+
+def test_throughput_by_hand() -> None:
+    """All over the makespan, from the first intended arrival to the last token."""
+    summary = summarize(ROWS)
+    assert summary["makespan_s"] == pytest.approx(SPAN)
+    rates = summary["throughput"]
+    assert rates["output_tok_s"] == pytest.approx(39 / SPAN)
+    assert rates["total_tok_s"] == pytest.approx((39 + 42) / SPAN)
+    assert rates["req_s"] == pytest.approx(4 / SPAN)
+    assert rates["goodput_req_s"] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("ttft_s", (0.2, 0.4, 1.0)),
+        ("ttft_intended_s", (0.2, 0.5, 1.0)),
+        ("tpot_s", (0.1, 0.2)),
+        ("e2e_s", (1.0, 1.5, 4.2)),
+        ("response_time_s", (1.0, 1.6, 4.2)),
+        ("send_lag_s", (0.0, 0.0, 0.1)),
+    ],
+)
+def test_latencies_by_hand(name: str, values: tuple[float, ...]) -> None:
+    """Of A, B and the one-token answer; no warm-up, no failure; nearest rank."""
+    middle = values[1] if len(values) == 3 else values[0]
+    assert summarize(ROWS)[name] == {
+        "mean": pytest.approx(sum(values) / len(values)),
+        "p50": pytest.approx(middle),
+        "p90": pytest.approx(values[-1]),
+        "p95": pytest.approx(values[-1]),
+        "p99": pytest.approx(values[-1]),
+        "n": len(values),
+    }
+
+
+def test_gaps_are_pooled_over_requests() -> None:
+    """Ten gaps of A and twenty of B: the median is B's; of ten and ten it is A's."""
+    gaps = summarize(ROWS)["icl_s"]
+    assert gaps["n"] == 30
+    assert gaps["mean"] == pytest.approx((10 * 0.1 + 20 * 0.2) / 30, rel=0.01)
+    assert gaps["p50"] == pytest.approx(0.2, rel=0.01)
+    assert gaps["p99"] == pytest.approx(0.2, rel=0.01)
+    fewer = summarize([A, replace(B, icl=((bucket_of(0.2), 10),))])["icl_s"]
+    assert fewer["p50"] == pytest.approx(0.1, rel=0.01)
+
+
+def test_gaps_may_be_given_from_outside() -> None:
+    """Virtual time has one gap for a whole batch, and none in the rows."""
+    gaps = LogHistogram()
+    gaps.add(0.03, 1000)
+    assert summarize(ROWS, icl=gaps)["icl_s"]["n"] == 1000
+
+
+def test_errors_are_counted_by_kind() -> None:
+    """The most frequent first, ten at most."""
+    errors = [replace(BROKEN, error=f"e{i}") for i in range(12) for _ in range(i + 1)]
+    assert summarize(ROWS)["errors"] == {"timeout": 1, "429 rate_limit": 1}
+    counts = summarize(errors)["errors"]
+    assert list(counts.items()) == [(f"e{i}", i + 1) for i in range(11, 1, -1)]
+
+
+@pytest.mark.parametrize(
+    ("slos", "good"),
+    [
+        ((Slo("ttft_intended_s", "p99", 0.5),), 2),  # A is just within, B below
+        ((Slo("ttft_intended_s", "p99", 0.499),), 1),
+        ((Slo("ttft_intended_s", "p99", 0.5), Slo("tpot_s", "p99", 0.15)), 1),
+        ((Slo("tpot_s", "p99", 0.15),), 3),  # A, the warm-up, and one token has no TPOT
+        ((Slo("e2e_s", "p50", 100.0),), 4),
+    ],
+)
+def test_goodput_counts_requests_that_met_every_limit(
+    slos: tuple[Slo, ...], good: int
+) -> None:
+    """By their own value, whatever the statistic; what failed never does."""
+    rates = summarize(ROWS, slos=slos)["throughput"]
+    assert rates["goodput_req_s"] == pytest.approx(good / SPAN)
+
+
+def test_slos_are_judged_by_the_summary() -> None:
+    """In their order, each with its value."""
+    slos = (Slo("ttft_s", "p50", 0.4), Slo("e2e_s", "mean", 2.0))
+    first, second = summarize([A, A, B], slos=slos)["slo"]
+    assert first == {
+        "metric": "ttft_s",
+        "stat": "p50",
+        "max_s": 0.4,
+        "value_s": pytest.approx(0.4),
+        "met": True,
+    }
+    assert second["value_s"] == pytest.approx((1.5 + 1.5 + 4.2) / 3)
+    assert second["met"] is False
+
+
+def test_nothing_sent_has_no_figures() -> None:
+    """None, and not zero, where there is nothing to divide by."""
+    summary = summarize([], dropped=3, slos=(Slo("ttft_s", "p99", 1.0),))
+    assert summary["requests"]["sent"] == 0
+    assert summary["requests"]["dropped"] == 3
+    assert set(summary["throughput"].values()) == {None}
+    assert summary["ttft_s"] == dict.fromkeys(("mean", *QUANTILES)) | {"n": 0}
+    assert summary["icl_s"]["mean"] is None
+    assert summary["slo"][0]["met"] is None
+
+
+def test_nothing_answered_has_no_throughput() -> None:
+    """But a goodput of zero, for there were objectives and nobody met them."""
+    summary = summarize([BROKEN, REFUSED], slos=(Slo("ttft_s", "p99", 1.0),))
+    rates = summary["throughput"]
+    assert (rates["output_tok_s"], rates["req_s"]) == (None, None)
+    assert rates["goodput_req_s"] == 0.0
+    assert summary["ttft_s"]["n"] == 0
+    assert summary["tokens"] == {"input": 0, "output": 0}
+
+
+def test_makespan_ends_with_the_last_token_or_the_end_where_none_came() -> None:
+    """A connection that stays open after the last token does not count."""
+    assert makespan([]) == 0.0
+    assert makespan([A]) == pytest.approx(1.5)
+    assert makespan([A, replace(B, last_s=4.0, end_s=60.0)]) == pytest.approx(4.0)
+    assert makespan([A, REFUSED]) == pytest.approx(3.1)
+    assert makespan([B, ONE]) == pytest.approx(4.2)
+
+
+# ------------------------------------------------------------- quantiles
+
+
+@pytest.mark.parametrize(
+    ("n", "q", "rank"),
+    [(1, 0.5, 1), (1, 0.99, 1), (2, 0.5, 1), (3, 0.5, 2), (10, 0.9, 9), (11, 0.9, 10),
+     (20, 0.95, 19), (21, 0.95, 20), (100, 0.99, 99), (101, 0.99, 100), (100, 1.0, 100),
+     (99, 0.99, 99)],
+)  # fmt: skip
+def test_nearest_rank_by_hand(n: int, q: float, rank: int) -> None:
+    """The ceil(q n)-th smallest: a value that was measured, never one in between."""
+    assert nearest_rank(range(1, n + 1), q) == rank
+
+
+@pytest.mark.parametrize("percent", [50, 90, 95, 99])
+def test_nearest_rank_has_no_rounding_error(percent: int) -> None:
+    """For any number of samples the rank is that of exact arithmetic."""
+    q = QUANTILES[f"p{percent}"]
+    for n in range(1, 5000):
+        assert nearest_rank(range(1, n + 1), q) == -(-percent * n // 100)
+
+
+@given(st.lists(st.floats(0.001, 1e4), min_size=1, max_size=80))
+def test_histogram_says_the_same_as_the_values(values: list[float]) -> None:
+    """To within 1 %, so that merged histograms may stand for rows elsewhere."""
+    histogram = LogHistogram()
+    for value in values:
+        histogram.add(value)
+    exact, close = describe(values), describe_histogram(histogram)
+    assert close == {
+        name: pytest.approx(value, rel=0.01) for name, value in exact.items()
+    }
+
+
+# ------------------------------------------------------------- the steady rate
+
+
+def answer(first: float, last: float, tokens: int) -> RequestRecord:
+    """Return an answer whose tokens came evenly between two instants."""
+    return row(0.0, 0.0, first, last, last, output_tokens=tokens)
+
+
+@pytest.mark.parametrize(
+    ("answers", "rate"),
+    [
+        # Ten tokens in ten seconds: 10 % at 1 s, 90 % at 9 s.
+        ([(0.0, 10.0, 10)], 8 / 8),
+        # 1 token/s, and 3 from second 5 on: 2 of 20 by 2 s, 18 by 5 + 13/3 s.
+        ([(0.0, 10.0, 10), (5.0, 10.0, 10)], 16 / (5 + 13 / 3 - 2)),
+        # A pause in the middle counts: 10 % at 0.2 s, 90 % at 9.8 s.
+        ([(0.0, 1.0, 10), (9.0, 10.0, 10)], 16 / 9.6),
+        # A slow tail of 5 % of the tokens does not.
+        ([(0.0, 9.5, 95), (9.5, 1000.0, 5)], 10.0),
+        # Nor does a slow start.
+        ([(0.0, 1000.0, 5), (1000.0, 1009.5, 95)], 10.0),
+        # Single events: all of a token comes at once.
+        ([(0.0, 0.0, 1), (10.0, 10.0, 1)], 1.6 / 10),
+    ],
+)
+def test_steady_rate_by_hand(
+    answers: list[tuple[float, float, int]], rate: float
+) -> None:
+    """The middle 80 % of the tokens over the time they took: ramp and drain are out."""
+    assert steady_rate([answer(*each) for each in answers]) == pytest.approx(
+        rate, rel=1e-5
+    )
+
+
+def test_steady_rate_needs_tokens() -> None:
+    """Without an event there is none."""
+    assert steady_rate([]) is None
+    assert steady_rate([row(0.0, 0.0, None, None, 1.0)]) is None
+
+
+def test_steady_rate_is_that_of_the_middle_of_a_long_run() -> None:
+    """A thousand overlapping answers: what a naive count of their tokens says."""
+    rng = Random(6)
+    answers, stamps = [], []
+    for i in range(1000):
+        first, n = i * 0.05 + rng.random(), rng.randint(50, 150)
+        last = first + n * 0.02
+        answers.append(answer(first, last, n))
+        stamps += [first + (j + 0.5) * (last - first) / n for j in range(n)]
+    stamps.sort()
+    early, late = stamps[len(stamps) // 10], stamps[len(stamps) * 9 // 10]
+    naive = 0.8 * len(stamps) / (late - early)
+    assert steady_rate(answers) == pytest.approx(naive, rel=1e-3)
+    assert naive == pytest.approx(len(stamps) / 50, rel=0.02)

@@ -1,0 +1,173 @@
+"""The trace reader: exact to the microsecond, and every wrong line is named."""
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadstone.errors import UsageError
+from loadstone.traffic.trace import TraceRow, read_azure_csv
+
+HEADER = "TIMESTAMP,ContextTokens,GeneratedTokens"
+ROW = "2023-11-16 18:15:46.6805900,374,44"
+
+
+def read(*rows: str, header: str = HEADER) -> list[TraceRow]:
+    """Read a trace of the given lines."""
+    return read_azure_csv([header, *rows], name="t.csv")
+
+
+@pytest.fixture
+def in_berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let the machine stand where an hour is lost on 31 March 2024."""
+    monkeypatch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def seconds_between(first: str, second: str) -> float:
+    """Return the time from one stamp to a later one, as read."""
+    return read(f"{first},1,1", f"{second},2,2")[1].at_s
+
+
+def test_first_rows_of_the_azure_trace() -> None:
+    """By hand: 50.9951690 - 46.6805900 = 4.314579."""
+    rows = read(ROW, "2023-11-16 18:15:50.9951690,396,109")
+    assert rows[0] == TraceRow(0.0, 374, 44)
+    assert (rows[1].input_tokens, rows[1].output_tokens) == (396, 109)
+    assert rows[1].at_s == pytest.approx(4.314579, abs=1e-6)
+
+
+@given(st.integers(0, 86_400 * 10**7), st.integers(0, 86_400 * 10**7))
+def test_seven_decimals_are_exact_to_a_microsecond(a: int, b: int) -> None:
+    """Ticks of 100 ns, as Azure writes them: Python's own reader keeps a digit less."""
+    t0 = datetime(2023, 11, 16, tzinfo=UTC)
+
+    def stamp(ticks: int) -> str:
+        seconds, rest = divmod(ticks, 10**7)
+        return f"{t0 + timedelta(seconds=seconds):%Y-%m-%d %H:%M:%S}.{rest:07d}"
+
+    low, high = sorted((a, b))
+    assert seconds_between(stamp(low), stamp(high)) == pytest.approx(
+        (high - low) / 1e7, abs=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "seconds"),
+    [
+        ("2023-11-16 18:00:00", "2023-11-16 18:00:01", 1.0),
+        ("2023-11-16 18:00:00.5", "2023-11-16 18:00:00.75", 0.25),
+        ("2023-11-16T18:00:00Z", "2023-11-16T18:00:02.5Z", 2.5),
+        ("2023-11-16 18:00:00", "2023-11-16 18:00:00.1234567891", 0.1234567891),
+        ("2023-11-16 18:00:00.25+00:00", "2023-11-16 18:00:01.5", 1.25),
+        ("2023-11-16 20:00:00.25+02:00", "2023-11-16 18:00:01.5+00:00", 1.25),
+        ("2023-11-16 13:00:00.25-05:00", "2023-11-16 18:00:01.5Z", 1.25),
+        ("2023-11-16 20:00:00+02:00", "2023-11-16 13:00:01-05:00", 1.0),
+        ("2023-12-31 23:59:59.9", "2024-01-01 00:00:00.1", 0.2),
+        ("2024-03-31 01:59:59", "2024-03-31 03:00:00", 3601.0),
+    ],
+)
+def test_zones_and_fractions(
+    in_berlin: None, first: str, second: str, seconds: float
+) -> None:
+    """Without a zone it is UTC, whatever the reader's own zone and its summer time."""
+    assert seconds_between(first, second) == pytest.approx(seconds, abs=1e-6)
+
+
+def test_rows_are_put_in_order_of_time() -> None:
+    """Time starts at the earliest; equal stamps stay in the order of the file."""
+    rows = read(
+        "2023-11-16 18:00:02,5,5",
+        "2023-11-16 18:00:01,9,9",
+        "2023-11-16 18:00:02,3,3",
+        "2023-11-16 18:00:02,4,1",
+    )
+    assert [(r.at_s, r.input_tokens) for r in rows] == [(0, 9), (1, 5), (1, 3), (1, 4)]
+
+
+def test_bom_blank_lines_and_spaces_do_no_harm() -> None:
+    """As Excel and editors leave them."""
+    rows = read(
+        "", ROW, "", " 2023-11-16 18:15:47.68059 , 5 , 6 ", "", header="\ufeff" + HEADER
+    )
+    assert [(r.input_tokens, r.output_tokens) for r in rows] == [(374, 44), (5, 6)]
+    assert rows[1].at_s == pytest.approx(1.0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("header", "found"),
+    [
+        ("time,prompt,answer", "time,prompt,answer"),
+        ("TIMESTAMP,ContextTokens", "TIMESTAMP,ContextTokens"),
+        ("TIMESTAMP,GeneratedTokens,ContextTokens", "TIMESTAMP,GeneratedTokens"),
+        ("timestamp,contexttokens,generatedtokens", "timestamp"),
+        (HEADER + ",More", "More"),
+        (ROW, "2023-11-16"),
+        ("", "an empty line"),
+    ],
+)
+def test_another_header_is_another_format(header: str, found: str) -> None:
+    """The error is on line 1 and says what stands there."""
+    with pytest.raises(
+        UsageError, match=r"^t\.csv: line 1: expected the columns "
+    ) as no:
+        read(ROW, header=header)
+    assert found in no.value.message
+
+
+@pytest.mark.parametrize("lines", [[], [HEADER], [HEADER, "", ""]])
+def test_trace_without_rows_is_refused(lines: list[str]) -> None:
+    """An empty file, or a header alone."""
+    with pytest.raises(UsageError, match=r"^t\.csv: "):
+        read_azure_csv(lines, name="t.csv")
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ("yesterday,1,1", "'yesterday' is not a timestamp"),
+        ("2023-11-16 18:61:00,1,1", "not a timestamp"),
+        ("2023-11-16 18:00:00.1e5,1,1", "not a timestamp"),
+        ("2023-11-16 18:00:00.1_0,1,1", "not a timestamp"),
+        ("2023-11-16 18:00:00.,1,1", "not a timestamp"),
+        ("2023-11-16 18:00:00.5+25:00,1,1", "not a timestamp"),
+        (",1,1", "not a timestamp"),
+        ("1700158546.68,1,1", "not a timestamp"),
+        ("2023-11-16 18:00:00,x,1", "'x' is not a count of tokens"),
+        ("2023-11-16 18:00:00,1,", "'' is not a count of tokens"),
+        ("2023-11-16 18:00:00,1.5,1", "'1.5' is not a count of tokens"),
+        ("2023-11-16 18:00:00,0,1", "at least one token, not 0"),
+        ("2023-11-16 18:00:00,1,0", "at least one token, not 0"),
+        ("2023-11-16 18:00:00,1,-3", "at least one token, not -3"),
+        ("2023-11-16 18:00:00,1", "2 columns, not 3"),
+        ("2023-11-16 18:00:00,1,1,1", "4 columns, not 3"),
+        ("   ", "1 columns, not 3"),
+    ],
+)
+def test_wrong_row_is_named_by_its_line(row: str, why: str) -> None:
+    """Blank lines count; nothing is skipped, and the hint shows a row."""
+    with pytest.raises(UsageError) as caught:
+        read(ROW, "", row, ROW)
+    assert caught.value.message.startswith("t.csv: line 4: ")
+    assert why in caught.value.message
+    assert ROW in caught.value.hint
+
+
+def test_least_lengths_are_one_token() -> None:
+    """A request has at least one on both sides, and that is enough."""
+    assert read("2023-11-16 18:00:00,1,1") == [TraceRow(0.0, 1, 1)]
+
+
+@pytest.mark.parametrize("line", [1, 3])
+def test_file_that_is_no_csv_is_named_too(line: int) -> None:
+    """A line longer than a CSV's may be: a JSON dump, say."""
+    lines = [HEADER, ROW, ROW]
+    lines[line - 1] = "x" * 200_000
+    with pytest.raises(UsageError, match=rf"^t\.csv: line {line}: field larger"):
+        read_azure_csv(lines, name="t.csv")
