@@ -41,7 +41,7 @@ def usd(value: float | None) -> str:
     """Write dollars with the digits that matter, or a dash."""
     if value is None:
         return "-"
-    return f"${value:,.2f}" if value >= 1 else f"${value:.3g}"
+    return f"${value:,.2f}" if value >= 1 else f"${value:#.3g}"
 
 
 def print_summary(summary: Mapping[str, Any], console: Console) -> None:
@@ -103,7 +103,8 @@ def _figures(summary: Mapping[str, Any]) -> Table:
         f" {usd(cost['usd_per_million_output_tokens'])} per million output tokens",
     )
     for assumption in cost["assumptions"]:
-        grid.add_row("", Text(assumption, style="dim"))
+        line = Text(assumption, style="dim", overflow="ellipsis", no_wrap=True)
+        grid.add_row("", line)
     for slo in summary["slo"]:
         met = {True: "met", False: "NOT MET", None: "no sample"}[slo["met"]]
         grid.add_row(
