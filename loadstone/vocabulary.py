@@ -138,6 +138,13 @@ class Client:
         _SLICE,
         TTFT_BOUNDS,
     )
+    TTFT_INTENDED = MetricSpec(
+        "loadstone_ttft_intended_seconds",
+        "histogram",
+        "Time to first token, from the intended time.",
+        _SLICE,
+        TTFT_BOUNDS,
+    )
     TPOT = MetricSpec(
         "loadstone_tpot_seconds",
         "histogram",
