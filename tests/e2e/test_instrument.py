@@ -78,7 +78,7 @@ def test_a_frozen_client_is_never_ok(tmp_path: Path) -> None:
             if rows.exists() and rows.stat().st_size:
                 break
             time.sleep(0.05)
-        (client,) = descendants(process.pid)
+        (client,) = (p for p in descendants(process.pid) if "locust" in command_of(p))
         os.kill(client, signal.SIGSTOP)
         time.sleep(1.0)  # the fault itself: how long it lasts
         os.kill(client, signal.SIGCONT)
@@ -88,6 +88,11 @@ def test_a_frozen_client_is_never_ok(tmp_path: Path) -> None:
     assert run.summary["instrument"]["verdict"] == "client_limited"
     assert process.returncode == 4
     assert "client_limited" in output
+
+
+def command_of(pid: int) -> str:
+    """Return a process's command line."""
+    return Path(f"/proc/{pid}/cmdline").read_bytes().decode()
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:

@@ -344,7 +344,7 @@ def test_limits_hold_in_every_step(
 def test_no_livelock_at_twice_the_load_in_the_smallest_pool(
     limits: EngineLimits, seed: int
 ) -> None:
-    """They come at twice the rate of being served one by one; each gets all it asked."""
+    """They come twice as fast as one by one could be served; each gets all it asked."""
     rng = Random(seed)
     least = -(-limits.max_model_len // limits.block_size)
     limits = replace(limits, kv_blocks=least)
