@@ -27,6 +27,7 @@ from ..traffic.request import Request
 from ..traffic.summary import summarize
 from ..units import parse_duration
 from .engine_options import build, engine_options
+from .run import exit_code
 
 _LONG_RUN: Final = 20
 """An offline run of fewer batches than this is mostly ramp and drain, and says so."""
@@ -83,7 +84,7 @@ def command(
     *, offline: int | None, rate: float | None, trace: str | None, speedup: float,
     duration: str, scenario: str | None, out: str, no_rows: bool, as_json: bool,
     **engine: Any,
-) -> None:  # fmt: skip
+) -> int:  # fmt: skip
     """Run a workload through the emulated engines as fast as the CPU allows."""
     if sum(given is not None for given in (offline, rate, trace)) != 1:
         raise UsageError(
@@ -102,6 +103,7 @@ def command(
         vms=engine["vms"],
     )
     requests = _offline(plan, offline) if offline else requests_of(plan)
+    _refuse_too_long(requests, machine)
     folder = RunFolder.create(Path(out), f"simulate-{plan.scenario}")
     folder.write_plan(
         plan, plan_hash(plan, requests), offline=offline, engine=_given(engine)
@@ -114,7 +116,21 @@ def command(
         click.echo(json.dumps(summary))
     else:
         print_summary(summary, console)
-        console.print(f"[dim]  run folder  {folder.path}[/dim]", highlight=False)
+        console.print(f"[dim]run folder  {folder.path}[/dim]", highlight=False)
+    return exit_code(summary)
+
+
+def _refuse_too_long(requests: Sequence[Request], machine: Preset) -> None:
+    """Refuse what the engines could not serve, before anything is written."""
+    longest = max(requests, key=lambda r: r.input_tokens + r.output_tokens)
+    length = longest.input_tokens + longest.output_tokens
+    if length > machine.limits.max_model_len:
+        raise UsageError(
+            f"request {longest.id} has {length} tokens, prompt and answer together;"
+            f" max_model_len is {machine.limits.max_model_len}",
+            hint="raise --max-model-len, or leave such requests out",
+            code="context_length_exceeded",
+        )
 
 
 def _given(engine: dict[str, Any]) -> dict[str, Any]:

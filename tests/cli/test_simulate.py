@@ -143,12 +143,16 @@ def test_one_request_has_every_figure(simulate: Simulate) -> None:
     assert summary["instrument"]["reasons"] == ["1 requests; p99 needs 100"]
 
 
-@pytest.mark.parametrize(("n", "verdict"), [("99", "too_few_samples"), ("100", "ok")])
+@pytest.mark.parametrize(
+    ("n", "verdict", "code"), [("99", "too_few_samples", 4), ("100", "ok", 0)]
+)
 def test_a_hundred_requests_make_a_p99(
-    simulate: Simulate, n: str, verdict: str
+    simulate: Simulate, n: str, verdict: str, code: int
 ) -> None:
-    """As in the verdicts of `run`."""
-    assert simulate("--offline", n).document["instrument"]["verdict"] == verdict
+    """As in the verdicts and exit codes of `run`."""
+    ran = simulate("--offline", n)
+    assert ran.document["instrument"]["verdict"] == verdict
+    assert ran.code == code
 
 
 # ------------------------------------------------------------- runs that repeat
