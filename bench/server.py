@@ -87,7 +87,7 @@ def run_server(pipe: Connection, step_ms: float) -> None:
             fleet,
             stats=stats,
             lengths=lambda _: 1,
-            metrics=lambda: (b"", "text/plain"),
+            metrics=lambda _accept, _now: (b"", "text/plain"),
             announce=announce,
             stop=stop,
         )

@@ -1,14 +1,14 @@
 """Counts in buckets: the two histograms of the house, both cheap to fill and to merge.
 
-`BucketArray` has fixed upper bounds, as Prometheus wants them. `LogHistogram` has
-buckets of constant relative width, for percentiles of a stated error without choosing
-bounds.
+`BucketArray` has fixed upper bounds, as Prometheus wants them; a `TracedArray` also
+keeps an example of each bucket. `LogHistogram` has buckets of constant relative width,
+for percentiles of a stated error without choosing bounds.
 """
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from math import ceil, exp, log
-from typing import Final
+from typing import Final, NamedTuple
 
 GROWTH: Final = 1.02
 """Ratio of neighbouring `LogHistogram` bounds: a value is known to within 1 %."""
@@ -50,6 +50,30 @@ class BucketArray:
             )
         self.counts = [a + b for a, b in zip(self.counts, counts, strict=True)]
         self.total += total
+
+
+class Exemplar(NamedTuple):
+    """One value of a bucket and the trace it belongs to."""
+
+    trace_id: str
+    value: float
+    at: float
+    """Seconds since the epoch."""
+
+
+class TracedArray(BucketArray):
+    """A `BucketArray` that keeps the newest exemplar of each bucket."""
+
+    __slots__ = ("exemplars",)
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        super().__init__(bounds)
+        self.exemplars: dict[int, Exemplar] = {}
+        """By index of the bucket."""
+
+    def trace(self, exemplar: Exemplar) -> None:
+        """Remember a value that was added as its bucket's example."""
+        self.exemplars[bisect_left(self.bounds, exemplar.value)] = exemplar
 
 
 def bucket_of(value: float) -> int:

@@ -1,7 +1,9 @@
 """The shared words: metric, label, unit and header names, bucket bounds. Data only.
 
-`vllm:*` names, labels and bounds are those of vLLM 0.33 (`vllm/v1/metrics/loggers.py`),
-with 1-8 ms bounds added below 10 ms, where a GB300 lives; every standard bound is kept.
+`vllm:*` names, labels and bounds are those of vLLM 0.33 (`vllm/v1/metrics/loggers.py`,
+`buckets.py`), `gen_ai_*` those of OpenTelemetry's GenAI conventions as Prometheus shows
+them, `DCGM_*` those of dcgm-exporter. Below 10 ms, where a GB300 lives, bounds of 1-8
+ms are added to times per token; every standard bound is kept.
 """
 
 from dataclasses import dataclass
@@ -11,6 +13,8 @@ TRUTH_HEADER: Final = "x-loadstone-truth"
 """Request header: `1` asks the mock to put its own stamps into the answer."""
 TRUTH_FIELD: Final = "loadstone"
 """Field of the final chunk (or body) that carries the mock's stamps."""
+TRACEPARENT_HEADER: Final = "traceparent"
+"""Request header of W3C Trace Context."""
 
 TTFT_BOUNDS: Final = (
     0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0,
@@ -24,6 +28,18 @@ LATENCY_BOUNDS: Final = (
     0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0,
     120.0, 240.0, 480.0, 960.0, 1920.0, 7680.0,
 )  # fmt: skip
+HTTP_BOUNDS: Final = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+"""The first three are prometheus-fastapi-instrumentator's; an answer takes longer."""
+GENAI_DURATION_BOUNDS: Final = tuple(0.01 * 2**i for i in range(14))
+GENAI_TTFT_BOUNDS: Final = TTFT_BOUNDS[:16]
+GENAI_TPOT_BOUNDS: Final = TPOT_BOUNDS[:20]
+TOKENS_BOUNDS: Final = tuple(
+    float(m * 10**e) for e in range(7) for m in (1, 2, 5) if m * 10**e <= 1_000_000
+)
+"""vLLM's 1-2-5 series; a server shows it up to its `max_model_len`, as vLLM does."""
+STEP_TOKENS_BOUNDS: Final = (1.0, *(float(2**i) for i in range(3, 15)))
+PARAMS_N_BOUNDS: Final = (1.0, 2.0, 5.0, 10.0, 20.0)
+PREEMPTIONS_BOUNDS: Final = (1.0, 2.0, 3.0, 4.0, 5.0, 10.0, 20.0)
 LAG_BOUNDS: Final = (
     0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.005, 0.01,
     0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
@@ -32,66 +48,254 @@ LAG_BOUNDS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class MetricSpec:
-    """One exported metric. `name` is as on the wire, but counters without `_total`."""
+    """One exported metric. `name` is as on the wire, but counters without `_total`.
+
+    A `bare` counter has no `_total` on the wire either: dcgm-exporter writes none.
+    """
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
     text: str
     labels: tuple[str, ...] = ()
     bounds: tuple[float, ...] = ()
+    bare: bool = False
+
+    @property
+    def wire_name(self) -> str:
+        """The name to query: a counter's with `_total`, unless it is bare."""
+        suffix = "_total" if self.kind == "counter" and not self.bare else ""
+        return self.name + suffix
 
 
-_ENGINE = ("model_name", "engine")
+FINISHED_REASONS: Final = ("stop", "length", "abort", "error", "repetition")
+WAITING_REASONS: Final = ("capacity", "deferred")
+REJECTION_REASONS: Final = ("max_num_queued_reqs", "max_num_queued_tokens")
+PROMPT_SOURCES: Final = ("local_compute", "local_cache_hit", "external_kv_transfer")
+SLEEP_STATES: Final = ("awake", "weights_offloaded", "discard_all")
+GENAI_PROVIDER: Final = "loadstone_mock"
+GENAI_OTHER_MODEL: Final = "_OTHER"
+"""Stands for the model of a request that failed: its client chose that name."""
+
+_ENGINE: Final = ("model_name", "engine")
+_GENAI: Final = (
+    "gen_ai_operation_name",
+    "gen_ai_provider_name",
+    "gen_ai_request_model",
+)
+_GPU: Final = ("gpu", "UUID", "device", "modelName", "Hostname")
+
+
+def _per_engine(
+    name: str,
+    kind: Literal["counter", "gauge", "histogram"],
+    text: str,
+    *labels: str,
+    bounds: tuple[float, ...] = (),
+) -> MetricSpec:
+    return MetricSpec(name, kind, text, (*_ENGINE, *labels), bounds)
+
+
+def _phase(name: str, text: str) -> MetricSpec:
+    return _per_engine(name, "histogram", text, bounds=LATENCY_BOUNDS)
+
+
+def _lengths(name: str, text: str) -> MetricSpec:
+    return _per_engine(name, "histogram", text, bounds=TOKENS_BOUNDS)
+
+
+def _dcgm(name: str, text: str) -> MetricSpec:
+    return MetricSpec(name, "gauge", text, _GPU)
 
 
 class Server:
-    """What the mock exports."""
+    """What the mock exports.
 
-    RUNNING = MetricSpec(
-        "vllm:num_requests_running", "gauge", "Requests in the running batch.", _ENGINE
+    All of vLLM's metrics that a text server has. What belongs to features that the mock
+    refuses (LoRA, speculative decoding, images, KV transfer) is absent; what the
+    emulated engine cannot do otherwise is constant and says so.
+    """
+
+    RUNNING = _per_engine(
+        "vllm:num_requests_running", "gauge", "Requests in the running batch."
     )
-    WAITING = MetricSpec(
-        "vllm:num_requests_waiting",
-        "gauge",
-        "Requests waiting to be scheduled.",
-        _ENGINE,
+    WAITING = _per_engine(
+        "vllm:num_requests_waiting", "gauge", "Requests waiting to be scheduled."
     )
-    KV_USAGE = MetricSpec(
-        "vllm:kv_cache_usage_perc", "gauge", "KV-cache usage; 1 means full.", _ENGINE
+    WAITING_BY_REASON = _per_engine(
+        "vllm:num_requests_waiting_by_reason", "gauge",
+        "Requests waiting to be scheduled; none is ever deferred.", "reason",
+    )  # fmt: skip
+    KV_USAGE = _per_engine(
+        "vllm:kv_cache_usage_perc", "gauge", "KV-cache usage; 1 means full."
     )
-    PROMPT_TOKENS = MetricSpec(
-        "vllm:prompt_tokens", "counter", "Prefill tokens processed.", _ENGINE
+    SLEEP_STATE = _per_engine(
+        "vllm:engine_sleep_state", "gauge",
+        "1 for the state the engine is in; it is always awake.", "sleep_state",
+    )  # fmt: skip
+    CACHE_CONFIG = MetricSpec(
+        "vllm:cache_config_info", "gauge", "The KV cache's settings, as labels.",
+        ("engine", "block_size", "cache_dtype", "enable_prefix_caching",
+         "kv_cache_size_tokens", "num_gpu_blocks", "sliding_window"),
+    )  # fmt: skip
+    PROMPT_TOKENS = _per_engine(
+        "vllm:prompt_tokens", "counter",
+        "Prompt tokens, counted once, when their request's first token is given.",
+    )  # fmt: skip
+    PROMPT_TOKENS_BY_SOURCE = _per_engine(
+        "vllm:prompt_tokens_by_source", "counter",
+        "Prompt tokens by where their KV came from: all are computed here.", "source",
+    )  # fmt: skip
+    PROMPT_TOKENS_CACHED = _per_engine(
+        "vllm:prompt_tokens_cached", "counter",
+        "Prompt tokens that were cached: none, there is no prefix cache.",
+    )  # fmt: skip
+    GENERATION_TOKENS = _per_engine(
+        "vllm:generation_tokens", "counter", "Generation tokens produced."
     )
-    GENERATION_TOKENS = MetricSpec(
-        "vllm:generation_tokens", "counter", "Generation tokens produced.", _ENGINE
+    PREFIX_QUERIES = _per_engine(
+        "vllm:prefix_cache_queries", "counter",
+        "Prompt tokens that a prefix cache would have been asked for.",
+    )  # fmt: skip
+    PREFIX_HITS = _per_engine(
+        "vllm:prefix_cache_hits", "counter",
+        "Prompt tokens that it had: none, there is no prefix cache.",
+    )  # fmt: skip
+    PREEMPTIONS = _per_engine(
+        "vllm:num_preemptions", "counter", "Preemptions by lack of KV blocks."
     )
-    PREEMPTIONS = MetricSpec(
-        "vllm:num_preemptions", "counter", "Preemptions by lack of KV blocks.", _ENGINE
-    )
-    SUCCESS = MetricSpec(
+    SUCCESS = _per_engine(
         "vllm:request_success", "counter", "Requests finished, by reason.",
-        (*_ENGINE, "finished_reason"),
+        "finished_reason",
     )  # fmt: skip
-    TTFT = MetricSpec(
+    REJECTIONS = MetricSpec(
+        "vllm:admission_rejections", "counter",
+        "Requests refused at the door because too many waited.",
+        ("model_name", "reason"),
+    )  # fmt: skip
+    TTFT = _per_engine(
         "vllm:time_to_first_token_seconds", "histogram",
-        "Time to first token, queueing included.", _ENGINE, TTFT_BOUNDS,
+        "Time to first token, queueing included.", bounds=TTFT_BOUNDS,
     )  # fmt: skip
-    ITL = MetricSpec(
+    ITL = _per_engine(
         "vllm:inter_token_latency_seconds", "histogram",
-        "Time between output tokens of a request.", _ENGINE, TPOT_BOUNDS,
+        "Time between output tokens of a request.", bounds=TPOT_BOUNDS,
     )  # fmt: skip
-    E2E = MetricSpec(
+    TPOT = _per_engine(
+        "vllm:request_time_per_output_token_seconds", "histogram",
+        "A finished request's mean time per token after the first; 0 for one token.",
+        bounds=TPOT_BOUNDS,
+    )  # fmt: skip
+    E2E = _per_engine(
         "vllm:e2e_request_latency_seconds", "histogram",
-        "Request latency from arrival to last token.", _ENGINE, LATENCY_BOUNDS,
+        "Request latency from arrival to last token.", bounds=LATENCY_BOUNDS,
     )  # fmt: skip
+    QUEUE_TIME = _phase(
+        "vllm:request_queue_time_seconds",
+        "From arrival to the first step it was scheduled in.",
+    )
+    PREFILL_TIME = _phase(
+        "vllm:request_prefill_time_seconds", "From first scheduled to first token."
+    )
+    DECODE_TIME = _phase(
+        "vllm:request_decode_time_seconds", "From first token to last token."
+    )
+    INFERENCE_TIME = _phase(
+        "vllm:request_inference_time_seconds", "From first scheduled to last token."
+    )
+    REQUEST_PROMPT = _lengths(
+        "vllm:request_prompt_tokens", "Prompt tokens of a finished request."
+    )
+    REQUEST_GENERATION = _lengths(
+        "vllm:request_generation_tokens", "Generation tokens of a finished request."
+    )
+    REQUEST_MAX_GENERATION = _lengths(
+        "vllm:request_max_num_generation_tokens",
+        "Longest of a request's answers; each request has one.",
+    )
+    REQUEST_MAX_TOKENS = _lengths(
+        "vllm:request_params_max_tokens",
+        "Tokens that a finished request might have had.",
+    )
+    PREFILL_COMPUTED = _lengths(
+        "vllm:request_prefill_kv_computed_tokens",
+        "Prompt tokens of a finished request that were not cached: all of them.",
+    )
+    REQUEST_N = _per_engine(
+        "vllm:request_params_n", "histogram",
+        "Answers a finished request asked for: one, more are refused.",
+        bounds=PARAMS_N_BOUNDS,
+    )  # fmt: skip
+    REQUEST_PREEMPTIONS = _per_engine(
+        "vllm:request_num_preemptions", "histogram",
+        "How often a finished request was preempted.", bounds=PREEMPTIONS_BOUNDS,
+    )  # fmt: skip
+    STEP_TOKENS = _per_engine(
+        "vllm:iteration_tokens_total", "histogram",
+        "Tokens of an engine step: prefilled and generated.", bounds=STEP_TOKENS_BOUNDS,
+    )  # fmt: skip
+
+    GENAI_DURATION = MetricSpec(
+        "gen_ai_server_request_duration_seconds", "histogram",
+        "Request duration up to the last byte; error_type is empty on success.",
+        (*_GENAI, "error_type"), GENAI_DURATION_BOUNDS,
+    )  # fmt: skip
+    GENAI_TTFT = MetricSpec(
+        "gen_ai_server_time_to_first_token_seconds", "histogram",
+        "Time to first token.", _GENAI, GENAI_TTFT_BOUNDS,
+    )  # fmt: skip
+    GENAI_TPOT = MetricSpec(
+        "gen_ai_server_time_per_output_token_seconds", "histogram",
+        "Time per output token after the first.", _GENAI, GENAI_TPOT_BOUNDS,
+    )  # fmt: skip
+
     HTTP_REQUESTS = MetricSpec(
         "http_requests", "counter", "HTTP requests by handler and status class.",
         ("handler", "method", "status"),
     )  # fmt: skip
+    HTTP_DURATION = MetricSpec(
+        "http_request_duration_seconds", "histogram",
+        "Time to serve an HTTP request, the whole stream included.",
+        ("handler", "method"), HTTP_BOUNDS,
+    )  # fmt: skip
+
+    GPU_UTIL = _dcgm("DCGM_FI_DEV_GPU_UTIL", "Emulated GPU utilisation (in %).")
+    GPU_POWER = _dcgm("DCGM_FI_DEV_POWER_USAGE", "Emulated power draw (in W).")
+    GPU_ENERGY = MetricSpec(
+        "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION", "counter",
+        "Emulated energy consumption since the server's start (in mJ).", _GPU,
+        bare=True,
+    )  # fmt: skip
+    GPU_MEMORY_USED = _dcgm("DCGM_FI_DEV_FB_USED", "Emulated GPU memory used (in MiB).")
+    GPU_MEMORY_FREE = _dcgm("DCGM_FI_DEV_FB_FREE", "Emulated GPU memory free (in MiB).")
+    GPU_ENGINE_ACTIVE = _dcgm(
+        "DCGM_FI_PROF_GR_ENGINE_ACTIVE",
+        "Share of time the emulated engine was in a step.",
+    )
+    GPU_TENSOR_ACTIVE = _dcgm(
+        "DCGM_FI_PROF_PIPE_TENSOR_ACTIVE", "Share of time in GEMMs, by the step law."
+    )
+    GPU_DRAM_ACTIVE = _dcgm(
+        "DCGM_FI_PROF_DRAM_ACTIVE",
+        "Share of the memory's bandwidth, by bytes the law reads.",
+    )
+
     CLOCK_LAG = MetricSpec(
         "loadstone_clock_lag_seconds", "histogram",
         "How late a step's tokens were written, against the emulated schedule.",
         ("engine",), LAG_BOUNDS,
+    )  # fmt: skip
+    LOOP_LAG = MetricSpec(
+        "loadstone_event_loop_lag_seconds", "histogram",
+        "How late the server's event loop ran a timer that only measures that.",
+        (), LAG_BOUNDS,
+    )  # fmt: skip
+    SLOW_READERS = MetricSpec(
+        "loadstone_slow_readers", "counter",
+        "Streams cut off because their client did not read.",
+    )  # fmt: skip
+    MOCK_INFO = MetricSpec(
+        "loadstone_mock_info", "gauge", "What is emulated, as labels; always 1.",
+        ("version", "preset", "model", "vms"),
     )  # fmt: skip
 
 

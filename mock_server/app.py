@@ -6,6 +6,7 @@ from typing import Any
 from aiohttp import web
 
 from loadstone import __version__
+from loadstone.units import Seconds
 from loadstone.wire.openai_error import ApiError
 from loadstone.wire.openai_request import parse_tokenize
 
@@ -14,8 +15,9 @@ from .config import LengthDistribution, ServerConfig
 from .driver import Driver
 from .edge import build_edge, read_body
 
-Metrics = Callable[[], tuple[bytes, str]]
-"""Renders the exposition at scrape time: its bytes and their content type."""
+Metrics = Callable[[str, Seconds], tuple[bytes, str]]
+"""Renders the exposition for an `Accept` header at an instant of engine time: its bytes
+and their content type."""
 
 
 def build_app(
@@ -57,6 +59,7 @@ class _Probes:
     def __init__(self, config: ServerConfig, driver: Driver, metrics: Metrics) -> None:
         self._config = config
         self._metrics = metrics
+        self._clock = driver.clock
         self._engines = len(driver.fleet.engines)
         self._max_model_len = driver.fleet.engines[0].max_model_len
         self._created = int(driver.clock.epoch(driver.clock.now()))
@@ -92,9 +95,10 @@ class _Probes:
         }
         return web.json_response(facts)
 
-    async def metrics(self, _: web.Request) -> web.Response:
-        """Render the metrics as of now."""
-        body, content_type = self._metrics()
+    async def metrics(self, request: web.Request) -> web.Response:
+        """Render the metrics as of now, in the format the scraper can read."""
+        accept = ",".join(request.headers.getall("Accept", ()))
+        body, content_type = self._metrics(accept, self._clock.now())
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def tokenize(self, request: web.Request) -> web.Response:

@@ -8,18 +8,18 @@ from typing import Final
 from aiohttp import HttpVersion11, web
 from aiohttp.http import StreamWriter
 
-from loadstone.engine.fleet import Fleet
 from loadstone.engine.sequence import Sequence
-from loadstone.units import Seconds
-from loadstone.vocabulary import TRUTH_HEADER
+from loadstone.vocabulary import TRACEPARENT_HEADER, TRUTH_HEADER
 from loadstone.wire.openai_error import ApiError
 from loadstone.wire.openai_reply import EVENT_STREAM, ReplyFormat
 from loadstone.wire.openai_request import ChatRequest, parse_chat
+from loadstone.wire.traceparent import TraceParent
 
 from .config import LengthDistribution, ServerConfig
 from .driver import Driver
 from .edge import read_body
 from .filler import choose_answer
+from .hooks import Visit
 from .sinks import CollectSink, Sink, StreamSink, Ticket
 
 _STREAM_HEADERS: Final = {"Content-Type": EVENT_STREAM, "Cache-Control": "no-cache"}
@@ -42,22 +42,39 @@ class ChatCompletions:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request; raises `ApiError` for one that cannot be served."""
-        received_s = self._driver.clock.now()
+        clock = self._driver.clock
+        visit = Visit(
+            t0_epoch=clock.epoch(0.0),
+            received_s=clock.now(),
+            parent=TraceParent.parse(request.headers.get(TRACEPARENT_HEADER)),
+        )
+        try:
+            response = await self._answer(request, visit)
+            visit.status = response.status
+        except ApiError as error:
+            visit.status = error.status
+            raise
+        finally:
+            sent = visit.ticket.sent_s if visit.ticket else None
+            visit.ended_s = clock.now() if sent is None else sent
+            self._driver.observers.notify("request_served", visit)
+        return response
+
+    async def _answer(self, request: web.Request, visit: Visit) -> web.StreamResponse:
         asked = parse_chat(await read_body(request, self._config.max_body_bytes))
         if asked.model != self._config.model:
             raise ApiError.model_not_found(asked.model, self._config.model)
-        ticket = self._ticket(request, asked, received_s)
-        _check_queue(self._driver.fleet, self._config.max_waiting)
+        visit.ticket = ticket = self._ticket(request, asked, visit)
+        _check_queue(self._driver, self._config.max_waiting)
         if asked.stream:
             return await self._stream(request, asked, ticket)
         return await self._collect(ticket)
 
-    def _ticket(
-        self, request: web.Request, asked: ChatRequest, received_s: Seconds
-    ) -> Ticket:
+    def _ticket(self, request: web.Request, asked: ChatRequest, visit: Visit) -> Ticket:
+        limit = asked.output_limit(self._max_model_len)
         answer = choose_answer(
             asked,
-            asked.output_limit(self._max_model_len),
+            limit,
             seed=self._config.seed,
             lengths=self._lengths,
         )
@@ -66,10 +83,12 @@ class ChatCompletions:
         return Ticket(
             sequence=Sequence(name, asked.prompt.tokens, answer.tokens),
             answer=answer,
-            received_s=received_s,
+            received_s=visit.received_s,
             done=asyncio.get_running_loop().create_future(),
             slowdown=self._config.slowdown,
             wants_truth=request.headers.get(TRUTH_HEADER) == "1",
+            max_tokens=limit,
+            parent=visit.parent,
         )
 
     def _reply(self, ticket: Ticket, *, chunked: bool) -> ReplyFormat:
@@ -127,11 +146,13 @@ class ChatCompletions:
         self._driver.stats.slow_readers += 1
 
 
-def _check_queue(fleet: Fleet, max_waiting: int) -> None:
+def _check_queue(driver: Driver, max_waiting: int) -> None:
     """Refuse a request while too many wait, and say when to try again."""
+    fleet = driver.fleet
     waiting = fleet.waiting
     if waiting < max_waiting:
         return
+    driver.stats.rejected["max_num_queued_reqs"] += 1
     owed = sum(engine.waiting_output_tokens for engine in fleet.engines)
     rate = sum(engine.token_rate for engine in fleet.engines)
     raise ApiError.queue_full(waiting, max(1, ceil(owed / rate)) if rate else 1)

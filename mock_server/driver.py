@@ -17,6 +17,7 @@ from loadstone.engine.core import Engine
 from loadstone.engine.fleet import Fleet
 from loadstone.engine.sequence import Sequence, Step
 from loadstone.engine.virtual import JournalEntry
+from loadstone.observers import Observers
 from loadstone.units import US, Seconds
 
 from .sinks import Sink, Ticket
@@ -148,8 +149,7 @@ class Pump:
             self._begin(sequence, step)
         for sequence in step.finished:
             self._end(sequence, step)
-        if step.decoding:
-            self._stats.itl.add(step.end_s - step.start_s, step.decoding)
+        self._stats.step(step)
 
     def _begin(self, sequence: Sequence, step: Step) -> None:
         sink = self.sinks.get(sequence)
@@ -159,7 +159,14 @@ class Pump:
         if sink.streams:
             self._batch[sequence] = sink
         if sequence.first_s == step.end_s:
-            self._stats.ttft.add(self._clock.now() - sink.ticket.received_s)
+            now, ticket = self._clock.now(), sink.ticket
+            self._stats.first_token(
+                sequence,
+                now - ticket.received_s,
+                operation=ticket.operation,
+                at=self._clock.epoch(now),
+                trace_id=ticket.trace_id,
+            )
 
     def _end(self, sequence: Sequence, step: Step) -> None:
         sink = self.sinks.pop(sequence, None)
@@ -167,8 +174,16 @@ class Pump:
             return
         self._batch.pop(sequence, None)
         sink.end(step.index)
-        self._stats.finished[sink.ticket.answer.finish_reason] += 1
-        self._stats.e2e.add(self._clock.now() - sink.ticket.received_s)
+        now, ticket = self._clock.now(), sink.ticket
+        self._stats.finish(
+            sequence,
+            ticket.answer.finish_reason,
+            now - ticket.received_s,
+            max_tokens=ticket.max_tokens,
+            operation=ticket.operation,
+            at=self._clock.epoch(now),
+            trace_id=ticket.trace_id,
+        )
 
 
 class Driver:
@@ -185,9 +200,12 @@ class Driver:
         timers: Timers,
         *,
         journal: list[JournalEntry] | None = None,
+        observers: Observers | None = None,
     ) -> None:
         self.fleet = fleet
         self.stats = stats
+        self.observers = observers or Observers(lambda *_: None)
+        """Told what `mock_server.hooks` lists."""
         self.clock = LoopClock(timers, time.time())
         self._pumps = [
             Pump(engine, engine_stats, timers, self.clock)

@@ -2,6 +2,7 @@
 
 import hmac
 import logging
+import time
 from typing import Final
 
 from aiohttp import web
@@ -9,6 +10,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from loadstone.wire.openai_error import ApiError
 
+from .hooks import CLIENT_WENT_AWAY
 from .stats import ServerStats
 
 _LOG: Final = logging.getLogger(__name__)
@@ -16,8 +18,6 @@ _METHODS: Final = frozenset(
     ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 )
 _GUARDED: Final = ("/v1/", "/tokenize")
-_CLIENT_WENT_AWAY: Final = 499
-"""As nginx counts a client that closed its connection before it had an answer."""
 
 
 def build_edge(
@@ -28,12 +28,14 @@ def build_edge(
 
     @web.middleware
     async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
-        status = _CLIENT_WENT_AWAY
+        status = CLIENT_WENT_AWAY
+        began = time.perf_counter()
         try:
             response = await _answer(request, handler)
             status = response.status
         finally:
-            stats.count_http(_route(request), _method(request), status)
+            took = time.perf_counter() - began
+            stats.count_http(_route(request), _method(request), status, took)
         return response
 
     async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -106,9 +108,9 @@ def _translated(
 
 def _route(request: web.Request) -> str:
     # Unknown paths and methods share one label: clients must not be able to make new
-    # ones.
+    # ones. The word is prometheus-fastapi-instrumentator's.
     resource = request.match_info.route.resource
-    return "other" if resource is None else resource.canonical
+    return "none" if resource is None else resource.canonical
 
 
 def _method(request: web.Request) -> str:

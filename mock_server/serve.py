@@ -14,9 +14,11 @@ from aiohttp import web
 from loadstone.engine.fleet import Fleet
 from loadstone.engine.virtual import JournalEntry
 from loadstone.errors import LoadstoneError, UsageError
+from loadstone.observers import Observers
 from loadstone.units import Seconds
 
 from .app import Metrics, build_app
+from .canary import Canary
 from .config import LengthDistribution, ServerConfig
 from .driver import Driver
 from .stats import ServerStats
@@ -37,6 +39,7 @@ async def serve(
     metrics: Metrics,
     announce: Callable[[str], None] = print,
     journal: list[JournalEntry] | None = None,
+    observers: Observers | None = None,
     stop: asyncio.Event | None = None,
 ) -> None:
     """Serve until SIGINT, SIGTERM or `stop`; then running answers have `grace_s`.
@@ -47,7 +50,7 @@ async def serve(
     raise_descriptor_limit()
     loop = asyncio.get_running_loop()
     stop = stop or asyncio.Event()
-    driver = Driver(fleet, stats, loop, journal=journal)
+    driver = Driver(fleet, stats, loop, journal=journal, observers=observers)
     runner = web.AppRunner(
         build_app(config, driver, lengths=lengths, metrics=metrics),
         access_log=None,
@@ -57,8 +60,10 @@ async def serve(
     )
     await runner.setup()
     restore = _stop_on_signals(loop, stop, driver)
+    canary = Canary(loop, stats.loop_lag)
     try:
         await _listen(config, runner)
+        canary.start()
         announce(f"listening on {_url(config, runner)}")
         # What lives now lives as long as the server: full collections need not walk it.
         gc.collect()
@@ -67,6 +72,7 @@ async def serve(
     finally:
         loop.call_later(config.grace_s, driver.abort)
         await runner.cleanup()
+        canary.stop()
         driver.stop()
         restore()
 

@@ -14,12 +14,14 @@ from typing import Protocol
 
 from loadstone.engine.sequence import Sequence
 from loadstone.traffic.record import Truth
-from loadstone.units import Seconds
+from loadstone.units import Seconds, Tokens
 from loadstone.wire.openai_error import ApiError
 from loadstone.wire.openai_reply import StreamFormat, Usage
 from loadstone.wire.tokens import RING
+from loadstone.wire.traceparent import TraceParent
 
 from .filler import RING_MASK, Answer
+from .stats import Operation
 
 
 class ServerClock(Protocol):
@@ -39,7 +41,8 @@ class Ticket:
     """A request while it is served, whichever way it is answered.
 
     `received_s` is the engine time at which its handler began; `engine` is set when it
-    is routed. `done` gets its result when the last token was given.
+    is routed. `done` gets its result when the last token was given. `max_tokens` is
+    what the answer might have had, for the statistics; `parent` is the caller's span.
     """
 
     sequence: Sequence
@@ -49,6 +52,16 @@ class Ticket:
     slowdown: float = 1.0
     wants_truth: bool = False
     engine: int = -1
+    max_tokens: Tokens = 0
+    operation: Operation = "chat"
+    parent: TraceParent | None = None
+    sent_s: Seconds | None = None
+    """When the end of its stream was handed to the kernel."""
+
+    @property
+    def trace_id(self) -> str | None:
+        """The caller's trace, if it is recorded: the statistics' exemplar."""
+        return self.parent.trace_hex if self.parent and self.parent.sampled else None
 
     def usage(self) -> Usage:
         """Return the token counts of the whole answer."""
@@ -180,6 +193,7 @@ class StreamSink:
         )
         if not self._transport.is_closing():
             self._transport.write(owed + closing)
+        ticket.sent_s = now
         if not ticket.done.done():
             ticket.done.set_result(None)
 

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from loadstone.buckets import (
     GROWTH,
     BucketArray,
+    Exemplar,
     LogHistogram,
+    TracedArray,
     bucket_of,
     bucket_value,
 )
@@ -46,6 +48,16 @@ def test_weights_count_and_sum() -> None:
     array.add(3.0)
     assert (array.counts, array.count, array.total) == ([0, 5, 0, 1], 6, 4.25)
     assert repr(array) == "<BucketArray n=6 sum=4.25 le=2>"
+
+
+def test_the_newest_exemplar_of_a_bucket_stays() -> None:
+    """In the bucket its value is in, a bound in the one below it."""
+    array = TracedArray(BOUNDS)
+    for trace_id, value in (("old", 0.2), ("new", 0.5), ("high", 9.0)):
+        array.add(value)
+        array.trace(Exemplar(trace_id, value, 1.0))
+    assert {i: e.trace_id for i, e in array.exemplars.items()} == {1: "new", 3: "high"}
+    assert array.counts == [0, 2, 0, 1]
 
 
 def test_arrays_merge_bucket_by_bucket() -> None:

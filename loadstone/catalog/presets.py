@@ -43,6 +43,11 @@ class Preset:
         """Engine replicas of a VM: one for each tensor-parallel group."""
         return self.gpus_per_vm // self.tensor_parallel
 
+    @property
+    def cache_dtype(self) -> str:
+        """Precision of the KV cache: the only one that the catalog's models have."""
+        return "fp8"
+
     def with_limits(self, **limits: int | None) -> "Preset":
         """Return the preset with some of the engine's limits replaced; None keeps one.
 

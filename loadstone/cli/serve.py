@@ -1,6 +1,10 @@
 """`loadstone serve`: the mock inference server."""
 
 import asyncio
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +14,13 @@ from mock_server.config import ServerConfig
 from mock_server.serve import serve
 from mock_server.stats import ServerStats
 
+from ..catalog.boards import load_board
 from ..catalog.workloads import load_lengths
 from ..errors import UsageError
-from ..telemetry.prometheus import CONTENT_TYPE, exposition
-from ..telemetry.server import read_server
+from ..observers import Observers
+from ..telemetry.gpus import GpuFacts, Gpus
+from ..telemetry.otel.settings import read_settings
+from ..telemetry.server import About, server_metrics
 from ..traffic.plan import SCENARIOS
 from ..units import parse_duration
 from .engine_options import build, engine_options
@@ -107,18 +114,50 @@ def command(
         f" {machine.model} {machine.precision}, emulated",
         err=True,
     )
-    stats = ServerStats(len(fleet.engines))
-    render = exposition(lambda: read_server(machine.model, fleet, stats))
+    stats = ServerStats(len(fleet.engines), max_model_len=machine.limits.max_model_len)
+    gpus = Gpus(GpuFacts.of(machine, load_board(machine.gpu)), fleet.engines)
+    about = About(
+        model=machine.model,
+        preset=machine.name,
+        vms=engine["vms"],
+        cache_dtype=machine.cache_dtype,
+    )
     lengths = load_lengths(SCENARIOS["chat"].output_lengths)
-    asyncio.run(
-        serve(
-            config,
-            fleet,
-            stats=stats,
-            lengths=lengths.draw,
-            metrics=lambda: (render(), CONTENT_TYPE),
-            announce=lambda line: click.echo(line, err=True),
+    with _observers(machine.model, stats) as observers:
+        asyncio.run(
+            serve(
+                config,
+                fleet,
+                stats=stats,
+                lengths=lengths.draw,
+                metrics=server_metrics(about, fleet, stats, gpus),
+                announce=lambda line: click.echo(line, err=True),
+                observers=observers,
+            )
         )
+
+
+@contextmanager
+def _observers(model: str, stats: ServerStats) -> Iterator[Observers]:
+    """Give those who watch: OpenTelemetry, if the environment asks for it."""
+    settings = read_settings(os.environ)
+    observers = Observers(_switched_off)
+    if settings is None:
+        yield observers
+        return
+    from ..telemetry.otel.server import ServerTelemetry
+
+    telemetry = ServerTelemetry(settings, model=model, stats=stats)
+    observers.add(telemetry)
+    try:
+        yield observers
+    finally:
+        telemetry.close()
+
+
+def _switched_off(observer: object, hook: str, failure: Exception) -> None:
+    logging.getLogger("loadstone").error(
+        "%r failed on %s and is switched off", observer, hook, exc_info=failure
     )
 
 

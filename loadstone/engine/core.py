@@ -63,6 +63,12 @@ class Engine:
         self.prompt_tokens_done: Tokens = 0
         """Tokens prefilled, recomputed ones included."""
         self.generated_tokens: Tokens = 0
+        self.computed_tokens: Tokens = 0
+        """Tokens that went through the GEMMs of the completed steps."""
+        self.context_read: Tokens = 0
+        """Tokens of context that their decode attention read."""
+        self._busy_s: Seconds = 0.0
+        """Time inside completed steps."""
 
     def __repr__(self) -> str:
         return (
@@ -93,6 +99,17 @@ class Engine:
     def max_model_len(self) -> Tokens:
         """Most tokens of prompt and output together."""
         return self.limits.max_model_len
+
+    @property
+    def steps(self) -> int:
+        """Steps completed."""
+        return self._index
+
+    def busy_s(self, now: Seconds) -> Seconds:
+        """Return the time spent inside steps up to `now`; it never falls."""
+        step = self._planned
+        inside = min(now, step.end_s) - step.start_s if step else 0.0
+        return self._busy_s + max(0.0, inside)
 
     @property
     def token_rate(self) -> float:
@@ -197,6 +214,9 @@ class Engine:
                 step.finished.append(seq)
         self.prompt_tokens_done += step.prefill_tokens
         self.generated_tokens += step.tokens
+        self.computed_tokens += step.decoding + step.prefill_tokens
+        self.context_read += step.context
+        self._busy_s += step.end_s - step.start_s
         self._index += 1
 
     # ---------------------------------------------------------------- planning, part by
@@ -255,6 +275,8 @@ class Engine:
             self._free -= blocks
             self._running[seq] = None
             seq.state = State.PREFILL
+            if seq.scheduled_s is None:
+                seq.scheduled_s = self._start
             chunks.append((seq, n))
             budget -= n
             if n < seq.target:
@@ -301,6 +323,7 @@ class Engine:
         self.waiting += 1
         self.waiting_output_tokens += seq.output_tokens - seq.generated
         self.preemptions += 1
+        seq.preemptions += 1
         return seq
 
     def _remove(self, seq: Sequence) -> None:

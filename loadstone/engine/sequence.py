@@ -20,8 +20,9 @@ class State(Enum):
 class Sequence:
     """A request inside one engine. Identity-hashed; the engine alone changes it.
 
-    `arrived_s`, `first_s` and `last_s` are on the engine's clock: the stamp under which
-    it was admitted, and the ends of the steps that gave its first and last token.
+    `arrived_s`, `scheduled_s`, `first_s` and `last_s` are on the engine's clock: the
+    stamp under which it was admitted, the start of the first step it was in, and the
+    ends of the steps that gave its first and last token.
     """
 
     __slots__ = (
@@ -34,7 +35,9 @@ class Sequence:
         "id",
         "last_s",
         "output_tokens",
+        "preemptions",
         "prompt_tokens",
+        "scheduled_s",
         "state",
     )
 
@@ -49,6 +52,7 @@ class Sequence:
         self.output_tokens = output_tokens
         self.state = State.NEW
         self.arrived_s: Seconds = 0.0
+        self.scheduled_s: Seconds | None = None
         self.first_s: Seconds | None = None
         self.last_s: Seconds | None = None
         self.generated: Tokens = 0
@@ -59,6 +63,7 @@ class Sequence:
         """Index of the step that completed the present prefill."""
         self.finish_step = -1
         """Index of the step that will give the last token."""
+        self.preemptions = 0
 
     def __repr__(self) -> str:
         return (

@@ -20,7 +20,7 @@ from operator import sub
 from ..buckets import bucket_of
 from ..traffic.record import TokensSource, Truth
 from ..units import Seconds, Tokens
-from .chunks import ErrorObject, Kind, Usage, answer_of, parse
+from .chunks import ErrorObject, Kind, Usage, answer_of, kind_of, parse
 from .content import ContentScan, Notes, Words
 from .http1 import WireError
 from .sse import Events
@@ -44,6 +44,9 @@ class ChatReply:
     tokens_source: TokensSource = TokensSource.NONE
     usage: Usage | None = None
     finish_reason: str | None = None
+    answered: bool = False
+    """Whether it holds a token of any kind, or its usage counts some that were not
+    shown: hidden reasoning."""
     done: bool = False
     """Whether `[DONE]` came, or the body was a whole one."""
     error: ErrorObject | None = None
@@ -73,11 +76,13 @@ def read_body(body: bytes) -> ChatReply:
     notes = Notes()
     notes.take(chunk)
     usage = notes.usage
+    tokens = usage.output_tokens if usage else 0
     return ChatReply(
-        output_tokens=usage.output_tokens if usage else 0,
+        output_tokens=tokens,
         tokens_source=TokensSource.USAGE if usage else TokensSource.NONE,
         usage=usage,
         finish_reason=notes.finish_reason,
+        answered=tokens > 0 or kind_of(chunk) is not None,
         done=True,
         error=notes.error,
         truth=notes.truth,
@@ -100,6 +105,7 @@ def read_stream(events: Events) -> ChatReply:
         tokens_source=source,
         usage=notes.usage,
         finish_reason=notes.finish_reason,
+        answered=tokens > 0,
         done=notes.done,
         error=notes.error,
         truth=notes.truth,

@@ -30,7 +30,7 @@ from loadstone.traffic.trace import read_azure_csv
 CALIBRATION = Path(__file__).parents[3] / "shared" / "calibration"
 """Published measurements, beside the repository where they are at hand."""
 PRESET, MODEL = "azure-nd-gb300-v6", "llama-2-70b"
-TABLES = ("gpus", "laws", "lengths", "models", "presets", "prices")
+TABLES = ("boards", "gpus", "laws", "lengths", "models", "presets", "prices")
 
 
 def published(file: str, **where: str) -> list[dict[str, str]]:

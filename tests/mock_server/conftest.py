@@ -16,6 +16,7 @@ import pytest
 from loadstone.engine.fleet import Fleet, build_fleet
 from loadstone.engine.sequence import Step
 from loadstone.engine.virtual import JournalEntry
+from loadstone.observers import Observers
 from loadstone.physics.limits import EngineLimits
 from loadstone.physics.steplaw import StepLaw
 from loadstone.wire.tokens import prompt_of
@@ -69,7 +70,11 @@ class Mock:
 
 @asynccontextmanager
 async def running(
-    fleet: Fleet | None = None, *, length: int = 20, **settings: Any
+    fleet: Fleet | None = None,
+    *,
+    length: int = 20,
+    observers: Observers | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Mock]:
     """Run a server for the block; natural answers have `length` tokens."""
     fleet = fleet or small_fleet()
@@ -83,9 +88,10 @@ async def running(
             fleet,
             stats=mock.stats,
             lengths=lambda _: length,
-            metrics=lambda: (b"up 1\n", "text/plain; version=0.0.4"),
+            metrics=lambda _accept, _now: (b"up 1\n", "text/plain; version=0.0.4"),
             announce=ready.set_result,
             journal=mock.journal,
+            observers=observers,
             stop=mock.stop,
         )
     )

@@ -1,0 +1,134 @@
+"""The emulated GPUs as dcgm-exporter would show them: power, energy, utilisation.
+
+All of it follows from what the engines did. Memory is constant, as under vLLM, which
+takes its whole KV pool at the start.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from ..catalog.boards import Board
+from ..catalog.presets import Preset
+from ..engine.core import Engine
+from ..physics.power import Activity, PowerLaw
+from ..units import US, Seconds
+from ..vocabulary import Server
+from .prometheus import Reading
+
+MIN_WINDOW_S: Final[Seconds] = 1.0
+"""Shares are over the time since the scrape before, but no less than this: a second
+scraper would else see the noise of a few steps."""
+_MIB: Final = 1 << 20
+_PERCENT: Final = 100.0
+_MJ_PER_J: Final = 1e3
+
+_Labels = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuFacts:
+    """What the sensors need to know of a machine. Bytes are those of one GPU."""
+
+    title: str
+    power: PowerLaw
+    gpus_per_vm: int
+    gpus_per_engine: int
+    memory_bytes: float
+    memory_bytes_per_s: float
+    weight_bytes: float
+    reserved_bytes: float
+    kv_bytes_per_token: float
+
+    @classmethod
+    def of(cls, machine: Preset, board: Board) -> "GpuFacts":
+        """Take the facts from the catalog's."""
+        value = {name: fact.value for name, fact in machine.facts.items()}
+        gpus = machine.tensor_parallel
+        return cls(
+            title=board.title,
+            power=board.power,
+            gpus_per_vm=machine.gpus_per_vm,
+            gpus_per_engine=gpus,
+            memory_bytes=value["hbm_bytes"],
+            memory_bytes_per_s=board.hbm_bytes_per_s,
+            weight_bytes=value["weight_bytes_fp4"] / gpus,
+            reserved_bytes=value["activation_bytes"],
+            kv_bytes_per_token=value["kv_bytes_per_token_fp8"] / gpus,
+        )
+
+
+class Gpus:
+    """The sensors of every GPU under a fleet's engines.
+
+    Readings are taken with `read`, in order of time.
+    """
+
+    def __init__(self, facts: GpuFacts, engines: Sequence[Engine]) -> None:
+        self._facts = facts
+        self._engines = engines
+        self._labels = [
+            (engine, _labels(facts, index * facts.gpus_per_engine + gpu))
+            for index, engine in enumerate(engines)
+            for gpu in range(facts.gpus_per_engine)
+        ]
+        self._earlier = {engine: Activity(0.0) for engine in engines}
+        self._shares = dict.fromkeys(engines, (0.0, 0.0, 0.0))
+        self._window_from: Seconds = 0.0
+        self._fresh = False
+
+    def __repr__(self) -> str:
+        return f"<Gpus {len(self._labels)} x {self._facts.title}>"
+
+    def read(self, now: Seconds) -> Iterator[Reading]:
+        """Read every sensor at `now`, in seconds since the server's start."""
+        self._look(now)
+        power = self._facts.power
+        pool = self._pool_bytes()
+        used = self._facts.weight_bytes + self._facts.reserved_bytes + pool
+        free = self._facts.memory_bytes - used
+        joules = {e: power.joules(now, e.busy_s(now)) for e in self._engines}
+        shares = self._shares
+        rows = self._labels
+        yield Server.GPU_UTIL, [(at, _PERCENT * shares[e][0]) for e, at in rows]
+        yield Server.GPU_POWER, [(at, power.watts(shares[e][0])) for e, at in rows]
+        yield Server.GPU_ENERGY, [(at, _MJ_PER_J * joules[e]) for e, at in rows]
+        yield Server.GPU_MEMORY_USED, [(at, used / _MIB) for _, at in rows]
+        yield Server.GPU_MEMORY_FREE, [(at, free / _MIB) for _, at in rows]
+        yield Server.GPU_ENGINE_ACTIVE, [(at, shares[e][0]) for e, at in rows]
+        yield Server.GPU_TENSOR_ACTIVE, [(at, shares[e][1]) for e, at in rows]
+        yield Server.GPU_DRAM_ACTIVE, [(at, shares[e][2]) for e, at in rows]
+
+    def _look(self, now: Seconds) -> None:
+        """Take the shares anew, if the window since last time is long enough."""
+        whole = now - self._window_from >= MIN_WINDOW_S
+        if self._fresh and not whole:
+            return
+        present = {engine: self._activity(engine, now) for engine in self._engines}
+        self._shares = {e: present[e].shares_since(self._earlier[e]) for e in present}
+        if whole:
+            self._earlier, self._window_from, self._fresh = present, now, True
+
+    def _activity(self, engine: Engine, now: Seconds) -> Activity:
+        facts = self._facts
+        read = (
+            facts.weight_bytes * engine.steps
+            + facts.kv_bytes_per_token * engine.context_read
+        )
+        return Activity(
+            at_s=now,
+            busy_s=engine.busy_s(now),
+            tensor_s=engine.law.gemm_us_per_token * US * engine.computed_tokens,
+            dram_s=read / facts.memory_bytes_per_s,
+        )
+
+    def _pool_bytes(self) -> float:
+        limits = self._engines[0].limits
+        tokens = limits.kv_blocks * limits.block_size
+        return tokens * self._facts.kv_bytes_per_token
+
+
+def _labels(facts: GpuFacts, number: int) -> _Labels:
+    vm, gpu = divmod(number, facts.gpus_per_vm)
+    uuid = f"GPU-00000000-0000-0000-{vm:04x}-{gpu:012x}"
+    return str(gpu), uuid, f"nvidia{gpu}", facts.title, f"mock-vm-{vm}"

@@ -1,0 +1,164 @@
+"""A live mock whose `/metrics` is the real one, and a reader of what it says."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+import aiohttp
+from prometheus_client import Metric
+from prometheus_client.openmetrics.parser import (
+    text_string_to_metric_families as read_openmetrics,
+)
+from prometheus_client.parser import text_string_to_metric_families as read_classic
+
+from loadstone.engine.fleet import Fleet, build_fleet
+from loadstone.physics.limits import EngineLimits
+from loadstone.physics.power import PowerLaw
+from loadstone.physics.steplaw import StepLaw
+from loadstone.telemetry.gpus import GpuFacts, Gpus
+from loadstone.telemetry.server import About, server_metrics
+from loadstone.vocabulary import MetricSpec
+from loadstone.wire.tokens import prompt_of
+from mock_server.config import ServerConfig
+from mock_server.serve import serve
+from mock_server.stats import ServerStats
+
+MODEL = "llama"
+STEP_S = 0.002
+PROMPT = 20
+MIB = 1 << 20
+UTF8 = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8"
+LIMITS = {
+    "max_num_seqs": 64,
+    "max_num_batched_tokens": 2048,
+    "kv_blocks": 16_384,
+    "block_size": 16,
+    "max_model_len": 200_000,
+}
+GPU = GpuFacts(
+    title="NVIDIA GB300 (emulated)",
+    power=PowerLaw(idle_w=200.0, limit_w=1400.0),
+    gpus_per_vm=4,
+    gpus_per_engine=1,
+    memory_bytes=1000.0 * MIB,
+    memory_bytes_per_s=1e9,
+    weight_bytes=100.0 * MIB,
+    reserved_bytes=10.0 * MIB,
+    kv_bytes_per_token=100.0,
+)
+
+
+class Page:
+    """One scrape, read by prometheus_client."""
+
+    def __init__(self, text: str, content_type: str) -> None:
+        self.text = text
+        self.content_type = content_type
+        openmetrics = content_type.startswith("application/openmetrics-text")
+        read = read_openmetrics if openmetrics else read_classic
+        self.families: dict[str, Metric] = {f.name: f for f in read(text)}
+
+    def samples(self, name: str) -> Iterator[tuple[dict[str, str], float]]:
+        """Give the samples of one name on the wire: their labels and values."""
+        for family in self.families.values():
+            for sample in family.samples:
+                if sample.name == name:
+                    yield sample.labels, sample.value
+
+    def total(self, name: str, **labels: str) -> float:
+        """Add up the samples of one name that have these labels; 0 for none."""
+        return sum(
+            value
+            for found, value in self.samples(name)
+            if found.items() >= labels.items()
+        )
+
+    def family(self, spec: MetricSpec) -> Metric:
+        """Give a spec's family. The parser takes `_total` off a counter's name."""
+        return self.families[spec.name]
+
+
+@dataclass
+class Live:
+    """A running mock server, and a client's view of it."""
+
+    fleet: Fleet
+    stats: ServerStats
+    client: aiohttp.ClientSession
+    url: str = ""
+    numbers: Iterator[int] = field(default_factory=count)
+
+    def post(self, **fields: Any) -> Any:
+        """Send a chat completion with a prompt of 20 tokens; a context manager."""
+        headers = fields.pop("headers", {})
+        content = prompt_of(PROMPT, next(self.numbers))
+        messages = [{"role": "user", "content": content}]
+        payload = {"model": MODEL, "messages": messages} | fields
+        url = f"{self.url}/v1/chat/completions"
+        return self.client.post(url, json=payload, headers=headers)
+
+    async def answer(self, **fields: Any) -> int:
+        """Send one and read all of its answer; returns the status."""
+        async with self.post(**fields) as response:
+            await response.read()
+            status: int = response.status
+            return status
+
+    async def get(self, path: str) -> int:
+        """Get a path; returns the status."""
+        async with self.client.get(self.url + path) as response:
+            await response.read()
+            return response.status
+
+    async def scrape(self, accept: str = "*/*") -> Page:
+        """Read `/metrics`."""
+        async with self.client.get(
+            f"{self.url}/metrics", headers={"Accept": accept}
+        ) as response:
+            return Page(await response.text(), response.headers["Content-Type"])
+
+
+@asynccontextmanager
+async def running(
+    *, engines: int = 1, length: int = 7, max_waiting: int = 4096, **limits: int
+) -> AsyncIterator[Live]:
+    """Run a server for the block: steps of 2 ms, natural answers of `length` tokens."""
+    law = StepLaw(
+        weights_ms=STEP_S * 1e3, gemm_us_per_token=0.1, kv_ns_per_token=0, pair_ns=0
+    )
+    fleet = build_fleet(EngineLimits(**(LIMITS | limits)), law, engines=engines, seed=7)
+    max_model_len = fleet.engines[0].max_model_len
+    stats = ServerStats(engines, max_model_len=max_model_len)
+    about = About(model=MODEL, preset="test", vms=1, cache_dtype="fp8")
+    stop = asyncio.Event()
+    ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(
+        serve(
+            ServerConfig(
+                model=MODEL, preset="test", port=0, grace_s=0.2, max_waiting=max_waiting
+            ),
+            fleet,
+            stats=stats,
+            lengths=lambda _: length,
+            metrics=server_metrics(about, fleet, stats, Gpus(GPU, fleet.engines)),
+            announce=ready.set_result,
+            stop=stop,
+        )
+    )
+    try:
+        async with aiohttp.ClientSession() as client:
+            url = (await ready).removeprefix("listening on ")
+            yield Live(fleet, stats, client, url)
+    finally:
+        stop.set()
+        await task
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that must come true, and soon."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - the server sets no events
+            await asyncio.sleep(0.001)
