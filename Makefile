@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
 UV := uv==0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fix lock clean
+.PHONY: help demo test check fix lock tools tools-compose up down docker secrets clean
 
 help: ## tell what there is
 	@echo "make TARGET, where TARGET is"
@@ -17,14 +17,15 @@ help: ## tell what there is
 demo: $(VENV)/.runtime ## a mock rack under load on this machine; options go in ARGS="..."
 	@$(BIN)/loadstone demo $(ARGS)
 
-test: check ## check, then every test; options for pytest go in ARGS="..."
+test: check tools tools-compose ## check, then every test; options for pytest go in ARGS="..."
 	$(BIN)/pytest $(ARGS)
 
-check: $(VENV)/.dev ## format, lint, types, arrows, locks
+check: $(VENV)/.dev ## format, lint, types, arrows, dashboards, locks
 	$(BIN)/ruff format --check --output-format concise .
 	$(BIN)/ruff check --output-format concise .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/loadstone dashboards check
 	$(BIN)/pytest --quiet -k lock tests/test_repository.py
 
 fix: $(VENV)/.dev ## let ruff mend what it can: format, imports, simple findings
@@ -35,8 +36,49 @@ lock: $(VENV)/.locker ## write the locks anew; ARGS=--upgrade takes new releases
 	$(COMPILE) --group dev --output-file requirements-dev.lock pyproject.toml
 	$(COMPILE) --group build --constraint requirements-dev.lock --output-file requirements.lock pyproject.toml
 
-clean: ## remove .venv, caches and builds; runs/ stays
-	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+tools: ## what tests need besides Python: Prometheus and Chromium; quick when there
+	@.ci/tools
+
+tools-compose:
+	@.ci/compose
+
+# TRACING=1 brings the trace store with it, and has every tenth request traced.
+COMPOSE = $(if $(TRACING),OTEL_TRACES_SAMPLER_ARG=$${OTEL_TRACES_SAMPLER_ARG:-0.1}) \
+	docker compose $(if $(TRACING),--profile tracing)
+
+up: docker secrets ## the whole stack in containers (docs/stack.md); TRACING=1 with a trace store
+	@$(COMPOSE) build mock
+	@$(COMPOSE) up --detach --wait $(ARGS)
+	@echo "The load     http://127.0.0.1:$${LOCUST_PORT:-$$(sed -n 's/^LOCUST_PORT=//p' .env)}"
+	@echo "Dashboards   http://127.0.0.1:$${GRAFANA_PORT:-$$(sed -n 's/^GRAFANA_PORT=//p' .env)}, user admin," \
+	  "password in deploy/secrets/grafana_admin_password"
+
+down: docker ## stop the stack; its data stays, unless ARGS=--volumes
+	@docker compose --profile tracing down $(ARGS)
+
+docker:
+	@command -v docker >/dev/null || \
+	  { echo "No docker here: the stack needs Docker Engine 25 or newer with Compose 2 or newer. \"make demo\" does without." >&2; exit 1; }
+	@docker compose version >/dev/null 2>&1 || \
+	  { echo "docker is here, but not its Compose plugin: install docker-compose-plugin (Docker's own packages)," \
+	    "docker-compose-v2 (Ubuntu) or docker-compose (Debian 13 and newer)" >&2; exit 1; }
+	@docker info >/dev/null 2>&1 || \
+	  { echo "docker is here, but its engine does not answer: start it, or join the group that may use it" >&2; exit 1; }
+
+# Containers read these as users of their own, so the files are open; the folder is not.
+secrets: deploy/secrets/grafana_admin_password deploy/secrets/api_key
+
+deploy/secrets:
+	@mkdir -m 700 $@
+
+deploy/secrets/grafana_admin_password: | deploy/secrets
+	@umask 022; od -An -N18 -tx1 /dev/urandom | tr -d ' \n' >$@
+
+deploy/secrets/api_key: | deploy/secrets
+	@umask 022; : >$@
+
+clean: ## remove .venv, tools, caches and builds; runs/ stays
+	rm -rf $(VENV) .tools build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The build group is in both locks: an install builds loadstone with pinned tools too.

@@ -1,0 +1,1 @@
+"""Grafana dashboards of both sides, as code; Grafana reads the JSON made of them."""

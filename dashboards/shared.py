@@ -1,0 +1,116 @@
+"""What several dashboards have: variables, objectives and lines of percentiles."""
+
+from typing import Final
+
+from loadstone.vocabulary import Client, MetricSpec, Server
+
+from . import grafana, queries
+from .grafana import Panel, Query, Variable
+from .queries import bound, mean, quantile, series
+
+QUANTILES: Final = (0.5, 0.9, 0.95, 0.99)
+TOKENS: Final = "count:tok"
+TOKENS_PER_S: Final = "count:tok/s"
+ATTAINMENT: Final = (("red", 0.0), ("orange", 0.95), ("green", 0.99))
+"""Steps of a share that should be near 1."""
+RARE: Final = (("green", 0.0), ("orange", 0.001), ("red", 0.01))
+"""Steps of a share that should be near 0."""
+FILLING: Final = (("green", 0.0), ("orange", 0.9), ("red", 0.98))
+"""Steps of how full something is."""
+NOBODY_WAITS: Final = (("green", 0.0), ("orange", 1.0))
+"""Steps of a count that should be 0."""
+
+TTFT_SLO: Final = (0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0)
+TPOT_SLO: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2)
+RESPONSE_SLO: Final = (1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0)
+
+
+def scope() -> list[Variable]:
+    """Return the variables of every dashboard, each within the choice before it."""
+    requests, running = Client.REQUESTS.wire_name, Server.RUNNING.name
+    job, server = 'job=~"$job"', 'job=~"$server"'
+    within = f'{job}, scenario=~"$scenario"'
+    return [
+        grafana.datasource_variable(),
+        *(
+            grafana.query_variable(name, label, f"label_values({query})")
+            for name, label, query in (
+                ("job", "Load generator", f"{Client.WORKERS.name}, job"),
+                ("scenario", "Scenario", f"{requests}{{{job}}}, scenario"),
+                ("tenant", "Tenant", f"{requests}{{{within}}}, tenant"),
+                ("server", "Server", f"{running}, job"),
+                ("model", "Model", f"{running}{{{server}}}, model_name"),
+            )
+        ),
+    ]
+
+
+def objectives() -> list[Variable]:
+    """Return the variables of the SLOs: bounds of the histograms they are counted in.
+
+    A value between two bounds would need a guess at what lies between.
+    """
+    return [
+        _objective("ttft_slo", "TTFT SLO", Client.TTFT_INTENDED, TTFT_SLO, 0.5),
+        _objective("tpot_slo", "TPOT SLO", Client.TPOT, TPOT_SLO, 0.05),
+        _objective(
+            "response_slo", "Response SLO", Client.RESPONSE_TIME, RESPONSE_SLO, 10.0
+        ),
+    ]
+
+
+def _objective(
+    name: str,
+    label: str,
+    spec: MetricSpec,
+    limits: tuple[float, ...],
+    default: float,
+) -> Variable:
+    options = {_spoken(limit): bound(spec, limit) for limit in limits}
+    return grafana.choice_variable(name, label, options, _spoken(default))
+
+
+def _spoken(seconds: float) -> str:
+    return f"{seconds * 1e3:g} ms" if seconds < 1 else f"{seconds:g} s"
+
+
+def percentiles(
+    title: str, text: str, spec: MetricSpec, *, unit: str = "s", by: str = ""
+) -> Panel:
+    """Draw a histogram's percentiles and its mean."""
+    lines = [Query(quantile(q, spec, by), f"p{q * 100:g}") for q in QUANTILES]
+    return grafana.timeseries(
+        title, text, [*lines, Query(mean(spec), "mean")], unit=unit
+    )
+
+
+def compared(
+    title: str, text: str, sides: dict[str, MetricSpec], *, unit: str = "s"
+) -> Panel:
+    """Draw the median and the p99 of the same thing seen from two sides."""
+    lines = [
+        Query(quantile(q, spec), f"{side} p{q * 100:g}")
+        for side, spec in sides.items()
+        for q in (0.5, 0.99)
+    ]
+    return grafana.timeseries(title, text, lines, unit=unit)
+
+
+def verdict() -> Panel:
+    """Name the verdict of the run that is on."""
+    value = f"max by (verdict) ({series(Client.VERDICT)}) == 1"
+    return grafana.stat(
+        "Verdict",
+        "What the run would be stamped with now: whether its figures can be believed."
+        " It is about the client, not about the server.",
+        Query(value, "{{verdict}}"),
+        unit="none",
+        named=True,
+        empty="no run",
+    )
+
+
+def not_answered() -> str:
+    """Return the share of ended requests that were not answered whole."""
+    bad = queries.rate(Client.REQUESTS, 'outcome!="ok"')
+    return queries.ratio(bad, queries.rate(Client.REQUESTS))
