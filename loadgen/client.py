@@ -26,10 +26,12 @@ from .exchange import Exchange, code_of, judge, text_of
 
 __all__ = ["Endpoint", "Exchange", "StreamingClient", "Timeouts"]
 
-RACE_S: Final = 1.0
+RACE_S: Final = 0.005
 """A kept connection that dies within this time of a request, before any byte of an
 answer, was closed before the request arrived: a FIN or RST under way takes a round
-trip. Later than that the server had the request and failed it."""
+trip, which is less than this inside a data centre. Later than that the server may have
+had the request and failed it; to send that one again would hide a failure and give the
+server the work twice."""
 NAME_AGE_S: Final = 30.0
 """How long the addresses of a name are kept, so that a burst does not ask for each
 request."""
@@ -137,18 +139,24 @@ class StreamingClient:
         return request_bytes(method, target, self.endpoint.authority, fields, body)
 
     def _exchange(self, request: bytes) -> tuple[Response, Seconds, int]:
-        """Send over a kept connection, or a new one if there is none or it was dead."""
-        reconnects = 0
+        """Send over a kept connection, or a new one if there is none or it was dead.
+
+        A second attempt keeps the stamp of the first: the user waited for both.
+        """
+        lost: Response | None = None
         kept = self._reuse()
         if kept is not None:
-            response = self._try(kept, request)
-            if not _lost_race(response):
-                return response, 0.0, reconnects
-            reconnects = 1
+            lost = self._try(kept, request)
+            if not _lost_race(lost):
+                return lost, 0.0, 0
         began = time.monotonic()
         connection = self._open()
         connect_s = time.monotonic() - began
-        return self._try(connection, request), connect_s, reconnects
+        response = self._try(connection, request)
+        if lost is None:
+            return response, connect_s, 0
+        response.sent = lost.sent
+        return response, connect_s, 1
 
     def _try(self, connection: Connection, request: bytes) -> Response:
         response = connection.exchange(request, self.timeouts, self._limit)
@@ -198,13 +206,18 @@ class StreamingClient:
 
 
 def _lost_race(response: Response) -> bool:
-    """Say whether a kept connection had been closed before our request reached it."""
+    """Say whether a kept connection had been closed before our request reached it.
+
+    So it was if the request could not be written, and very nearly surely if the close
+    came at once.
+    """
     failure = response.failure
     closed = (
-        isinstance(failure, OSError) or getattr(failure, "code", "") == "closed_early"
+        isinstance(failure, ConnectionError)
+        or getattr(failure, "code", "") == "closed_early"
     )
     quick = response.end is not None and response.end - response.sent < RACE_S
-    return closed and quick and not response.bytes_in
+    return closed and not response.bytes_in and (quick or not response.handed_over)
 
 
 def _look_up(host: str, port: int, timeout: Seconds) -> list[Address]:

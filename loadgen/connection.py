@@ -51,13 +51,17 @@ class Timeouts:
 class Response:
     """What came back so far. Instants are on `time.monotonic`."""
 
-    __slots__ = ("bytes_in", "end", "failure", "parser", "scanner", "sent")
+    __slots__ = (
+        "bytes_in", "end", "failure", "handed_over", "parser", "scanner", "sent",
+    )  # fmt: skip
 
     def __init__(self, limit: int) -> None:
         self.parser = ResponseParser()
         self.scanner = EventScanner(limit)
         self.sent = 0.0
         """Just before the first byte was handed to the kernel."""
+        self.handed_over = False
+        """Whether the kernel took all of the request: else no server can have it."""
         self.end: Seconds | None = None
         """The read that completed it, or when the failure was known."""
         self.bytes_in = 0
@@ -173,6 +177,7 @@ class Connection:
                     view = view[self._socket.send(view) :]
                 except BlockingIOError:
                     self._park_until_writable()
+            response.handed_over = not view
             if view:
                 response.parser.keep_alive = False
         except OSError as error:

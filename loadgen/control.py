@@ -8,17 +8,23 @@ closed and the summary is written.
 """
 
 import logging
+import math
 import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import gevent
 from gevent.event import Event
 
-from loadstone.errors import LoadstoneError
+from loadstone.errors import ExitCode, LoadstoneError
+from loadstone.observers import Observers
 from loadstone.traffic.record import RequestRecord
+from loadstone.traffic.request import Request
+from loadstone.traffic.verdict import exit_code
 
 from .coordinator import Order, Run, open_session, order_message
+from .hooks import Begun
 from .options import OPTIONS, read_options
 from .session import Session
 
@@ -39,15 +45,19 @@ class Control:
         *,
         render: Callable[[Run], bytes],
         tell: Callable[[str, dict[str, Any]], None],
+        sampled: float = 0.0,
     ) -> None:
         """Attach to Locust's `environment`.
 
         `render` makes the metrics text of a run; `tell("progress" | "done" | "failed",
-        facts)` is called as a run goes.
+        facts)` is called as a run goes. `sampled` is the share of traces, 0 to 1, that
+        servers are told to record; `observers` are told what `loadgen.hooks` lists.
         """
         self._environment = environment
         self._render = render
         self._tell = tell
+        self._sampled = sampled
+        self.observers = Observers(_switched_off)
         self._is_worker = bool(environment.parsed_options.worker)
         self._is_master = bool(environment.parsed_options.master)
         self.run: Run | None = None
@@ -55,6 +65,8 @@ class Control:
         self._order: Order | None = None
         self._workers_left: set[str] = set()
         self._handed_in = Event()
+        self._starting = False
+        self._unwanted = False
         self._greenlets: list[gevent.Greenlet[..., Any]] = []
         self._natural_end = False
         self._listen()
@@ -83,30 +95,49 @@ class Control:
 
     def start(self) -> None:
         """Begin a run; what is wrong is logged and told, and Locust stopped again."""
+        self._starting, self._unwanted = True, False
+        self._environment.process_exit_code = None
         try:
             if self._is_worker:
                 self._start_session(self._order)
             else:
                 self._start_run()
+        except OSError as failed:
+            self._fail(disk_error(failed))
         except LoadstoneError as wrong:
-            self.run = None
-            _log.error("%s%s", wrong.message, f" ({wrong.hint})" if wrong.hint else "")
-            self._tell(
-                "failed",
-                {"code": wrong.code, "message": wrong.message, "hint": wrong.hint},
-            )
-            self._environment.process_exit_code = int(wrong.exit_code)
-            if not self._is_worker:
-                gevent.spawn(self._end_test)
+            self._fail(wrong)
+        finally:
+            self._starting = False
+
+    def abandon_start(self) -> None:
+        """Begin no run if one is about to: Locust forgets a stop that early."""
+        self._unwanted = self._starting
+
+    def _fail(self, wrong: LoadstoneError) -> None:
+        self.run = None
+        _log.error("%s%s", wrong.message, f" ({wrong.hint})" if wrong.hint else "")
+        self._tell(
+            "failed",
+            {"code": wrong.code, "message": wrong.message, "hint": wrong.hint},
+        )
+        self._environment.process_exit_code = int(wrong.exit_code)
+        if not self._is_worker:
+            gevent.spawn(self._end_test)
+
+    def _lose_rows(self, failed: OSError) -> None:
+        """End the run: a request without a row would be lost from its figures."""
+        _log.error("%s", disk_error(failed).message)
+        gevent.spawn(self._hand_in if self._is_worker else self._end_test)
 
     def stop(self) -> None:
         """End the run that is on: close the shares and write the summary."""
         if self._is_worker:
             self._hand_in()
             return
-        run, self._natural_end, complete = self.run, False, self._natural_end
+        run, self._natural_end, ended = self.run, False, self._natural_end
         if run is None:
             return
+        stopped_s = math.inf if ended else run.elapsed_s()
         if self._is_master:
             self._collect()
         elif self.session is not None:
@@ -114,12 +145,22 @@ class Control:
         gevent.killall(self._greenlets)
         self._greenlets.clear()
         locust = self._environment.stats.total
-        summary = run.finish(
-            locust={"requests": locust.num_requests, "failures": locust.num_failures},
-            metrics=self.metrics(),
-            complete=complete,
-        )
         self.session = None
+        try:
+            summary = run.finish(
+                locust={
+                    "requests": locust.num_requests,
+                    "failures": locust.num_failures,
+                },
+                metrics=self.metrics,
+                stopped_s=stopped_s,
+            )
+        except OSError as failed:
+            self._fail(disk_error(failed))
+            return
+        code = exit_code(summary)
+        if self._environment.parsed_options.headless and code != ExitCode.DONE:
+            self._environment.process_exit_code = int(code)
         _log.info("summary in %s", run.folder.path / "summary.json")
         self._tell("done", {"folder": str(run.folder.path), "summary": summary})
 
@@ -127,32 +168,47 @@ class Control:
         options, runner = self._environment.parsed_options, self._environment.runner
         workers = [w.id for w in runner.clients.ready] if self._is_master else []
         values = read_options({o.name: getattr(options, o.name) for o in OPTIONS})
-        self.run = run = Run(
+        run = Run(
             values,
             host=self._environment.host or "",
             users=runner.target_user_count,
             workers=max(1, len(workers)),
             environ=os.environ,
+            wanted=lambda: not self._unwanted,
         )
+        self.run = run
         _log.info("run folder %s", run.folder.path)
+        self._tell("started", {"folder": str(run.folder.path)})
         if self._is_master:
             self._workers_left = set(workers)
             self._handed_in.clear()
             for rank, client_id in enumerate(workers):
                 runner.send_message(GO, order_message(run.order(rank)), client_id)
             self._greenlets.append(gevent.spawn(self._end_when, self._handed_in))
+            self._greenlets.append(gevent.spawn(self._miss_lost_workers))
         else:
-            session = self._start_session(run.order(0))
+            session = self._start_session(run.order(0), run.requests)
             run.live = session.stats
             self._greenlets.append(gevent.spawn(self._end_when, session.finished))
         self._greenlets.append(gevent.spawn(self._keep_telling, run))
 
-    def _start_session(self, order: Order | None) -> Session:
+    def _start_session(
+        self, order: Order | None, requests: list[Request] | None = None
+    ) -> Session:
         if order is None:
             raise LoadstoneError(
                 "this worker was started without an order from its master"
             )
-        self.session = open_session(order, os.environ, self._on_row)
+        self.session = open_session(
+            order,
+            os.environ,
+            self._on_row,
+            self._lose_rows,
+            requests=requests,
+            sampled=self._sampled,
+        )
+        begun = Begun(Path(order.folder).name, self.session.plan, order.t0_epoch)
+        self.observers.notify("run_began", begun)
         self.session.start()
         if self._is_worker:
             self._greenlets.append(
@@ -182,6 +238,7 @@ class Control:
             gevent.sleep(0.5)
 
     def _on_row(self, row: RequestRecord) -> None:
+        self.observers.notify("request_ended", row)
         self._environment.events.request.fire(
             request_type="LLM",
             name=row.scenario,
@@ -224,9 +281,25 @@ class Control:
     def _note_done(self, environment: Any, msg: Any, **_: Any) -> None:  # noqa: ARG002 - Locust's signature
         if self.run is not None and msg.node_id in self._workers_left:
             self.run.snapshots[msg.node_id] = msg.data
-            self._workers_left.discard(msg.node_id)
-            if not self._workers_left:
-                self._handed_in.set()
+            self.run.handed_in.add(msg.node_id)
+            self._forget({msg.node_id})
+
+    def _forget(self, workers: set[str]) -> None:
+        """Wait no longer for these workers."""
+        self._workers_left -= workers
+        if not self._workers_left:
+            self._handed_in.set()
+
+    def _miss_lost_workers(self) -> None:
+        """Look every second for workers that Locust lost; the run ends without them."""
+        while True:
+            gevent.sleep(1.0)
+            clients = self._environment.runner.clients
+            there = {c.id for c in clients.all if c.state != "missing"}
+            lost = self._workers_left - there
+            if lost:
+                _log.error("lost %d workers: %s", len(lost), ", ".join(sorted(lost)))
+                self._forget(lost)
 
     def _collect(self) -> None:
         """Have every worker hand in what it has; who does not answer is left out."""
@@ -236,3 +309,16 @@ class Control:
             _log.warning(
                 "%d workers did not hand in their totals", len(self._workers_left)
             )
+
+
+def disk_error(failed: OSError) -> LoadstoneError:
+    """Say in words why a run folder could not be written."""
+    return LoadstoneError(
+        f"cannot write {failed.filename or 'the run folder'}: {failed.strerror}",
+        hint="make room, or choose another --out DIR",
+        code="disk",
+    )
+
+
+def _switched_off(observer: object, hook: str, failure: Exception) -> None:
+    _log.error("%r failed on %s and is switched off", observer, hook, exc_info=failure)

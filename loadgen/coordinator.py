@@ -6,17 +6,19 @@ gave it.
 """
 
 import hashlib
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from loadstone.catalog.workloads import load_price, price_of_preset
-from loadstone.errors import UsageError
+from loadstone.errors import LoadstoneError, UsageError
 from loadstone.physics.cost import Rent, no_price
 from loadstone.traffic.plan import Plan, draw, plan_hash
 from loadstone.traffic.record import RequestRecord
+from loadstone.traffic.request import Request
 from loadstone.traffic.slo import Slo, read_slos
 from loadstone.traffic.summary import describe, describe_histogram, summarize
 from loadstone.traffic.verdict import Evidence, Verdict, judge
@@ -30,6 +32,7 @@ from .results import RowWriter, read_rows, rows_name
 from .series import Series
 from .session import Session, Share
 from .stats import ClientStats, SliceStats, total
+from .tracing import Traces
 from .workload import lengths_of, read_text, requests_of
 
 LEAD_S: Final = 0.5
@@ -63,8 +66,10 @@ def read_key(values: Mapping[str, Any], environ: Mapping[str, str]) -> str | Non
         raise UsageError(
             f"the environment variable {name} is not set", hint="export it first"
         )
-    key = environ[name] if name else read_text(path, "key file") if path else None
-    return key.strip() if key else None
+    if path:
+        # A stack mounts a key file whether or not there is a key; empty says: none.
+        return read_text(path, "key file").strip() or None
+    return environ[name].strip() if name else None
 
 
 def endpoint_of(
@@ -76,10 +81,22 @@ def endpoint_of(
     )
 
 
-def open_session(order: Order, environ: Mapping[str, str], on_row: Any) -> Session:
-    """Make an order's session; raises `UsageError` if another plan is drawn here."""
+def open_session(
+    order: Order,
+    environ: Mapping[str, str],
+    on_row: Callable[[RequestRecord], None],
+    on_disk_failure: Callable[[OSError], None],
+    *,
+    requests: list[Request] | None = None,
+    sampled: float = 0.0,
+) -> Session:
+    """Make an order's session, which samples that share of its requests' traces.
+
+    `requests` saves drawing them again where they are at hand. Raises `UsageError` if
+    another plan is drawn here.
+    """
     plan = Plan.from_toml(order.plan)
-    requests = requests_of(plan)
+    requests = requests_of(plan) if requests is None else requests
     if plan_hash(plan, requests) != order.plan_hash:
         raise UsageError(
             f"worker {order.rank} draws another schedule than the master",
@@ -91,8 +108,13 @@ def open_session(order: Order, environ: Mapping[str, str], on_row: Any) -> Sessi
         requests=requests,
         lengths=draw(plan, lengths_of(plan), order.rank),
         client=StreamingClient(endpoint_of(plan, order.values, environ)),
-        rows=RowWriter(Path(order.folder) / rows_name(order.rank, order.workers)),
+        rows=RowWriter(
+            Path(order.folder) / rows_name(order.rank, order.workers), on_disk_failure
+        ),
         stats=ClientStats(),
+        traces=Traces(
+            plan.seed, run=f"{order.plan_hash}/{order.t0_epoch!r}", ratio=sampled
+        ),
         t0=time.monotonic() + order.t0_epoch - time.time(),
         on_row=on_row,
     )
@@ -109,10 +131,12 @@ class Run:
         users: int | None,
         workers: int,
         environ: Mapping[str, str],
+        wanted: Callable[[], bool],
     ) -> None:
         """Prepare a run: read, probe and draw everything that could be wrong.
 
-        Raises `UsageError` or `LoadstoneError` before anything was sent or written.
+        `wanted` is asked once the endpoint was found, since that may take long. Raises
+        `UsageError` or `LoadstoneError` before anything was sent or written.
         """
         if not host:
             raise UsageError(
@@ -120,17 +144,25 @@ class Run:
             )
         plan = plan_of(values, host=host, users=users)
         self.slos = self._read_slos(values["slo"])
-        requests = requests_of(plan)
+        began = time.monotonic()
+        self.requests = requests_of(plan)
+        drawing_s = time.monotonic() - began
         self.target = probe(endpoint_of(plan, values, environ))
+        if not wanted():
+            raise LoadstoneError("stopped before the run began", code="stopped")
         self.plan = plan = _resolve(plan, self.target)
         self.rent = _rent(plan)
         self.workers = workers
-        self.digest = plan_hash(plan, requests)
+        self.digest = plan_hash(plan, self.requests)
         self.folder = RunFolder.create(Path(values["out"]), plan.scenario)
-        self.folder.write_plan(plan, self.digest)
+        self.folder.write_plan(plan, self.digest, options=_given(values, host, users))
         self.folder.write_environment(self.target.mock, workers)
-        self.t0_epoch = time.time() + (LEAD_S if workers == 1 else LEAD_OF_WORKERS_S)
+        # Workers draw the schedule again before they can send; some are slower than we.
+        lead = LEAD_S if workers == 1 else LEAD_OF_WORKERS_S + 3 * drawing_s
+        self.t0_epoch = time.time() + lead
         self._values = values
+        self.handed_in: set[str] = set()
+        """Workers that handed their last totals in, by client id."""
         self.snapshots: dict[str, Mapping[str, Any]] = {}
         """The newest snapshot of each worker, by client id."""
         self.series = Series()
@@ -181,15 +213,39 @@ class Run:
         }
 
     def finish(
-        self, *, locust: dict[str, int], metrics: bytes, complete: bool
+        self,
+        *,
+        locust: dict[str, int],
+        metrics: Callable[[], bytes],
+        stopped_s: Seconds = math.inf,
     ) -> dict[str, Any]:
-        """Fold rows into `summary.json`, return it; `complete`: False after a stop."""
+        """Fold rows into `summary.json` and return it.
+
+        `stopped_s` is when the run was stopped, if it was. The rows are the truth: from
+        here on the totals, and with them `metrics`, are theirs.
+        """
         rows = list(read_rows(self.folder.path))
-        summary = self.summary(rows, complete=complete)
+        self.live = self._settled(rows, stopped_s)
+        summary = self.summary(rows, complete=stopped_s == math.inf)
         summary["instrument"]["locust"] = locust
         self.folder.write_json(SUMMARY, summary)
-        self.folder.write_text(METRICS, metrics)
+        self.folder.write_text(METRICS, metrics())
         return summary
+
+    def _settled(self, rows: list[RequestRecord], until: Seconds) -> ClientStats:
+        """Return the totals of the rows and of what was due by `until`, sent or not."""
+        seen, settled = self.stats(), ClientStats()
+        for row in rows:
+            settled.add(row)
+        for request in self.requests:
+            if request.intended_s <= until:
+                slice_of = settled.slice_of
+                slice_of(request.scenario, request.tenant, request.stage).scheduled += 1
+        for part in settled.slices.values():
+            part.dropped = max(0, part.scheduled - part.sent)
+        settled.loop_lag = seen.loop_lag
+        settled.worst_pause_s = seen.worst_pause_s
+        return settled
 
     def summary(self, rows: list[RequestRecord], *, complete: bool) -> dict[str, Any]:
         """Return the run's figures, cost and verdict."""
@@ -248,6 +304,8 @@ class Run:
                 send_lag_p99=figures["send_lag_s"]["p99"],
                 scheduled=scheduled,
                 sent=figures["requests"]["sent"],
+                server_lag_p99=lags["p99"],
+                workers_lost=self.workers - self._reported(),
             )
         )
         return {
@@ -262,7 +320,7 @@ class Run:
         }
 
     def _reported(self) -> int:
-        return len(self.snapshots) if self.live is None else 1
+        return 1 if self.workers == 1 else len(self.handed_in)
 
 
 def _resolve(plan: Plan, target: Target) -> Plan:
@@ -280,6 +338,12 @@ def _resolve(plan: Plan, target: Target) -> Plan:
         changes["trace"] = str(Path(plan.trace).absolute())
         changes["trace_sha256"] = hashlib.sha256(text.encode()).hexdigest()
     return plan.retargeted(**changes)
+
+
+def _given(values: Mapping[str, Any], host: str, users: int | None) -> dict[str, Any]:
+    """Return what was asked for, as `loadstone run plan.toml` reads it again."""
+    given = {name: str(value) for name, value in values.items() if value is not None}
+    return given | {"host": host} | ({} if users is None else {"users": users})
 
 
 def _rent(plan: Plan) -> Rent | None:

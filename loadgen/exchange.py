@@ -50,8 +50,8 @@ class Exchange:
     """One request and what came back. Instants are on `time.monotonic`."""
 
     sent: Seconds
-    """Just before the first byte was handed to the kernel, by the attempt that counts;
-    if there was never a connection, when we began to look for one."""
+    """Just before the first byte was handed to the kernel, by the first attempt; if
+    there was never a connection, when we began to look for one."""
     end: Seconds
     """The read that completed the response, or when the failure was known."""
     connect_s: Seconds = 0.0
@@ -150,6 +150,9 @@ def _verdict(response: Response, *, stream: bool) -> _Verdict:
         reply, error, text = _streamed(response, kind)
     else:
         reply, error, text = _whole(response, kind)
+    # Who asked for a stream asked for an answer; others may be content with none.
+    if stream and error is None and not (reply and reply.answered):
+        error, text = "empty_answer", "the answer holds no token, and counts none"
     # What the server says of its own trouble explains a connection that broke after it.
     if broken is not None and error != "stream_error":
         return reply, broken, said

@@ -43,7 +43,8 @@ class RunFolder:
             _point_latest(out, path)
         except OSError as failed:
             raise LoadstoneError(
-                f"cannot make a run folder in {out}: {failed.strerror}",
+                f"cannot make a run folder in {out}: {failed.strerror}:"
+                f" {failed.filename2 or failed.filename}",
                 hint="choose --out DIR",
             ) from None
         return cls(path)
@@ -101,4 +102,8 @@ def _point_latest(out: Path, path: Path) -> None:
     link = out / f".latest-{os.getpid()}"
     link.unlink(missing_ok=True)
     link.symlink_to(path.name)
-    link.replace(out / "latest")
+    try:
+        link.replace(out / "latest")
+    except OSError:
+        link.unlink()
+        raise

@@ -1,10 +1,12 @@
 """Locust starts here: `locust -f loadgen/locustfile.py`. Wiring only, like a verb."""
 
 import json
+import logging
 import os
 import signal
 from typing import Any
 
+import gevent.socket
 from flask import Response
 from gevent.pywsgi import WSGIServer
 from locust import events
@@ -13,8 +15,10 @@ from loadgen.control import Control
 from loadgen.options import OPTIONS
 from loadgen.user import LoadUser
 from loadgen.web import attach
+from loadstone.errors import UsageError
 from loadstone.report.table import text_of_summary
 from loadstone.telemetry.client import read_client
+from loadstone.telemetry.otel.settings import Settings, read_settings
 from loadstone.telemetry.prometheus import CONTENT_TYPE, exposition
 
 DEFAULT_USERS = 64
@@ -42,25 +46,42 @@ def add_options(parser: Any) -> None:
 def _tell(what: str, facts: dict[str, Any]) -> None:
     fd = os.environ.get(TELL_FD)
     if fd is not None:
+        _write(int(fd), json.dumps([what, facts]).encode() + b"\n", what)
+    elif what == "done":
+        print(text_of_summary(facts["summary"]), f"run folder  {facts['folder']}\n")  # noqa: T201
+
+
+def _write(fd: int, line: bytes, what: str) -> None:
+    """Write to a pipe, without stopping the hub where nobody reads it."""
+    os.set_blocking(fd, False)
+    while line:
         try:
-            os.write(int(fd), json.dumps([what, facts]).encode() + b"\n")
+            line = line[os.write(fd, line) :]
+        except BlockingIOError:
+            if what == "progress":
+                return  # the next one says more
+            gevent.socket.wait_write(fd)
         except BrokenPipeError:
             # Whoever started us is gone; without them nobody would ever stop us.
             os.kill(os.getpid(), signal.SIGTERM)
-    elif what == "done":
-        print(text_of_summary(facts["summary"]), f"\n  run folder  {facts['folder']}\n")  # noqa: T201
+            return
 
 
 @events.init.add_listener
 def wire(environment: Any, **_: Any) -> None:
     """Connect Locust's events, the run and the exporters."""
     options = environment.parsed_options
+    settings = _otel_settings()
     control = Control(
         environment,
         render=lambda run: exposition(lambda: read_client(run))(),
         tell=_tell,
+        sampled=settings.sampled if settings else 0.0,
     )
     LoadUser.control = control
+    # A master sends no request; its workers export what they sent.
+    if settings is not None and not options.master:
+        _export(control, environment, settings)
     # Locust's defaults are one user, one more a second; but users are places in flight
     # here, and without all of them the schedule waits.
     options.num_users = options.num_users or DEFAULT_USERS
@@ -68,7 +89,7 @@ def wire(environment: Any, **_: Any) -> None:
     if options.run_time and not options.worker:
         options.duration, options.run_time = f"{options.run_time}s", None
     if environment.web_ui is not None:
-        attach(environment.web_ui, lambda: control.run)
+        attach(environment.web_ui, lambda: control.run, control.abandon_start)
         environment.web_ui.app.add_url_rule(
             "/metrics",
             "metrics",
@@ -78,11 +99,35 @@ def wire(environment: Any, **_: Any) -> None:
         _serve_metrics(control, int(options.metrics_port))
 
 
+def _otel_settings() -> Settings | None:
+    """Read what the environment asks for; ends Locust if that cannot be done."""
+    try:
+        return read_settings(os.environ)
+    except UsageError as wrong:
+        logging.getLogger("loadstone").error("%s (%s)", wrong.message, wrong.hint)  # noqa: TRY400 - no traceback: it is not our fault
+        raise SystemExit(int(wrong.exit_code)) from None
+
+
+def _export(control: Control, environment: Any, settings: Settings) -> None:
+    # Imported only when it is on: it takes a fifth of a second.
+    from loadstone.telemetry.otel.client import LoadTelemetry  # noqa: PLC0415
+
+    telemetry = LoadTelemetry(settings)
+    control.observers.add(telemetry)
+    environment.events.quitting.add_listener(lambda **_: telemetry.close())
+
+
 def _serve_metrics(control: Control, port: int) -> None:
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:  # noqa: ARG001 - WSGI
         start_response("200 OK", [("Content-Type", CONTENT_TYPE)])
         return [control.metrics()]
 
     server = WSGIServer(("127.0.0.1", port), app, log=None)
-    server.start()
+    try:
+        server.start()
+    except OSError as taken:
+        message = f"cannot serve metrics on port {port}: {taken.strerror}"
+        hint = "choose another --metrics-port; 0 takes a free one"
+        _tell("failed", {"code": "port_in_use", "message": message, "hint": hint})
+        raise SystemExit(f"{message} ({hint})") from None
     _tell("metrics", {"url": f"http://127.0.0.1:{server.server_port}/metrics"})

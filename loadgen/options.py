@@ -49,6 +49,13 @@ def _boolean(text: str) -> bool:
     return text.lower() == "true"
 
 
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port < 1 << 16:
+        raise UsageError("a port is 0 to 65535")
+    return port
+
+
 OPTIONS: Final = (
     Option(flag="--scenario", setting="scenario", default="chat",
            choices=tuple(SCENARIOS), metavar="NAME", in_form=True,
@@ -89,14 +96,23 @@ OPTIONS: Final = (
     Option(flag="--api-key-env", metavar="VAR",
            text="environment variable that holds the endpoint's key"),
     Option(flag="--api-key-file", metavar="FILE",
-           text="file that holds the endpoint's key"),
+           text="file that holds the endpoint's key; an empty one is no key"),
     Option(flag="--ca-file", metavar="FILE",
            text="certificate authority of an https endpoint"),
     Option(flag="--out", default="runs", metavar="DIR", text="where run folders go"),
-    Option(flag="--metrics-port", read=int, metavar="PORT",
+    Option(flag="--metrics-port", read=_port, metavar="PORT",
            text="serve Prometheus metrics on this port of 127.0.0.1;"
                 " 0 takes a free one"),
 )  # fmt: skip
+
+
+_ONLY: Final = {
+    "speedup": ("trace", "it is for a --trace"),
+    "arrivals": ("open", "it is for a --rate"),
+    "think_s": ("closed", "it is for a closed loop, --users without --rate or --trace"),
+}
+"""Settings that only one kind of loop can use; others would ignore them."""
+_PLAIN: Final = {setting: getattr(Plan(), setting) for setting in _ONLY}
 
 
 def read_options(given: Mapping[str, Value]) -> dict[str, Any]:
@@ -126,4 +142,9 @@ def plan_of(values: Mapping[str, Any], *, host: str, users: int | None) -> Plan:
             hint="give --rate 10 (open loop), --users 20 (closed loop) or --trace FILE",
         )
     users = DEFAULT_CAP if users is None else users
-    return Plan(hosts=(host,), users=users, **settings)
+    plan = Plan(hosts=(host,), users=users, **settings)
+    for setting, (loop, why) in _ONLY.items():
+        if plan.loop != loop and getattr(plan, setting) != _PLAIN[setting]:
+            flag = next(o.flag for o in OPTIONS if o.setting == setting)
+            raise UsageError(f"{flag} has no meaning here: {why}")
+    return plan

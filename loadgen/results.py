@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -21,11 +22,16 @@ def rows_name(rank: int, workers: int) -> str:
 
 
 class RowWriter:
-    """Appends rows to a JSON-lines file and flushes it every second."""
+    """Appends rows to a JSON-lines file and flushes it every second.
 
-    def __init__(self, path: Path) -> None:
+    A disk that takes no more is told to `on_failure`, once; later rows are let go.
+    """
+
+    def __init__(self, path: Path, on_failure: Callable[[OSError], None]) -> None:
         self.path = path
         self.written = 0
+        self._on_failure = on_failure
+        self._failed = False
         self._file = path.open("x", encoding="utf-8")
         self._flusher = gevent.spawn(self._flush_often)
 
@@ -34,20 +40,31 @@ class RowWriter:
 
     def write(self, row: RequestRecord) -> None:
         """Append one row."""
-        self._file.write(row.to_line())
-        self.written += 1
+        self._guarded(lambda: self._file.write(row.to_line()))
+        self.written += not self._failed
 
     def close(self) -> None:
         """Flush, sync to disk and close."""
         self._flusher.kill()
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
+        self._guarded(self._file.flush)
+        self._guarded(lambda: os.fsync(self._file.fileno()))
+        # What a full disk left in the buffer cannot be written at the close either.
+        with suppress(OSError):
+            self._file.close()
+
+    def _guarded(self, act: Callable[[], object]) -> None:
+        if self._failed:
+            return
+        try:
+            act()
+        except OSError as failed:
+            self._failed = True
+            self._on_failure(failed)
 
     def _flush_often(self) -> None:
         while True:
             gevent.sleep(FLUSH_EVERY_S)
-            self._file.flush()
+            self._guarded(self._file.flush)
 
 
 def read_rows(folder: Path) -> Iterator[RequestRecord]:

@@ -22,13 +22,14 @@ from loadstone.traffic.plan import Plan
 from loadstone.traffic.record import Outcome, RequestRecord
 from loadstone.traffic.request import Request
 from loadstone.units import Seconds, Tokens
-from loadstone.vocabulary import TRUTH_HEADER
+from loadstone.vocabulary import TRACEPARENT_HEADER, TRUTH_HEADER
 from loadstone.wire.tokens import prompt_of
 
 from .client import Exchange, StreamingClient
 from .results import RowWriter
 from .scheduler import Dispatcher
 from .stats import ClientStats, SliceStats
+from .tracing import Traces
 from .watch import Watch
 
 _log = logging.getLogger("loadstone")
@@ -79,6 +80,7 @@ class Session:
         client: StreamingClient,
         rows: RowWriter,
         stats: ClientStats,
+        traces: Traces,
         t0: Seconds,
         on_row: Callable[[RequestRecord], None],
         clock: Clock | None = None,
@@ -93,6 +95,7 @@ class Session:
         self._lengths = lengths
         self._client = client
         self._on_row = on_row
+        self._traces = traces
         self._think = Random(f"{plan.seed}/think/{share.rank}")
         self._clock = clock or MonotonicClock()
         self._watch = Watch(stats)
@@ -196,13 +199,14 @@ class Session:
         self._active[me] = None
         part = self._slice_of(request)
         part.in_flight += 1
+        trace = self._traces.of(request.index)
         began = self._clock.now()
         killed: gevent.GreenletExit | None = None
         try:
             exchange = self._client.send(
                 self._body(request),
                 path=CHAT_PATH,
-                headers={TRUTH_HEADER: "1"},
+                headers={TRUTH_HEADER: "1", TRACEPARENT_HEADER: str(trace)},
                 stream=True,
             )
             row = self._row(request, exchange)
@@ -220,6 +224,8 @@ class Session:
         finally:
             part.in_flight -= 1
             self._active.pop(me, None)
+        if trace.sampled:
+            row = replace(row, trace_id=trace.trace_hex)
         self.stats.add(row)
         self.rows.write(row)
         self._on_row(row)
@@ -276,17 +282,19 @@ class Session:
         row = replace(
             row,
             connect_s=exchange.connect_s,
+            reconnects=exchange.reconnects,
             status=exchange.status,
             error=exchange.error,
         )
         reply = exchange.reply
-        if reply is None or reply.first is None or reply.last is None:
+        # An answer whose tokens are all hidden has a count and no first event.
+        if reply is None or not reply.answered:
             return row
         usage = reply.usage
         return replace(
             row,
-            first_s=reply.first - self.t0,
-            last_s=reply.last - self.t0,
+            first_s=None if reply.first is None else reply.first - self.t0,
+            last_s=None if reply.last is None else reply.last - self.t0,
             input_tokens=usage.input_tokens if usage else request.input_tokens,
             output_tokens=reply.output_tokens,
             first_event_tokens=reply.first_event_tokens,

@@ -16,6 +16,7 @@ from typing import Any
 REPOSITORY = Path(__file__).parents[1]
 TRACE = REPOSITORY.parent / "shared/calibration/traces/azure_llm_2023_conv.csv"
 PATIENCE_S = 90
+OUTCOMES = ("ok", "failed", "throttled", "cancelled", "incomplete")
 
 
 def loadstone(*args: str, **more: Any) -> subprocess.CompletedProcess[str]:
@@ -144,6 +145,11 @@ def descendants(pid: int) -> list[int]:
                 found.append(child)
                 grown = True
     return found
+
+
+def command_of(pid: int) -> str:
+    """Return a process's command line."""
+    return Path(f"/proc/{pid}/cmdline").read_bytes().decode()
 
 
 def alive(pid: int) -> bool:

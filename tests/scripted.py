@@ -25,6 +25,11 @@ def event(text: str) -> bytes:
     return b'data: {"choices":[{"delta":{"content":"%b"}}]}\n\n' % text.encode()
 
 
+def usage(tokens: int) -> bytes:
+    """Return an event that counts output tokens and carries none."""
+    return b'data: {"choices":[],"usage":{"completion_tokens":%d}}\n\n' % tokens
+
+
 STOP = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
 
 

@@ -23,13 +23,23 @@ _LINKS: Final = (
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
-def attach(web_ui: Any, run_of: Callable[[], Run | None]) -> None:
-    """Add tab, CSV and page to `web_ui`, for the run that `run_of` returns."""
+def attach(
+    web_ui: Any, run_of: Callable[[], Run | None], on_stop: Callable[[], None]
+) -> None:
+    """Add tab, CSV and page to `web_ui`, for the run that `run_of` returns.
+
+    `on_stop` is called when somebody asks Locust to stop, whatever it is doing.
+    """
     _extend_template(web_ui)
     app = web_ui.app
     pages = _pages(web_ui.auth_required_if_enabled, run_of)
     base = web_ui.environment.parsed_options.web_base_path
     app.register_blueprint(pages, url_prefix=base or None)
+
+    @app.before_request
+    def note_stop() -> None:
+        if request.method == "POST" and request.path.endswith("/stop"):
+            on_stop()
 
     @app.after_request
     def add_rows(response: Response) -> Response:

@@ -15,11 +15,12 @@ from rich.console import Console
 
 from ..errors import ExitCode, LoadstoneError
 from .engine_options import DEFAULT_MODEL, DEFAULT_PRESET
-from .run import drive, locust_arguments
+from .run import drive, locust_arguments, web_arguments
 
 _RATE: Final = "20"
 """Requests per second: 4,000 tokens/s, a small share of the VM and of a laptop core."""
 _PORTS: Final = (8000, 0)
+_WEB_PORT: Final = 8089
 _START_S: Final = 20.0
 _STOP_S: Final = 15.0
 
@@ -69,10 +70,11 @@ def command(*, duration: str, rate: str, seed: str, out: str, web: bool) -> int:
         "out": out, "metrics_port": "0",
     }  # fmt: skip
     # What is wrong with the options is told before anything starts.
-    arguments = locust_arguments(given, host="", users=None, processes=1, web=web)
+    arguments = locust_arguments(given, host="", users=None)
+    arguments += web_arguments(_WEB_PORT) if web else ["--headless"]
     with _server(console) as url:
         arguments[arguments.index("--host") + 1] = url
-        code = drive(arguments, console=console, as_json=False)
+        code = drive(arguments, console=console, as_json=False, web=web)
     # The verdict is printed; the demonstration itself was completed.
     return ExitCode.DONE if code in (ExitCode.NOT_VALID, ExitCode.NOT_MET) else code
 

@@ -17,6 +17,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
+from loadgen.options import OPTIONS
+
 from ..errors import LoadstoneError, UsageError
 
 TELL_FD: Final = "LOADSTONE_TELL_FD"
@@ -32,6 +34,7 @@ class LocustChild:
         self._log = tempfile.NamedTemporaryFile(  # noqa: SIM115 - kept as long as self
             prefix="loadstone-locust-", suffix=".log"
         )
+        self._folder = tempfile.TemporaryDirectory(prefix="loadstone-")
         read_fd, write_fd = os.pipe()
         try:
             self._process = subprocess.Popen(
@@ -40,7 +43,9 @@ class LocustChild:
                 stdout=self._log,
                 stderr=self._log,
                 pass_fds=(write_fd,),
-                env={**os.environ, TELL_FD: str(write_fd), "PYTHONUNBUFFERED": "1"},
+                env=_environment() | {TELL_FD: str(write_fd)},
+                # A locust.conf that lies here is for plain Locust.
+                cwd=self._folder.name,
                 # Its own session: Ctrl-C comes to us alone, and we pass it on once.
                 start_new_session=True,
             )
@@ -81,6 +86,7 @@ class LocustChild:
             self.kill()
             code = self._process.wait()
         self._told.close()
+        self._folder.cleanup()
         return code
 
     def keep_log(self, folder: Path) -> None:
@@ -88,11 +94,27 @@ class LocustChild:
         (folder / "locust.log").write_text(self._read_log(), encoding="utf-8")
 
     def log_tail(self) -> str:
-        """Return the last lines that Locust logged."""
-        return "\n".join(self._read_log().splitlines()[-_LOG_TAIL:])
+        """Return the errors that Locust logged, or else its last lines."""
+        lines = self._read_log().splitlines()
+        errors = [line for line in lines if "/ERROR/" in line]
+        return "\n".join((errors or lines)[-_LOG_TAIL:])
 
     def _read_log(self) -> str:
         return Path(self._log.name).read_text(encoding="utf-8", errors="replace")
+
+
+def _environment() -> dict[str, str]:
+    """Return our environment without what Locust would read options from.
+
+    Every option is on its command line; others would be the shell's, not the caller's.
+    """
+    ours = {f"LOADSTONE_{option.name.upper()}" for option in OPTIONS}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("LOCUST_") and name not in ours
+    }
+    return kept | {"PYTHONUNBUFFERED": "1"}
 
 
 def _locustfile() -> Path:

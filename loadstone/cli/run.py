@@ -1,8 +1,10 @@
 """`loadstone run`: drive an endpoint with Locust and report what it measured."""
 
 import json
+import os
 import socket
-from collections.abc import Callable, Sequence
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,27 +12,30 @@ import click
 from rich.console import Console
 
 from loadgen.options import OPTIONS, plan_of, read_options
+from loadgen.workload import read_text
 
-from ..errors import ExitCode, LoadstoneError
+from ..errors import LoadstoneError, UsageError
 from ..report.progress import Progress
 from ..report.table import print_summary
-from .locust_child import failed, running
+from ..telemetry.otel.settings import read_settings
+from ..traffic.verdict import exit_code
+from .locust_child import LocustChild, failed, running
 
-_WEB: Final = "http://127.0.0.1:8089"
+_HOST: Final = "http://127.0.0.1:8000"
 
 
 def _load_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(OPTIONS):
         if option.name == "scenario":
             continue
+        default = f"  [default: {option.default}]" if option.default else ""
+        # No default here: what was not given may come from a plan file.
         command = click.option(
             option.flag,
             option.name,
             type=click.Choice(option.choices) if option.choices else str,
-            default=option.default or None,
-            show_default=bool(option.default),
             metavar=None if option.choices else option.metavar,
-            help=option.text,
+            help=option.text + default,
         )(command)
     return command
 
@@ -43,16 +48,11 @@ Examples:
   loadstone run chat --users 50 --think 2s --duration 5m
   loadstone run chat --trace azure_llm_2023_conv.csv --speedup 2 --duration 60s
   loadstone run chat --rate 5 --host https://llm.example.com --api-key-env LLM_KEY
-  loadstone run chat --rate 20 --slo slo.toml --json > result.json""",
+  loadstone run chat --rate 20 --slo slo.toml --json > result.json
+  loadstone run runs/latest/plan.toml --host http://127.0.0.1:9000""",
 )
 @click.argument("scenario")
-@click.option(
-    "--host",
-    default="http://127.0.0.1:8000",
-    show_default=True,
-    metavar="URL",
-    help="the endpoint",
-)
+@click.option("--host", metavar="URL", help=f"the endpoint  [default: {_HOST}]")
 @click.option(
     "--users",
     type=click.IntRange(1),
@@ -67,28 +67,74 @@ Examples:
     metavar="N",
     help="Locust worker processes",
 )
+@click.option("--web", is_flag=True, help="with Locust's web UI; stays until Ctrl-C")
 @click.option(
-    "--web", is_flag=True, help=f"with Locust's web UI on {_WEB}; stays until Ctrl-C"
+    "--web-port",
+    type=click.IntRange(1, 65535),
+    default=8089,
+    show_default=True,
+    metavar="N",
+    help="port of the web UI",
 )
 @click.option("--json", "as_json", is_flag=True, help="print the summary as JSON")
 @_load_options
 def command(
-    *, scenario: str, host: str, users: int | None, processes: int, web: bool,
-    as_json: bool, **given: str | None,
+    *, scenario: str, host: str | None, users: int | None, processes: int, web: bool,
+    web_port: int, as_json: bool, **given: str | None,
 ) -> int:  # fmt: skip
     """Drive an endpoint with SCENARIO: tokens/s, tails, cost, how far to trust them.
 
     With --rate or --trace arrivals are open loop: they come when they are due, whatever
-    the answers do. With --users alone it is a closed loop.
+    the answers do. With --users alone it is a closed loop. SCENARIO may also be the
+    plan.toml of an earlier run, to run it again; options given beside it win.
     """
-    given["scenario"] = scenario
-    plan_of(
-        read_options(given), host=host, users=users
-    )  # wrong usage is told before anything starts
-    arguments = locust_arguments(
-        given, host=host, users=users, processes=processes, web=web
-    )
-    return drive(arguments, console=Console(stderr=as_json), as_json=as_json)
+    if scenario.endswith(".toml"):
+        earlier = _read_plan(scenario)
+        host = host or earlier.pop("host", None)
+        users = users or int(earlier.pop("users", None) or "0") or None
+        asked = earlier | {name: text for name, text in given.items() if text}
+    else:
+        asked = given | {"scenario": scenario}
+    host = host or _HOST
+    # Wrong usage is told before anything starts.
+    read_settings(os.environ)
+    arguments = locust_arguments(asked, host=host, users=users, processes=processes)
+    arguments += web_arguments(web_port) if web else ["--headless"]
+    return drive(arguments, console=Console(stderr=as_json), as_json=as_json, web=web)
+
+
+def _read_plan(path: str) -> dict[str, str | None]:
+    """Read the options that an earlier run was given; raises `UsageError`."""
+    try:
+        table = tomllib.loads(read_text(path, "plan"))
+    except tomllib.TOMLDecodeError as wrong:
+        raise UsageError(f"{path}: {wrong}") from None
+    options = table.get("options")
+    known = {"host", "users", *(option.name for option in OPTIONS)}
+    if not isinstance(options, dict) or not set(options) <= known:
+        raise UsageError(
+            f"{path}: no [options] of a run, or unknown ones",
+            hint="give the plan.toml of a run folder that `loadstone run` wrote",
+        )
+    return {name: str(value) for name, value in options.items()}
+
+
+def web_arguments(port: int) -> list[str]:
+    """Return Locust's options for its web UI on that port of 127.0.0.1.
+
+    Raises `LoadstoneError` when somebody listens there.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            raise LoadstoneError(
+                f"127.0.0.1:{port} is already in use",
+                hint="stop what listens there, or choose another --web-port",
+                code="port_in_use",
+            ) from None
+    return ["--autostart", "--web-host", "127.0.0.1", "--web-port", str(port)]
 
 
 def free_port() -> int:
@@ -100,42 +146,57 @@ def free_port() -> int:
 
 
 def locust_arguments(
-    given: dict[str, str | None],
+    given: Mapping[str, str | None],
     *,
     host: str,
     users: int | None,
-    processes: int,
-    web: bool,
+    processes: int = 1,
 ) -> list[str]:
-    """Write the options as Locust's command line."""
+    """Write the options as Locust's command line; raises `UsageError` for wrong ones.
+
+    Each is written, with its default where it was not given: nothing is left for a
+    configuration file to fill in.
+    """
     plan = plan_of(read_options(given), host=host, users=users)
+    if plan.users < processes:
+        raise UsageError(
+            f"{plan.users} users cannot be spread over {processes} processes"
+        )
     arguments = ["--host", host, "--users", str(plan.users), "--loglevel", "INFO"]
     arguments += ["--spawn-rate", str(plan.users), "--only-summary"]
-    arguments += ["--autostart", "--web-host", "127.0.0.1"] if web else ["--headless"]
     if processes > 1:
         # Workers are on this machine, and nobody else has business with their master.
         port = str(free_port())
         arguments += ["--processes", str(processes), "--master-bind-host", "127.0.0.1"]
         arguments += ["--master-bind-port", port, "--master-port", port]
     for option in OPTIONS:
-        text = given.get(option.name)
-        if text is not None:
-            arguments.append(f"{option.flag}={text}")
+        text = given.get(option.name) or option.default
+        if text and option.metavar in ("FILE", "DIR"):
+            # The child has a working folder of its own.
+            text = str(Path(text).absolute())
+        arguments.append(f"{option.flag}={text}")
     return arguments
 
 
-def drive(arguments: Sequence[str], *, console: Console, as_json: bool) -> int:
-    """Run Locust, show the run, print its summary and return the exit code.
+def drive(
+    arguments: Sequence[str], *, console: Console, as_json: bool, web: bool = False
+) -> int:
+    """Run Locust, show each run, print its summary and return the last one's exit code.
 
-    Under the web UI there may be several runs; the code is that of the last one.
+    Under the web UI there may be several runs, and one that fails does not end it.
     """
     code: int | None = None
+    folder: Path | None = None
     with running(arguments) as child, Progress(console) as progress:
         for what, facts in child:
             if what == "progress":
                 progress.show(facts)
-            elif what == "failed":
+            elif what == "started":
+                folder = Path(facts["folder"])
+            elif what == "failed" and not web:
                 raise failed(facts)
+            elif what == "failed":
+                console.print(f"error: {facts['message']}", style="red")
             elif what == "metrics":
                 console.print(f"metrics     {facts['url']}", highlight=False)
             else:
@@ -143,8 +204,22 @@ def drive(arguments: Sequence[str], *, console: Console, as_json: bool) -> int:
                 show(facts, console=console, as_json=as_json)
                 code = exit_code(facts["summary"])
         if code is None:
-            raise LoadstoneError("Locust ended without a run", hint=child.log_tail())
+            raise _ended_early(child, folder)
+        if folder is not None:
+            # Once more, with what it said while it ended.
+            child.keep_log(folder)
     return code
+
+
+def _ended_early(child: LocustChild, folder: Path | None) -> LoadstoneError:
+    """Say why there is no summary, and where what there is can be found."""
+    how = "was ended by force" if child.close() < 0 else "ended"
+    if folder is None:
+        return LoadstoneError(f"Locust {how} before a run began", hint=child.log_tail())
+    return LoadstoneError(
+        f"Locust {how} without a summary; the rows so far are in {folder}",
+        hint=child.log_tail(),
+    )
 
 
 def show(done: dict[str, Any], *, console: Console, as_json: bool) -> None:
@@ -154,12 +229,3 @@ def show(done: dict[str, Any], *, console: Console, as_json: bool) -> None:
     else:
         print_summary(done["summary"], console)
         console.print(f"[dim]run folder  {done['folder']}[/dim]", highlight=False)
-
-
-def exit_code(summary: dict[str, Any]) -> ExitCode:
-    """Say in a number how the run went: not valid comes before not met."""
-    if summary["instrument"]["verdict"] != "ok":
-        return ExitCode.NOT_VALID
-    if any(slo["met"] is False for slo in summary["slo"]):
-        return ExitCode.NOT_MET
-    return ExitCode.DONE

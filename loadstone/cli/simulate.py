@@ -25,9 +25,9 @@ from ..traffic.plan import SCENARIOS, Plan, draw, plan_hash
 from ..traffic.record import Outcome, RequestRecord, TokensSource, Truth
 from ..traffic.request import Request
 from ..traffic.summary import summarize
+from ..traffic.verdict import exit_code
 from ..units import parse_duration
 from .engine_options import build, engine_options
-from .run import exit_code
 
 _LONG_RUN: Final = 20
 """An offline run of fewer batches than this is mostly ramp and drain, and says so."""
@@ -210,6 +210,7 @@ def _about(
         "model": machine.model,
         "preset": machine.name,
         "vms": vms,
+        "complete": True,
         "cost": rent.summary(summary["makespan_s"], requests["ok"], tokens["output"]),
         "assumptions": list(machine.assumptions()),
         "instrument": {

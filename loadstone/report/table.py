@@ -10,7 +10,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from ..traffic.summary import QUANTILES
+from ..traffic.quantiles import QUANTILES
 
 WIDTH: Final = 80
 _LATENCIES: Final = (
@@ -22,6 +22,8 @@ _LATENCIES: Final = (
     ("response_time_s", "answer, from due"),
     ("send_lag_s", "send lag"),
 )
+_FEW_FAILURES: Final = 0.01
+"""Share of the requests above which failures are said in red."""
 _COLOURS: Final = {"ok": "green", "too_few_samples": "yellow"}
 
 
@@ -106,21 +108,40 @@ def _figures(summary: Mapping[str, Any]) -> Table:
         line = Text(assumption, style="dim", overflow="ellipsis", no_wrap=True)
         grid.add_row("", line)
     for slo in summary["slo"]:
-        met = {True: "met", False: "NOT MET", None: "no sample"}[slo["met"]]
-        grid.add_row(
-            "SLO",
-            f"{met}: {slo['metric']} {slo['stat']} {duration(slo['value_s'])},"
-            f" limit {duration(slo['max_s'])}",
-        )
+        grid.add_row("SLO", _objective(slo))
+    unanswered = _unanswered(requests)
+    if unanswered > _FEW_FAILURES:
+        share = f"{100 * unanswered:.1f} % of requests were not answered"
+        grid.add_row("Errors", Text(share, style="red"))
     for error, count in summary["errors"].items():
         grid.add_row("Errors", f"{count:,} x {error}")
     return grid
+
+
+def _objective(slo: Mapping[str, Any]) -> str:
+    """Write an objective; its statistic may have fallen on a failure."""
+    met = {True: "met", False: "NOT MET", None: "no sample"}[slo["met"]]
+    broken = slo["met"] is False and slo["value_s"] is None
+    value = "failures" if broken else duration(slo["value_s"])
+    limit = duration(slo["max_s"])
+    return f"{met}: {slo['metric']} {slo['stat']} {value}, limit {limit}"
+
+
+def _unanswered(requests: Mapping[str, int]) -> float:
+    """Return the share that did not end ok, of what we did not cancel ourselves."""
+    sent = requests["sent"] - requests["cancelled"]
+    return (sent - requests["ok"]) / sent if sent else 0.0
 
 
 def _verdict(summary: Mapping[str, Any]) -> Panel:
     instrument = summary["instrument"]
     verdict = instrument["verdict"]
     lines = [
+        *(
+            []
+            if summary["complete"]
+            else ["stopped early: these are the figures so far"]
+        ),
         f"verdict: {verdict}",
         *(f"- {reason}" for reason in instrument["reasons"]),
     ]

@@ -74,6 +74,8 @@ class RequestRecord:
     end_s: Seconds
     outcome: Outcome
     connect_s: Seconds = 0.0
+    reconnects: int = 0
+    """How often it was sent again because a kept connection turned out to be dead."""
     first_s: Seconds | None = None
     last_s: Seconds | None = None
     status: int | None = None
@@ -93,6 +95,8 @@ class RequestRecord:
     worker: int = 0
     icl: tuple[tuple[int, int], ...] = ()
     truth: Truth | None = None
+    trace_id: str | None = None
+    """Of the distributed trace, in hex, if it was sampled."""
 
     @property
     def ok(self) -> bool:

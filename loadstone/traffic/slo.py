@@ -1,16 +1,17 @@
 """Service-level objectives: limits on percentiles and, for goodput, on requests."""
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf
 from typing import Any, Final
 
 from ..errors import UsageError
-from .record import RequestRecord
+from .quantiles import QUANTILES, nearest_rank
+from .record import Outcome, RequestRecord
 
 METRICS: Final = ("ttft_s", "ttft_intended_s", "tpot_s", "e2e_s", "response_time_s")
-STATS: Final = ("mean", "p50", "p90", "p95", "p99")
+STATS: Final = ("mean", *QUANTILES)
 _EXAMPLE: Final = (
     'write [[slo]] with metric = "ttft_intended_s", stat = "p99", max_s = 0.5'
 )
@@ -25,20 +26,48 @@ class Slo:
     max_s: float
 
     def met_by(self, row: RequestRecord) -> bool:
-        """Whether a request keeps the limit; without the figure (one token) it does."""
-        value = getattr(row, self.metric)
+        """Whether a request keeps the limit; one token has no TPOT to miss."""
+        value = self.wait_of(row)
         return row.ok and (value is None or value <= self.max_s)
 
-    def judge(self, summary: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the limit's line of `summary.json`; `met` is None without a sample."""
-        value = summary[self.metric][self.stat]
+    def wait_of(self, row: RequestRecord) -> float | None:
+        """Return what a request counts as: infinity if it never got what is limited.
+
+        None where there is nothing to count: the TPOT of tokens that came at once.
+        """
+        if not row.ok:
+            return inf
+        value: float | None = getattr(row, self.metric)
+        at_once = self.metric == "tpot_s" and row.first_s is not None
+        return inf if value is None and not at_once else value
+
+    def judge(self, rows: Iterable[RequestRecord]) -> dict[str, Any]:
+        """Return the limit's line of `summary.json`; `met` is None without a sample.
+
+        Over the requests outside the warm-up, but for those that we cancelled. What
+        failed is slower than any answer: a limit is not met by survivors alone. Where
+        the statistic falls on a failure there is no value, and the limit is not met.
+        """
+        counted = (
+            self.wait_of(row)
+            for row in rows
+            if not row.warmup and row.outcome is not Outcome.CANCELLED
+        )
+        waits = sorted(wait for wait in counted if wait is not None)
+        value = self._stat_of(waits)
         return {
             "metric": self.metric,
             "stat": self.stat,
             "max_s": self.max_s,
-            "value_s": value,
+            "value_s": None if value == inf else value,
             "met": None if value is None else value <= self.max_s,
+            "failed_as_inf": waits.count(inf),
         }
+
+    def _stat_of(self, ordered: list[float]) -> float | None:
+        if self.stat == "mean":
+            return sum(ordered) / len(ordered) if ordered else None
+        return nearest_rank(ordered, QUANTILES[self.stat])
 
 
 def read_slos(text: str, *, name: str) -> tuple[Slo, ...]:

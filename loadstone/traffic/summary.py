@@ -1,37 +1,31 @@
 """A run's figures: a fold over its rows.
 
-Percentiles are nearest rank over requests that ended ok outside the warm-up; `icl_s`
-pools the gaps of all of them. `output_tok_s` counts every output token of an answer
-that ended ok over the makespan (first intended arrival to last token).
-`steady_output_tok_s` is the rate while the middle 80 % of those tokens were given (each
-request's tokens taken as evenly spread between its first and last), which leaves ramp
-and drain out.
+Percentiles are nearest rank over requests that ended ok outside the warm-up (`slo`
+counts the others too, see `Slo.judge`); `icl_s` pools the gaps of all of them.
+`output_tok_s` counts every output token of an answer that ended ok over the makespan
+(first intended arrival to last token). `steady_output_tok_s` is the rate while the
+middle 80 % of those tokens were given (each request's tokens taken as evenly spread
+between its first and last), which leaves ramp and drain out.
 """
 
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
-from math import ceil
 from typing import Any, Final
 
 from ..buckets import LogHistogram
 from ..units import Seconds
+from .quantiles import QUANTILES, nearest_rank
 from .record import Outcome, RequestRecord
 from .slo import Slo, goodput
 
-QUANTILES: Final = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 LATENCIES: Final = (
     "ttft_s", "ttft_intended_s", "tpot_s", "e2e_s", "response_time_s", "send_lag_s",
 )  # fmt: skip
 _STEADY: Final = (0.1, 0.9)
 
 Stats = dict[str, float | int | None]
-
-
-def nearest_rank(ordered: Sequence[float], q: float) -> float | None:
-    """Return sorted values' `q` quantile (0 < q <= 1): the ceil(q n)-th smallest."""
-    return ordered[max(1, ceil(q * len(ordered))) - 1] if ordered else None
 
 
 def describe(values: Iterable[float]) -> Stats:
@@ -73,7 +67,7 @@ def summarize(
         for row in measured:
             icl.merge(row.icl)
     span = makespan(rows)
-    summary: dict[str, Any] = {
+    return {
         "requests": _requests(rows, dropped),
         "tokens": {
             "input": sum(r.input_tokens for r in ended),
@@ -87,9 +81,8 @@ def summarize(
         **{name: describe(_values(measured, name)) for name in LATENCIES},
         "icl_s": describe_histogram(icl),
         "errors": dict(Counter(r.error for r in rows if r.error).most_common(10)),
+        "slo": [slo.judge(rows) for slo in slos],
     }
-    summary["slo"] = [slo.judge(summary) for slo in slos]
-    return summary
 
 
 def makespan(rows: Sequence[RequestRecord]) -> Seconds:
@@ -108,6 +101,7 @@ def _requests(rows: Sequence[RequestRecord], dropped: int) -> dict[str, int]:
         **{outcome.value: counts[outcome] for outcome in Outcome},
         "dropped": dropped,
         "warmup": sum(r.warmup for r in rows),
+        "reconnected": sum(r.reconnects for r in rows),
     }
 
 

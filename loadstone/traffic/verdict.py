@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
+from ..errors import ExitCode
 from ..units import Seconds
 
 MAX_TTFT_ERROR_S: Final = 0.005
@@ -21,6 +22,9 @@ MAX_SEND_LAG_S: Final = 0.05
 """p99 send lag above which the asked schedule was not the one delivered."""
 MIN_DELIVERED: Final = 0.99
 """Least share of the intended requests that must have been sent."""
+MAX_SERVER_LAG_S: Final = 0.005
+"""p99 lateness of the mock's first tokens, against its own schedule, above which this
+machine does not keep the emulated timing."""
 MIN_SAMPLES: Final = 100
 """Requests below which a p99 is only the maximum."""
 
@@ -47,6 +51,10 @@ class Evidence:
     scheduled: int | None = None
     """Requests the schedule intended so far; None for a closed loop."""
     sent: int = 0
+    server_lag_p99: Seconds | None = None
+    """The mock's own lateness, where the server tells it."""
+    workers_lost: int = 0
+    """Processes of the load generator that never handed their totals in."""
 
 
 def judge(evidence: Evidence) -> tuple[Verdict, list[str]]:
@@ -59,34 +67,44 @@ def judge(evidence: Evidence) -> tuple[Verdict, list[str]]:
 def _client(e: Evidence) -> list[tuple[Verdict, str]]:
     found = []
     error = e.ttft_error.get("p99")
+    loop_late = e.loop_lag_p99 is not None and e.loop_lag_p99 > MAX_LOOP_LAG_S
     if error is not None and error > MAX_TTFT_ERROR_S:
         found.append(
-            f"the client read TTFT {error * 1e3:.1f} ms late at p99"
-            f" against the server's truth (limit {MAX_TTFT_ERROR_S * 1e3:g} ms)"
+            f"TTFT was read {_ms(error)} late at p99 against the server's truth"
+            f" (limit {_ms(MAX_TTFT_ERROR_S)})"
+            + ("" if loop_late else ": a stall of the server, or of this machine")
         )
-    if e.loop_lag_p99 is not None and e.loop_lag_p99 > MAX_LOOP_LAG_S:
+    if e.loop_lag_p99 is not None and loop_late:
         found.append(
-            f"the client's event loop was {e.loop_lag_p99 * 1e3:.1f} ms late at p99"
-            f" (limit {MAX_LOOP_LAG_S * 1e3:g} ms)"
+            f"the client's event loop was {_ms(e.loop_lag_p99)} late at p99"
+            f" (limit {_ms(MAX_LOOP_LAG_S)})"
+        )
+    if e.server_lag_p99 is not None and e.server_lag_p99 > MAX_SERVER_LAG_S:
+        found.append(
+            f"the mock wrote first tokens {_ms(e.server_lag_p99)} late at p99"
+            f" (limit {_ms(MAX_SERVER_LAG_S)}): this machine is too slow for the load"
         )
     return [(Verdict.CLIENT_LIMITED, reason) for reason in found]
 
 
 def _rate(e: Evidence) -> list[tuple[Verdict, str]]:
     found = []
+    if e.workers_lost:
+        found.append(f"{e.workers_lost} of the load generator's workers were lost")
     if e.scheduled is not None and e.sent < MIN_DELIVERED * e.scheduled:
         found.append(f"{e.sent} of {e.scheduled} intended requests were sent")
-    if (
-        e.scheduled is not None
-        and e.send_lag_p99 is not None
-        and e.send_lag_p99 > MAX_SEND_LAG_S
-    ):
+    late = e.send_lag_p99 is not None and e.send_lag_p99 > MAX_SEND_LAG_S
+    if e.scheduled is not None and e.send_lag_p99 is not None and late:
         found.append(
-            f"requests were sent {e.send_lag_p99 * 1e3:.0f} ms late at p99"
-            f" (limit {MAX_SEND_LAG_S * 1e3:g} ms):"
-            " the cap on requests in flight, or the client"
+            f"requests were sent {_ms(e.send_lag_p99)} late at p99"
+            f" (limit {_ms(MAX_SEND_LAG_S)}): the cap on requests in flight, or the"
+            " client"
         )
     return [(Verdict.RATE_NOT_DELIVERED, reason) for reason in found]
+
+
+def _ms(seconds: Seconds) -> str:
+    return f"{seconds * 1e3:.1f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
 def _samples(e: Evidence) -> list[tuple[Verdict, str]]:
@@ -94,3 +112,12 @@ def _samples(e: Evidence) -> list[tuple[Verdict, str]]:
         return []
     reason = f"{e.samples} answered requests; p99 needs {MIN_SAMPLES}"
     return [(Verdict.TOO_FEW_SAMPLES, reason)]
+
+
+def exit_code(summary: Mapping[str, Any]) -> ExitCode:
+    """Say in a number how a run went: not valid comes before not met."""
+    if summary["instrument"]["verdict"] != Verdict.OK or not summary["complete"]:
+        return ExitCode.NOT_VALID
+    if any(slo["met"] is False for slo in summary["slo"]):
+        return ExitCode.NOT_MET
+    return ExitCode.DONE

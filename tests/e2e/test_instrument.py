@@ -13,7 +13,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from processes import descendants, latest, loadstone, mock_server, start
+from processes import command_of, descendants, latest, loadstone, mock_server, start
 
 LIMIT_S = 0.005
 
@@ -88,11 +88,6 @@ def test_a_frozen_client_is_never_ok(tmp_path: Path) -> None:
     assert run.summary["instrument"]["verdict"] == "client_limited"
     assert process.returncode == 4
     assert "client_limited" in output
-
-
-def command_of(pid: int) -> str:
-    """Return a process's command line."""
-    return Path(f"/proc/{pid}/cmdline").read_bytes().decode()
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:

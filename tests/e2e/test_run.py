@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from processes import (
+    OUTCOMES,
     PATIENCE_S,
     REPOSITORY,
     TRACE,
@@ -23,8 +24,6 @@ from processes import (
     mock_server,
     wait_for,
 )
-
-OUTCOMES = ("ok", "failed", "throttled", "cancelled", "incomplete")
 
 FALLBACK_TRACE = """TIMESTAMP,ContextTokens,GeneratedTokens
 2023-11-16 18:15:46.6805900,374,44
@@ -130,7 +129,7 @@ def test_two_processes_send_the_plan_of_one(tmp_path: Path) -> None:
             "--out",
             str(tmp_path / "two"),
         )
-    assert two.returncode == 0, two.stdout
+    assert two.returncode in (0, 4), two.stdout
     assert "verdict" in two.stdout
     alone, shared = latest(tmp_path / "one"), latest(tmp_path / "two")
     assert {r.get("worker", 0) for r in shared.rows} == {0, 1}

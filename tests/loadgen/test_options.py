@@ -130,14 +130,33 @@ def test_every_setting_reaches_the_plan() -> None:
     given = {
         name_of(flag): text
         for flag, (text, _, _) in TEXTS.items()
-        if flag not in ("--trace", "--rate")
+        if flag not in ("--trace", "--rate", "--speedup", "--think")
     }
     assert given_plan(users=9, rate="12.5", **given) == Plan(
         scenario="mlperf", hosts=("http://h",), model="llama", rate=12.5,
-        arrivals="constant", speedup=4.0, users=9, think_s=0.5, duration_s=90.0,
-        drain_s=0.0, warmup_s=2.0, seed=-7, ignore_eos=False, price="list", vms=3,
+        arrivals="constant", users=9, duration_s=90.0, drain_s=0.0, warmup_s=2.0,
+        seed=-7, ignore_eos=False, price="list", vms=3,
     )  # fmt: skip
-    assert given_plan(trace="t.csv").trace == "t.csv"
+    replay = given_plan(trace="t.csv", speedup="4")
+    assert (replay.trace, replay.speedup) == ("t.csv", 4.0)
+    assert given_plan(users=9, think="500ms").think_s == 0.5
+
+
+@pytest.mark.parametrize(
+    ("given", "flag"),
+    [
+        ({"rate": "5", "speedup": "9"}, "--speedup"),
+        ({"rate": "5", "think": "5s"}, "--think"),
+        ({"trace": "t.csv", "think": "5s"}, "--think"),
+        ({"trace": "t.csv", "arrivals": "constant"}, "--arrivals"),
+        ({"users": 5, "arrivals": "constant"}, "--arrivals"),
+        ({"users": 5, "speedup": "2"}, "--speedup"),
+    ],
+)
+def test_what_the_loop_cannot_use_is_refused(given: dict[str, Any], flag: str) -> None:
+    """An option is never accepted and ignored."""
+    with pytest.raises(UsageError, match=f"{flag} has no meaning here"):
+        given_plan(**given)
 
 
 @pytest.mark.parametrize(

@@ -27,16 +27,37 @@ def write(path: Path, *numbers: int) -> None:
     path.write_text("".join(row(number).to_line() for number in numbers))
 
 
+def unexpected(failed: OSError) -> None:
+    """Fail the test: the disk was expected to take the row."""
+    raise AssertionError(failed)
+
+
+def test_a_disk_that_takes_no_more_is_told_once() -> None:
+    """The failure is handed on, later rows are let go, and closing does not raise."""
+    told: list[OSError] = []
+    full = Path("/dev/full")
+    writer = RowWriter.__new__(RowWriter)
+    writer.path, writer.written, writer._failed = full, 0, False
+    writer._on_failure = told.append
+    writer._file = full.open("w", encoding="utf-8", buffering=1)
+    writer._flusher = gevent.spawn(lambda: None)
+    for number in range(5):
+        writer.write(row(number))
+    writer.close()
+    assert [failure.strerror for failure in told] == ["No space left on device"]
+    assert writer.written == 0
+
+
 def test_rows_are_read_back(tmp_path: Path) -> None:
     """In their order, all of them after a close; the file is not overwritten."""
-    writer = RowWriter(tmp_path / rows_name(0, 1))
+    writer = RowWriter(tmp_path / rows_name(0, 1), unexpected)
     for number in range(100):
         writer.write(row(number))
     assert repr(writer) == "<RowWriter requests.jsonl rows=100>"
     writer.close()
     assert list(read_rows(tmp_path)) == [row(number) for number in range(100)]
     with pytest.raises(FileExistsError):
-        RowWriter(tmp_path / "requests.jsonl")
+        RowWriter(tmp_path / "requests.jsonl", unexpected)
 
 
 def test_rows_reach_the_disk_while_the_run_goes(
@@ -45,7 +66,7 @@ def test_rows_reach_the_disk_while_the_run_goes(
     """Every second, so that a kill loses no more; shortened here."""
     assert FLUSH_EVERY_S <= 1.0
     monkeypatch.setattr("loadgen.results.FLUSH_EVERY_S", 0.001)
-    writer = RowWriter(tmp_path / "requests.jsonl")
+    writer = RowWriter(tmp_path / "requests.jsonl", unexpected)
     writer.write(row(1))
     with gevent.Timeout(10):
         while not list(read_rows(tmp_path)):

@@ -118,6 +118,7 @@ RECORDS = st.builds(
     finish_reason=st.none() | st.text(),
     warmup=st.booleans(),
     worker=st.integers(0, 99),
+    reconnects=st.integers(0, 9),
     icl=st.lists(st.tuples(st.integers(-1000, 1000), COUNT)).map(tuple),
     truth=st.none() | st.builds(
         Truth, INSTANT, INSTANT, INSTANT, INSTANT, st.integers(0, 71), st.floats(1, 100)

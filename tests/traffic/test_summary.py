@@ -1,21 +1,21 @@
 """A run's figures, each worked out by hand from a handful of rows."""
 
+import json
 from dataclasses import replace
 from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from loadstone.traffic.quantiles import QUANTILES, nearest_rank
 
 from loadstone.buckets import LogHistogram, bucket_of
 from loadstone.traffic.record import Outcome, RequestRecord
 from loadstone.traffic.slo import Slo
 from loadstone.traffic.summary import (
-    QUANTILES,
     describe,
     describe_histogram,
     makespan,
-    nearest_rank,
     steady_rate,
     summarize,
 )
@@ -72,7 +72,14 @@ def test_requests_are_counted_by_outcome() -> None:
         "incomplete": 0,
         "dropped": 7,
         "warmup": 1,
+        "reconnected": 0,
     }
+
+
+def test_requests_that_were_sent_again_are_counted() -> None:
+    """However they ended."""
+    rows = [A, replace(A, reconnects=1), replace(BROKEN, reconnects=1)]
+    assert summarize(rows)["requests"]["reconnected"] == 2
 
 
 def test_tokens_are_those_of_whole_answers() -> None:
@@ -162,7 +169,7 @@ def test_goodput_counts_requests_that_met_every_limit(
     assert rates["goodput_req_s"] == pytest.approx(good / SPAN)
 
 
-def test_slos_are_judged_by_the_summary() -> None:
+def test_slos_are_judged_over_the_rows() -> None:
     """In their order, each with its value."""
     slos = (Slo("ttft_s", "p50", 0.4), Slo("e2e_s", "mean", 2.0))
     first, second = summarize([A, A, B], slos=slos)["slo"]
@@ -172,9 +179,20 @@ def test_slos_are_judged_by_the_summary() -> None:
         "max_s": 0.4,
         "value_s": pytest.approx(0.4),
         "met": True,
+        "failed_as_inf": 0,
     }
     assert second["value_s"] == pytest.approx((1.5 + 1.5 + 4.2) / 3)
     assert second["met"] is False
+
+
+def test_failures_miss_an_objective_and_leave_the_percentiles_alone() -> None:
+    """Those are over the answers; the judgement is not. And it is all JSON."""
+    slos = tuple(Slo("ttft_s", stat, 100.0) for stat in ("p50", "p99", "mean"))
+    summary = summarize([A, B, ONE, BROKEN], slos=slos)
+    assert summary["ttft_s"]["p99"] == pytest.approx(1.0)
+    assert [line["met"] for line in summary["slo"]] == [True, False, False]
+    assert {line["failed_as_inf"] for line in summary["slo"]} == {1}
+    json.dumps(summary, allow_nan=False)
 
 
 def test_nothing_sent_has_no_figures() -> None:
@@ -194,6 +212,7 @@ def test_nothing_answered_has_no_throughput() -> None:
     rates = summary["throughput"]
     assert (rates["output_tok_s"], rates["req_s"]) == (None, None)
     assert rates["goodput_req_s"] == 0.0
+    assert summary["slo"][0]["met"] is False
     assert summary["ttft_s"]["n"] == 0
     assert summary["tokens"] == {"input": 0, "output": 0}
 

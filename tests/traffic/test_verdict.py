@@ -50,7 +50,7 @@ def test_at_every_limit_a_run_is_ok() -> None:
         (
             {"ttft_error": {"p99": nextafter(0.005, inf)}},
             Verdict.CLIENT_LIMITED,
-            "TTFT 5.0 ms late at p99",
+            "TTFT was read 5.0 ms late at p99",
         ),
         (
             {"loop_lag_p99": nextafter(0.005, inf)},
@@ -61,8 +61,14 @@ def test_at_every_limit_a_run_is_ok() -> None:
         (
             {"send_lag_p99": nextafter(0.05, inf)},
             Verdict.RATE_NOT_DELIVERED,
-            "sent 50 ms late at p99",
+            "sent 50.0 ms late at p99",
         ),
+        (
+            {"server_lag_p99": nextafter(0.005, inf)},
+            Verdict.CLIENT_LIMITED,
+            "the mock wrote first tokens 5.0 ms late",
+        ),
+        ({"workers_lost": 1}, Verdict.RATE_NOT_DELIVERED, "1 of the load generator's"),
         ({"samples": 99}, Verdict.TOO_FEW_SAMPLES, "99 answered requests"),
         ({"samples": 0}, Verdict.TOO_FEW_SAMPLES, "0 answered requests"),
     ],
