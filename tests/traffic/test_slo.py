@@ -7,9 +7,9 @@ from math import inf
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from loadstone.traffic.quantiles import QUANTILES, nearest_rank
 
 from loadstone.errors import UsageError
+from loadstone.traffic.quantiles import QUANTILES, nearest_rank
 from loadstone.traffic.record import Outcome, RequestRecord
 from loadstone.traffic.slo import METRICS, STATS, Slo, goodput, read_slos
 from loadstone.traffic.summary import LATENCIES, describe

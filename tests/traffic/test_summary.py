@@ -7,9 +7,9 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from loadstone.traffic.quantiles import QUANTILES, nearest_rank
 
 from loadstone.buckets import LogHistogram, bucket_of
+from loadstone.traffic.quantiles import QUANTILES, nearest_rank
 from loadstone.traffic.record import Outcome, RequestRecord
 from loadstone.traffic.slo import Slo
 from loadstone.traffic.summary import (
