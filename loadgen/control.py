@@ -24,7 +24,7 @@ from loadstone.traffic.request import Request
 from loadstone.traffic.verdict import exit_code
 
 from .coordinator import Order, Run, open_session, order_message
-from .hooks import Begun
+from .hooks import Begun, LoadHooks
 from .options import OPTIONS, read_options
 from .session import Session
 
@@ -62,6 +62,7 @@ class Control:
         self._is_master = bool(environment.parsed_options.master)
         self.run: Run | None = None
         self.session: Session | None = None
+        self._begun: Begun | None = None
         self._order: Order | None = None
         self._workers_left: set[str] = set()
         self._handed_in = Event()
@@ -74,6 +75,15 @@ class Control:
     def __repr__(self) -> str:
         role = "worker" if self._is_worker else "master" if self._is_master else "local"
         return f"<Control {role} {self.run!r} {self.session!r}>"
+
+    def observe(self, observer: LoadHooks) -> None:
+        """Tell `observer` of the runs to come, and of the one that is on.
+
+        A master may order a run while a worker still sets up its exporter.
+        """
+        if self.session is not None and self._begun is not None:
+            observer.run_began(self._begun)
+        self.observers.add(observer)
 
     def _listen(self) -> None:
         events, runner = self._environment.events, self._environment.runner
@@ -207,8 +217,8 @@ class Control:
             requests=requests,
             sampled=self._sampled,
         )
-        begun = Begun(Path(order.folder).name, self.session.plan, order.t0_epoch)
-        self.observers.notify("run_began", begun)
+        self._begun = Begun(Path(order.folder).name, self.session.plan, order.t0_epoch)
+        self.observers.notify("run_began", self._begun)
         self.session.start()
         if self._is_worker:
             self._greenlets.append(

@@ -113,7 +113,7 @@ def _export(control: Control, environment: Any, settings: Settings) -> None:
     from loadstone.telemetry.otel.client import LoadTelemetry  # noqa: PLC0415
 
     telemetry = LoadTelemetry(settings)
-    control.observers.add(telemetry)
+    control.observe(telemetry)
     environment.events.quitting.add_listener(lambda **_: telemetry.close())
 
 
