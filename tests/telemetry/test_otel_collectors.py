@@ -86,7 +86,6 @@ def test_a_mock_without_its_collector_serves_and_stops(tmp_path: Path) -> None:
     )
     read_until(process, "listening on ")
     said = read_until(process, "does not reach its collector")
-    time.sleep(0.5)
     began = time.monotonic()
     process.send_signal(signal.SIGTERM)
     rest, _ = process.communicate(timeout=PATIENCE_S)
