@@ -37,6 +37,9 @@ class JournalEntry(NamedTuple):
     at_s: Seconds
     prompt_tokens: int
     output_tokens: int
+    max_output_tokens: int | None = None
+    priority: int = 0
+    prefix_ids: tuple[int, ...] = ()
 
 
 class _Agenda:
@@ -108,7 +111,11 @@ def replay(
         engine = engines[entry.engine]
         _run_before(engine, entry.at_s, partial(on_step, entry.engine))
         if entry.kind == "submit":
-            sequence = Sequence(entry.id, entry.prompt_tokens, entry.output_tokens)
+            sequence = Sequence(
+                entry.id, entry.prompt_tokens, entry.output_tokens,
+                max_output_tokens=entry.max_output_tokens, priority=entry.priority,
+                prefix_ids=entry.prefix_ids,
+            )  # fmt: skip
             sequences[entry.id] = sequence
             engine.submit(sequence, entry.at_s)
         else:
