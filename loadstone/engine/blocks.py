@@ -37,7 +37,7 @@ class Block:
         return f"<Block {self.id} refs={self.refs}>"
 
 
-Held = list[Block | None]
+Held = SequenceOf[Block | None]
 """A sequence's first blocks, as far as they have ids; None for a plain double."""
 
 
@@ -73,9 +73,9 @@ class BlockPool:
             found.append(block)
         return found
 
-    def fits(self, found: SequenceOf[Block], more: int) -> bool:
-        """Whether `found` can be held and `more` blocks taken besides."""
-        return more + sum(1 for block in found if not block.refs) <= self.free
+    def unused(self, found: Iterable[Block]) -> int:
+        """Count those of `found` that are free: to hold them takes them."""
+        return sum(1 for block in found if not block.refs)
 
     def hold(self, found: Iterable[Block]) -> None:
         """Refer to known blocks once more; free ones leave the free list."""
@@ -98,30 +98,33 @@ class BlockPool:
             del self._known[oldest.id]
             root.plain_after += 1
 
-    def name(self, held: Held, ids: SequenceOf[int], filled: int) -> None:
-        """Make blocks of a sequence known as they are filled, up to the `filled`th."""
+    def name(self, held: Held, ids: SequenceOf[int], filled: int) -> Held:
+        """Make blocks known as they are filled, up to the `filled`th; returns `held`.
+
+        A block whose like is known already stays plain.
+        """
+        fresh: list[Block | None] = []
         for block_id in ids[len(held) : filled]:
             if block_id in self._known:
-                held.append(None)
+                fresh.append(None)
             else:
                 block = self._known[block_id] = Block(block_id)
-                held.append(block)
+                fresh.append(block)
+        return [*held, *fresh]
 
     def release(self, held: Held, total: int) -> None:
         """Let go of a sequence's `total` blocks, of which `held` are the first."""
-        self._free_plain(total - len(held))
+        plain = total - len(held)
+        self.free += plain
+        self._root.prev.plain_after += plain
         for block in reversed(held):
             if block is None:
-                self._free_plain(1)
+                self.free += 1
+                self._root.prev.plain_after += 1
                 continue
             block.refs -= 1
             if not block.refs:
                 self._append(block)
-        held.clear()
-
-    def _free_plain(self, n: int) -> None:
-        self.free += n
-        self._root.prev.plain_after += n
 
     def _append(self, block: Block) -> None:
         root = self._root

@@ -221,9 +221,9 @@ class Engine:
         self._start = start
         self._admit_events(start)
         preempted: list[Sequence] = []
-        self._preempt_until(0, preempted)
+        growth = self._preempt_until(0, preempted)
         budget = self.limits.max_num_batched_tokens - self._decoding
-        chunks = self._continue_partial(budget, preempted)
+        chunks = self._continue_partial(budget, growth, preempted)
         # A prompt that is still cut short is first in line for what is left.
         if not preempted and self._partial is None:
             self._admit_waiting(budget - sum(n for _, n in chunks), chunks)
@@ -283,38 +283,38 @@ class Engine:
             else:
                 self._remove(seq)
 
-    def _growth_now(self) -> int:
-        """Blocks that decoding sequences need for their next token."""
-        return self._growth[-self._index % self.limits.block_size]
-
-    def _preempt_until(self, more: int, preempted: list[Sequence]) -> None:
+    def _preempt_until(self, more: int, preempted: list[Sequence]) -> int:
         """Preempt until decoding can go on and, with it, the partial prefill.
 
         The latter needs `more` blocks, and no longer does once it is out itself.
+        Returns the blocks that decoding needs.
         """
         partial = self._partial
-        while self._growth_now() + more > self._pool.free:
+        growth, residue = self._growth, -self._index % self.limits.block_size
+        while growth[residue] + more > self._pool.free:
             preempted.append(self._preempt_worst())
             if preempted[-1] is partial:
                 more = 0
+        return growth[residue]
 
     def _continue_partial(
-        self, budget: Tokens, preempted: list[Sequence]
+        self, budget: Tokens, growth: int, preempted: list[Sequence]
     ) -> list[tuple[Sequence, Tokens]]:
         """Take the blocks of decoding and of the partial prefill's next chunk."""
         seq = self._partial
         n = self._chunk(seq.target - seq.done, budget) if seq else 0
         if seq is None or n == 0:
-            self._pool.take(self._growth_now())
+            if growth:
+                self._pool.take(growth)
             return []
         held = max(self._blocks(seq.done), seq.reserved)
         blocks = max(0, self._blocks(seq.done + n) - held)
-        self._preempt_until(blocks, preempted)
-        self._pool.take(self._growth_now())
+        self._pool.take(self._preempt_until(blocks, preempted))
         if self._partial is None:
             return []
         self._pool.take(blocks)
-        self._name_blocks(seq, seq.done + n)
+        if seq.prefix_ids:
+            self._name_blocks(seq, seq.done + n)
         if seq.done + n == seq.target:
             self._partial = None
         return [(seq, n)]
@@ -334,23 +334,28 @@ class Engine:
 
     def _admit(self, seq: Sequence, budget: Tokens) -> Tokens:
         """Let the head of the queue in and return its first chunk, 0 if it stays."""
+        # NOTE: `if seq.prefix_ids` spares plain traffic what it does not use; 10 % of
+        # an offline run of 72 engines.
         found = self._cached(seq) if seq.prefix_ids else ()
         start = len(found) * self.limits.block_size
         n = self._chunk(seq.target - start, budget)
         reserved = self._blocks(self.policy.room(seq, start + n))
-        pool = self._pool
-        if n == 0 or not pool.fits(found, reserved - len(found)):
+        pool, new = self._pool, reserved - len(found)
+        if n == 0 or new + (pool.unused(found) if found else 0) > pool.free:
             return 0
         self._queue.admit(self._running)
         self.waiting -= 1
         self.waiting_output_tokens -= seq.output_tokens - seq.generated
-        pool.hold(found)
-        pool.take(reserved - len(found))
         seq.reserved = reserved
-        seq.blocks.extend(found)
-        seq.done = start
-        self._name_blocks(seq, start + n)
-        self._count_cached(seq, start)
+        if found:
+            pool.hold(found)
+            seq.done = start
+        pool.take(new)
+        if seq.prefix_ids:
+            seq.blocks = found
+            self._name_blocks(seq, start + n)
+        if seq.cached_tokens is None:
+            self._count_cached(seq, start)
         seq.state = State.PREFILL
         if seq.scheduled_s is None:
             seq.scheduled_s = self._start
@@ -369,11 +374,12 @@ class Engine:
         return self._pool.find(seq.prefix_ids, most)
 
     def _name_blocks(self, seq: Sequence, end: Tokens) -> None:
-        if seq.prefix_ids and self.prefix_caching:
-            self._pool.name(seq.blocks, seq.prefix_ids, end // self.limits.block_size)
+        if self.prefix_caching:
+            filled = end // self.limits.block_size
+            seq.blocks = self._pool.name(seq.blocks, seq.prefix_ids, filled)
 
     def _count_cached(self, seq: Sequence, cached: Tokens) -> None:
-        if self.prefix_caching and seq.cached_tokens is None:
+        if self.prefix_caching:
             seq.cached_tokens = cached
             self.prefix_cache_queries += seq.prompt_tokens
             self.prefix_cache_hits += cached
@@ -409,6 +415,7 @@ class Engine:
         elif seq is self._partial:
             self._partial = None
         self._pool.release(seq.blocks, max(self._blocks(context), seq.reserved))
+        seq.blocks = ()
         del self._running[seq]
         seq.state = state
         seq.generated = generated

@@ -96,7 +96,7 @@ class Sequence:
         """Place in the order of submission, where priorities are in use."""
         self.reserved = 0
         """Blocks taken at the present admission."""
-        self.blocks: Held = []
+        self.blocks: Held = ()
         """Those of its first blocks that a prefix cache knows by their ids."""
         self.cached_tokens: Tokens | None = None
         """Prompt tokens that were cached when it was first admitted."""

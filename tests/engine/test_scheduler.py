@@ -189,7 +189,7 @@ def check_blocks(engine: Engine, sequences: list[Sequence]) -> None:
     holders = Counter(b for s in sequences for b in s.blocks if b is not None)
     assert all(b.refs == holders[b] for b in pool._known.values())
     assert set(holders) <= set(pool._known.values())
-    assert all(s.blocks == [] for s in sequences if s not in engine._running)
+    assert all(s.blocks == () for s in sequences if s not in engine._running)
     used = pool.total - free
     assert len(holders) <= used <= pool.total
     if not engine.running:
