@@ -7,135 +7,130 @@ with its contents, to be found again until it is taken for something else. Block
 taken from the front of the list: the one freed longest ago loses its contents first,
 and a sequence frees its blocks from the last to the first, so tails go before heads.
 
-Blocks without an id (output, partial blocks, prompts of plain traffic) need no object.
-They are counted where they lie in the list: each known free block says how many plain
-ones come after it. So taking and freeing plain blocks is O(1) however many they are,
-and plain traffic alone is a single counter.
+Blocks without an id (output, partial blocks, prompts of plain traffic) are only
+counted. A stamp, raised with each known block that is freed, says how a run of plain
+ones lies between the known ones, so a step takes and frees them in O(1), and plain
+traffic alone is a single counter.
 
 Not modelled: output blocks have no ids and are never found again, and a block that is
 computed although its like is known (the last one of a repeated prompt) stays plain.
+
+NOTE: ids and counts in dicts, no object for a block: a rack has 3 million of them, and
+as objects they cost a quarter of such a run in garbage collection alone.
 """
 
-from collections.abc import Iterable
-from collections.abc import Sequence as SequenceOf
+from collections import OrderedDict, deque
 
-
-class Block:
-    """A known block. It is in the free list while nobody refers to it."""
-
-    __slots__ = ("id", "next", "plain_after", "prev", "refs")
-
-    def __init__(self, block_id: int | None) -> None:
-        self.id = block_id
-        self.refs = 1
-        self.plain_after = 0
-        """Plain free blocks between this one and the next known one."""
-        self.prev = self
-        self.next = self
-
-    def __repr__(self) -> str:
-        return f"<Block {self.id} refs={self.refs}>"
-
-
-Held = SequenceOf[Block | None]
+Ids = tuple[int, ...]
+Held = tuple[int | None, ...]
 """A sequence's first blocks, as far as they have ids; None for a plain double."""
 
 
 class BlockPool:
     """All blocks of one engine: `free` of them can be taken."""
 
-    __slots__ = ("_known", "_root", "free", "total")
+    __slots__ = (
+        "_clock", "_front", "_holders", "_idle", "_run_counts", "_run_stamps", "free",
+        "total",
+    )  # fmt: skip
 
     def __init__(self, total: int) -> None:
         self.total = total
         self.free = total
-        self._known: dict[int, Block] = {}
-        # The free list is a ring through this sentinel; what is after it is the front.
-        self._root = Block(None)
-        self._root.plain_after = total
+        self._holders: dict[int, int] = {}
+        """Known blocks, by id, and how many hold each."""
+        self._idle: OrderedDict[int, int] = OrderedDict()
+        """Those that nobody holds, longest free first, with their stamps."""
+        self._front = total
+        """Plain blocks that are taken before anything below."""
+        self._run_stamps: deque[int] = deque()
+        self._run_counts: deque[int] = deque()
+        """Runs of plain blocks behind known ones of the same stamp or an older one."""
+        self._clock = 0
 
     def __repr__(self) -> str:
-        return f"<BlockPool {self.free} of {self.total} free, {len(self._known)} known>"
+        return f"<BlockPool {self.free} of {self.total} free, {self.known} known>"
 
     @property
     def known(self) -> int:
         """Blocks that a prefix could be found in, in use or free."""
-        return len(self._known)
+        return len(self._holders)
 
-    def find(self, ids: Iterable[int], most: int) -> list[Block]:
-        """Return the known blocks that `ids` begin with, at most `most`."""
-        found: list[Block] = []
-        known = self._known
-        for block_id in ids:
-            block = known.get(block_id)
-            if block is None or len(found) >= most:
+    def find(self, ids: Ids) -> tuple[int, int]:
+        """Return how many blocks `ids` begins with that are known, and free of those.
+
+        To hold a free one is to take it.
+        """
+        found = idle = 0
+        for holders in map(self._holders.get, ids):
+            if holders is None:
                 break
-            found.append(block)
-        return found
+            found += 1
+            idle += holders == 0
+        return found, idle
 
-    def unused(self, found: Iterable[Block]) -> int:
-        """Count those of `found` that are free: to hold them takes them."""
-        return sum(1 for block in found if not block.refs)
-
-    def hold(self, found: Iterable[Block]) -> None:
-        """Refer to known blocks once more; free ones leave the free list."""
-        for block in found:
-            if not block.refs:
-                self._unlink(block)
+    def hold(self, ids: Ids) -> None:
+        """Hold known blocks once more; idle ones leave the free list."""
+        for block_id in ids:
+            holders = self._holders[block_id]
+            if holders == 0:
+                del self._idle[block_id]
                 self.free -= 1
-            block.refs += 1
+            self._holders[block_id] = holders + 1
 
     def take(self, n: int) -> None:
         """Take the `n` blocks freed longest ago; there must be as many."""
         assert n <= self.free
         self.free -= n
-        root = self._root
-        root.plain_after -= n
-        while root.plain_after < 0:
-            oldest = root.next
-            self._unlink(oldest)
-            assert oldest.id is not None
-            del self._known[oldest.id]
-            root.plain_after += 1
+        self._front -= n
+        while self._front < 0:
+            self._advance()
 
-    def name(self, held: Held, ids: SequenceOf[int], filled: int) -> Held:
+    def _advance(self) -> None:
+        """Move what comes next in the free list to its front: a run or a known one."""
+        idle, runs = self._idle, self._run_stamps
+        if runs and (not idle or runs[0] < next(iter(idle.values()))):
+            runs.popleft()
+            self._front += self._run_counts.popleft()
+        else:
+            forgotten, _ = idle.popitem(last=False)
+            del self._holders[forgotten]
+            self._front += 1
+
+    def name(self, held: Held, ids: Ids, filled: int) -> Held:
         """Make blocks known as they are filled, up to the `filled`th; returns `held`.
 
         A block whose like is known already stays plain.
         """
-        fresh: list[Block | None] = []
-        for block_id in ids[len(held) : filled]:
-            if block_id in self._known:
-                fresh.append(None)
-            else:
-                block = self._known[block_id] = Block(block_id)
-                fresh.append(block)
-        return [*held, *fresh]
+        holders = self._holders
+        fresh = ids[len(held) : filled]
+        if holders.keys().isdisjoint(fresh):
+            holders.update(dict.fromkeys(fresh, 1))
+            return held + fresh
+        named = tuple(None if i in holders else i for i in fresh)
+        holders.update((i, 1) for i in named if i is not None)
+        return held + named
 
     def release(self, held: Held, total: int) -> None:
         """Let go of a sequence's `total` blocks, of which `held` are the first."""
-        plain = total - len(held)
-        self.free += plain
-        self._root.prev.plain_after += plain
-        for block in reversed(held):
-            if block is None:
-                self.free += 1
-                self._root.prev.plain_after += 1
+        self._free_plain(total - len(held))
+        holders, idle = self._holders, self._idle
+        for block_id in reversed(held):
+            if block_id is None:
+                self._free_plain(1)
                 continue
-            block.refs -= 1
-            if not block.refs:
-                self._append(block)
+            left = holders[block_id] = holders[block_id] - 1
+            if left == 0:
+                self._clock += 1
+                idle[block_id] = self._clock
+                self.free += 1
 
-    def _append(self, block: Block) -> None:
-        root = self._root
-        block.prev, block.next = root.prev, root
-        root.prev.next = root.prev = block
-        self.free += 1
-
-    def _unlink(self, block: Block) -> None:
-        """Take a block out of the list; the plain ones after it stay in their place."""
-        before = block.prev
-        before.plain_after += block.plain_after
-        block.plain_after = 0
-        before.next, block.next.prev = block.next, before
-        block.prev = block.next = block
+    def _free_plain(self, n: int) -> None:
+        self.free += n
+        if self._run_stamps and self._run_stamps[-1] == self._clock:
+            self._run_counts[-1] += n
+        elif self._idle or self._run_stamps:
+            self._run_stamps.append(self._clock)
+            self._run_counts.append(n)
+        else:
+            self._front += n

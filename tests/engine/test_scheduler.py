@@ -178,17 +178,14 @@ def as_sequence(item: Item) -> Sequence:
 def check_blocks(engine: Engine, sequences: list[Sequence]) -> None:
     """Count every block: free ones, by the list; those held, by who holds them."""
     pool = engine._pool
-    free, block = pool._root.plain_after, pool._root.next
-    while block is not pool._root:
-        assert block.refs == 0
-        assert block.plain_after >= 0
-        assert pool._known[block.id] is block
-        free += 1 + block.plain_after
-        block = block.next
+    free = pool._front + sum(pool._run_counts) + len(pool._idle)
+    assert min((pool._front, *pool._run_counts)) >= 0
     assert pool.free == free
+    stamps = list(pool._idle.values())
+    assert stamps == sorted(set(stamps))
     holders = Counter(b for s in sequences for b in s.blocks if b is not None)
-    assert all(b.refs == holders[b] for b in pool._known.values())
-    assert set(holders) <= set(pool._known.values())
+    assert pool._holders == {**dict.fromkeys(pool._idle, 0), **holders}
+    assert set(holders).isdisjoint(pool._idle)
     assert all(s.blocks == () for s in sequences if s not in engine._running)
     used = pool.total - free
     assert len(holders) <= used <= pool.total
