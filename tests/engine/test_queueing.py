@@ -64,7 +64,7 @@ def test_batch_of_one_waits_as_in_m_d_1(load: float) -> None:
 
 
 def overload(policy: str, seed: int, blocks: int) -> tuple[Engine, list[Sequence]]:
-    """Submit 300 requests about twice as fast as they can be served."""
+    """Submit 300 requests at least twice as fast as they can be served."""
     rng = Random(seed)
     limits = EngineLimits(
         max_num_seqs=8, max_num_batched_tokens=32, kv_blocks=blocks, block_size=4,
@@ -80,7 +80,7 @@ def overload(policy: str, seed: int, blocks: int) -> tuple[Engine, list[Sequence
             )
         )
         engine.submit(queued[-1], now)
-        now += rng.expovariate(2 / 0.03)
+        now += rng.expovariate(250.0)
     return engine, queued
 
 
@@ -102,6 +102,7 @@ def test_overload_neither_starves_nor_stalls(policy: str, blocks: int) -> None:
         assert step.decoding + step.prefill_tokens > 0
         preempted.update(step.preempted)
         assert queued[0] not in preempted
+    assert engine._start > 2 * queued[-1].arrived_s
     assert {s.state for s in queued} == {State.FINISHED}
     firsts = [s.first_s for s in queued if s.first_s is not None]
     assert firsts == sorted(firsts)
