@@ -7,7 +7,7 @@ Three tables, each with ratios within one run, for one machine is not another:
   once with the cache off and once on; then each policy.
 * `step`: one engine that only decodes, by batch: a step's cost must not depend on it.
 * `memory`: a long run at a steady rate, in equal parts; what the interpreter holds
-  after each must not grow. Prefixes are ever new, so the cache is always full.
+  after each must not grow. Half of each prompt is new, so the cache is always full.
 
     python bench/engine.py
     python bench/engine.py --engines 8 --requests 500 --hours 1
@@ -52,9 +52,9 @@ def lengths(seed: int) -> Iterator[tuple[int, int]]:
 def with_prefix(request: Request) -> Sequence:
     """Return its sequence: half the prompt is its group's, the rest its own."""
     blocks = request.input_tokens // MACHINE.limits.block_size
-    group, shared = request.index % SHARING, blocks // 2
-    first = request.index << 12
-    ids = (*range(-group << 12, (-group << 12) + shared), *range(first, first + blocks))
+    group, shared = -(1 + request.index % SHARING) << 12, blocks // 2
+    own = request.index << 12
+    ids = (*range(group, group + shared), *range(own, own + blocks))
     return Sequence(
         request.id, request.input_tokens, request.output_tokens,
         prefix_ids=ids[:blocks],
@@ -144,7 +144,7 @@ def step_table(steps: int) -> None:
 
 
 def memory(hours: float, rate: float) -> None:
-    """Print the third table: one engine, a small cache, prefixes that never return."""
+    """Print the third table: one engine, a small cache, half of each prompt never returns."""
     limits = replace(MACHINE.limits, kv_blocks=4096)
     fleet_of = build_fleet(limits, MACHINE.law, engines=1, seed=1)
     rng, pairs, now = Random(2), lengths(3), 0.0
@@ -160,7 +160,7 @@ def memory(hours: float, rate: float) -> None:
     served = serve(fleet_of, arrivals(), sequence_of=with_prefix)
     (engine,) = fleet_of.engines
     tracemalloc.start()
-    print(f"\none engine, {hours:g} h at {rate:g} requests/s, prefixes ever new")
+    print(f"\none engine, {hours:g} h at {rate:g} requests/s, half of each prompt new")
     print("until h  requests  KiB held  blocks known")
     done = 0
     for part in range(1, PARTS + 1):

@@ -187,6 +187,11 @@ class Engine:
                 f" tokens are more than the prompt's {seq.prompt_tokens}",
                 hint="prefix_ids are of whole blocks only",
             )
+        if len(set(seq.prefix_ids)) < len(seq.prefix_ids):
+            raise UsageError(
+                f"sequence {seq.id}: two of its blocks have the same prefix id",
+                hint="an id names a block's tokens and all before them",
+            )
 
     def cancel(self, seq: Sequence, at: Seconds) -> Seconds:
         """Take `seq` out at the first step from `at` on; an ended one is left alone."""

@@ -207,6 +207,8 @@ def test_what_is_not_modelled_is_refused() -> None:
     engine = Engine(LIMITS, FLAT, Random(1))
     with pytest.raises(UsageError, match="2 prefix blocks of 4"):
         engine.submit(Sequence("a", 7, 1, prefix_ids=(1, 2)), 0.0)
+    with pytest.raises(UsageError, match="same prefix id"):
+        engine.submit(Sequence("a", 8, 1, prefix_ids=(1, 1)), 0.0)
     with pytest.raises(UsageError, match="priority 1"):
         engine.submit(Sequence("a", 7, 1, priority=1), 0.0)
     with pytest.raises(ValueError, match="more than the 4 it declared"):
