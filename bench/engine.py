@@ -7,7 +7,7 @@ Three tables, each with ratios within one run, for one machine is not another:
   once with the cache off and once on; then each policy.
 * `step`: one engine that only decodes, by batch: a step's cost must not depend on it.
 * `memory`: a long run at a steady rate, in equal parts; what the interpreter holds
-  after each must not grow. Half of each prompt is new, so the cache is always full.
+  after each must not grow. Half of each prompt is new, so the cache turns over.
 
     python bench/engine.py
     python bench/engine.py --engines 8 --requests 500 --hours 1
@@ -144,7 +144,7 @@ def step_table(steps: int) -> None:
 
 
 def memory(hours: float, rate: float) -> None:
-    """Print the third table: one engine, a small cache, half of each prompt never returns."""
+    """Print the third table: one engine with a small cache that turns over."""
     limits = replace(MACHINE.limits, kv_blocks=4096)
     fleet_of = build_fleet(limits, MACHINE.law, engines=1, seed=1)
     rng, pairs, now = Random(2), lengths(3), 0.0
