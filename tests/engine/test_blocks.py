@@ -115,6 +115,18 @@ def test_prefix_is_shared_within_the_step_that_fills_it() -> None:
     assert engine.kv_usage == (3 + 1) / 16
 
 
+def test_block_whose_like_was_forgotten_for_it_is_known() -> None:
+    """The second takes all three blocks, that of id 1 too, and then has it itself."""
+    limits = EngineLimits(
+        max_num_seqs=8, max_num_batched_tokens=64, kv_blocks=3, block_size=4,
+        max_model_len=12,
+    )  # fmt: skip
+    engine = Engine(limits, FLAT, Random(1))
+    first = Sequence("a", 4, 1, prefix_ids=(1,))
+    pair = [Sequence(n, 11, 1, prefix_ids=(5, 1)) for n in "bc"]
+    assert [tokens for tokens, _ in run(engine, first, *pair)] == [4, 11, 3]
+
+
 def test_caching_can_be_turned_off() -> None:
     """Ids are ignored then because that was asked for, and nothing is counted."""
     engine = Engine(LIMITS, FLAT, Random(1), prefix_caching=False)
