@@ -81,7 +81,9 @@ class ChatCompletions:
         # The seed is in the id so that the logs of two servers do not share ids.
         name = f"chatcmpl-{self._config.seed % (1 << 32):08x}{next(self._numbers):016x}"
         return Ticket(
-            sequence=Sequence(name, asked.prompt.tokens, answer.tokens),
+            sequence=Sequence(
+                name, asked.prompt.tokens, answer.tokens, max_output_tokens=limit
+            ),
             answer=answer,
             received_s=visit.received_s,
             done=asyncio.get_running_loop().create_future(),

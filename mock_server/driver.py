@@ -224,7 +224,7 @@ class Driver:
     def submit(self, sink: Sink) -> None:
         """Route the sink's request to an engine, arriving now."""
         ticket = sink.ticket
-        ticket.engine = self.fleet.route()
+        ticket.engine = self.fleet.route(ticket.sequence)
         stamp = self._pumps[ticket.engine].submit(sink, self.clock.now())
         self._note("submit", ticket, stamp)
 
@@ -252,6 +252,7 @@ class Driver:
             sequence = ticket.sequence
             entry = JournalEntry(
                 kind, sequence.id, ticket.engine, stamp, sequence.prompt_tokens,
-                sequence.output_tokens,
+                sequence.output_tokens, sequence.max_output_tokens, sequence.priority,
+                sequence.prefix_ids,
             )  # fmt: skip
             self._journal.append(entry)

@@ -7,9 +7,13 @@ import click
 
 from ..catalog.presets import Preset, load_preset, preset_names
 from ..engine.fleet import ROUTERS, Fleet, build_fleet
+from ..engine.policy import POLICIES
 
 DEFAULT_PRESET = "azure-nd-gb300-v6"
 DEFAULT_MODEL = "llama-2-70b"
+
+_PLAIN_ROUTERS = [name for name in ROUTERS if name != "prefix_affine"]
+"""Neither verb gives its requests prefix ids yet: to offer the other would be idle."""
 
 _OPTIONS = (
     click.option("--preset", default=DEFAULT_PRESET, show_default=True,
@@ -18,8 +22,10 @@ _OPTIONS = (
                  help="model it serves"),
     click.option("--vms", type=click.IntRange(1), default=1, show_default=True,
                  metavar="N", help="how many such VMs"),
-    click.option("--router", type=click.Choice(list(ROUTERS)), default="least_loaded",
+    click.option("--router", type=click.Choice(_PLAIN_ROUTERS), default="least_loaded",
                  show_default=True, help="how requests are spread over the engines"),
+    click.option("--policy", type=click.Choice(list(POLICIES)), default="vllm",
+                 show_default=True, help="how requests are admitted and KV is held"),
     click.option("--seed", type=int, default=0, show_default=True, metavar="N",
                  help="of everything that is random"),
     click.option("--max-num-seqs", type=click.IntRange(1), metavar="N",
@@ -44,6 +50,7 @@ def build(
     model: str,
     vms: int,
     router: str,
+    policy: str,
     seed: int,
     max_num_seqs: int | None,
     max_num_batched_tokens: int | None,
@@ -57,5 +64,10 @@ def build(
     )
     engines = vms * machine.engines_per_vm
     return machine, build_fleet(
-        machine.limits, machine.law, engines=engines, seed=seed, router=router
+        machine.limits,
+        machine.law,
+        engines=engines,
+        seed=seed,
+        router=router,
+        policy=policy,
     )

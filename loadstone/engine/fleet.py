@@ -1,6 +1,7 @@
 """Engines behind a router.
 
-A router sees what a real one sees: how many requests wait and run on each engine.
+A router sees what a real one sees: how many requests wait and run on each engine, and
+the first block of the prompt.
 """
 
 from collections.abc import Callable
@@ -12,19 +13,31 @@ from ..errors import UsageError
 from ..physics.limits import EngineLimits
 from ..physics.steplaw import StepLaw
 from .core import Engine
+from .sequence import Sequence
 
-Router = Callable[[SequenceOf[Engine]], int]
+Router = Callable[[SequenceOf[Engine], Sequence | None], int]
 """Chooses the engine, by index, for the next arrival."""
 
 QUEUE_WEIGHT: Final = 4
 """A waiting request counts as this many running ones, as in vLLM's data-parallel
 balancer."""
 
+AFFINITY_BOUND: Final = 1.25
+"""An engine takes its own prefixes up to this many times the mean load, and one waiting
+request more. The factor is that of consistent hashing with bounded loads; assumed."""
+
+_SPREAD: Final = 0x9E3779B97F4A7C15
+"""2^64 over the golden ratio: neighbouring ids land far from each other."""
+
+
+def _load(engine: Engine) -> int:
+    return QUEUE_WEIGHT * engine.waiting + engine.running
+
 
 def _round_robin() -> Router:
     turn = -1
 
-    def choose(engines: SequenceOf[Engine]) -> int:
+    def choose(engines: SequenceOf[Engine], _: Sequence | None) -> int:
         nonlocal turn
         turn = (turn + 1) % len(engines)
         return turn
@@ -37,14 +50,30 @@ def _least_loaded() -> Router:
     # rack.
     last = -1
 
-    def choose(engines: SequenceOf[Engine]) -> int:
+    def choose(engines: SequenceOf[Engine], _: Sequence | None) -> int:
         nonlocal last
         n = len(engines)
         order = ((last + 1 + i) % n for i in range(n))
-        last = min(
-            order, key=lambda i: QUEUE_WEIGHT * engines[i].waiting + engines[i].running
-        )
+        last = min(order, key=lambda i: _load(engines[i]))
         return last
+
+    return choose
+
+
+def _prefix_affine() -> Router:
+    # The same first block goes to the same engine, where it is cached, unless that one
+    # is overloaded; without a whole block there is nothing to be near to.
+    least_loaded = _least_loaded()
+
+    def choose(engines: SequenceOf[Engine], sequence: Sequence | None) -> int:
+        if sequence is None or not sequence.prefix_ids:
+            return least_loaded(engines, sequence)
+        mixed = sequence.prefix_ids[0] * _SPREAD % (1 << 64) >> 32
+        home = mixed % len(engines)
+        mean = sum(map(_load, engines)) / len(engines)
+        if _load(engines[home]) > AFFINITY_BOUND * mean + QUEUE_WEIGHT:
+            return least_loaded(engines, sequence)
+        return home
 
     return choose
 
@@ -52,6 +81,7 @@ def _least_loaded() -> Router:
 ROUTERS: Final[dict[str, Callable[[], Router]]] = {
     "round_robin": _round_robin,
     "least_loaded": _least_loaded,
+    "prefix_affine": _prefix_affine,
 }
 
 
@@ -79,9 +109,9 @@ class Fleet:
         """Requests waiting on all engines."""
         return sum(engine.waiting for engine in self.engines)
 
-    def route(self) -> int:
-        """Return the index of the engine for the next arrival."""
-        return self._choose(self.engines)
+    def route(self, sequence: Sequence | None = None) -> int:
+        """Return the index of the engine for the next arrival, `sequence` if known."""
+        return self._choose(self.engines, sequence)
 
 
 def build_fleet(
@@ -91,9 +121,22 @@ def build_fleet(
     engines: int,
     seed: int,
     router: str = "round_robin",
+    policy: str = "vllm",
+    scheduling_policy: str = "fcfs",
+    prefix_caching: bool = True,
 ) -> Fleet:
     """Build equal engines, each with a random stream of its own drawn from `seed`."""
     return Fleet(
-        [Engine(limits, law, Random(f"{seed}/engine/{i}")) for i in range(engines)],
+        [
+            Engine(
+                limits,
+                law,
+                Random(f"{seed}/engine/{i}"),
+                policy=policy,
+                scheduling_policy=scheduling_policy,
+                prefix_caching=prefix_caching,
+            )
+            for i in range(engines)
+        ],
         router,
     )

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from ..units import Seconds, Tokens
+from .blocks import Held
 
 
 class State(Enum):
@@ -27,6 +28,8 @@ class Sequence:
 
     __slots__ = (
         "arrived_s",
+        "blocks",
+        "cached_tokens",
         "done",
         "finish_step",
         "first_s",
@@ -34,22 +37,47 @@ class Sequence:
         "generated",
         "id",
         "last_s",
+        "max_output_tokens",
+        "number",
         "output_tokens",
         "preemptions",
+        "prefix_ids",
+        "priority",
         "prompt_tokens",
+        "reserved",
         "scheduled_s",
         "state",
     )
 
-    def __init__(self, name: str, prompt_tokens: Tokens, output_tokens: Tokens) -> None:
+    def __init__(
+        self,
+        name: str,
+        prompt_tokens: Tokens,
+        output_tokens: Tokens,
+        *,
+        max_output_tokens: Tokens | None = None,
+        priority: int = 0,
+        prefix_ids: tuple[int, ...] = (),
+    ) -> None:
         if prompt_tokens < 1 or output_tokens < 1:
             raise ValueError(
                 f"sequence {name}: needs at least one prompt and one output token,"
                 f" got {prompt_tokens} and {output_tokens}"
             )
+        if max_output_tokens is not None and max_output_tokens < output_tokens:
+            raise ValueError(
+                f"sequence {name}: {output_tokens} output tokens are more than the"
+                f" {max_output_tokens} it declared"
+            )
         self.id = name
         self.prompt_tokens = prompt_tokens
         self.output_tokens = output_tokens
+        self.max_output_tokens = max_output_tokens or output_tokens
+        """What it declared (`max_tokens`): the true output may be shorter."""
+        self.priority = priority
+        """The lower the sooner, as in vLLM."""
+        self.prefix_ids = prefix_ids
+        """Of its whole prompt blocks: each names its tokens and all before them."""
         self.state = State.NEW
         self.arrived_s: Seconds = 0.0
         self.scheduled_s: Seconds | None = None
@@ -64,6 +92,14 @@ class Sequence:
         self.finish_step = -1
         """Index of the step that will give the last token."""
         self.preemptions = 0
+        self.number = 0
+        """Place in the order of submission, where priorities are in use."""
+        self.reserved = 0
+        """Blocks taken at the present admission."""
+        self.blocks: Held = ()
+        """Those of its first blocks that a prefix cache knows by their ids."""
+        self.cached_tokens: Tokens | None = None
+        """Prompt tokens that were cached when it was first admitted."""
 
     def __repr__(self) -> str:
         return (

@@ -37,6 +37,9 @@ class JournalEntry(NamedTuple):
     at_s: Seconds
     prompt_tokens: int
     output_tokens: int
+    max_output_tokens: int | None = None
+    priority: int = 0
+    prefix_ids: tuple[int, ...] = ()
 
 
 class _Agenda:
@@ -66,12 +69,22 @@ class _Agenda:
                 yield index, step
 
 
+def plain_sequence(request: Request) -> Sequence:
+    """Return a sequence of the request's lengths that declares its true output."""
+    return Sequence(request.id, request.input_tokens, request.output_tokens)
+
+
 def serve(
-    fleet: Fleet, arrivals: Iterable[Request], *, on_step: StepListener | None = None
+    fleet: Fleet,
+    arrivals: Iterable[Request],
+    *,
+    on_step: StepListener | None = None,
+    sequence_of: Callable[[Request], Sequence] = plain_sequence,
 ) -> Iterator[Served]:
     """Run `arrivals` (by intended time) through the fleet; yield each as it ends.
 
-    Work is O(steps log engines + requests). Raises `UsageError` for a request that the
+    `sequence_of` says what a request's prefix, priority and declared maximum are. Work
+    is O(steps log engines + requests). Raises `UsageError` for a request that the
     engines could never serve.
     """
     agenda = _Agenda(fleet.engines, on_step)
@@ -84,10 +97,10 @@ def serve(
 
     for request in arrivals:
         yield from finished(request.intended_s)
-        index = fleet.route()
+        sequence = sequence_of(request)
+        index = fleet.route(sequence)
         engine = fleet.engines[index]
         idle = engine.due is None
-        sequence = Sequence(request.id, request.input_tokens, request.output_tokens)
         asked[sequence] = request
         engine.submit(sequence, request.intended_s)
         if idle:
@@ -108,7 +121,11 @@ def replay(
         engine = engines[entry.engine]
         _run_before(engine, entry.at_s, partial(on_step, entry.engine))
         if entry.kind == "submit":
-            sequence = Sequence(entry.id, entry.prompt_tokens, entry.output_tokens)
+            sequence = Sequence(
+                entry.id, entry.prompt_tokens, entry.output_tokens,
+                max_output_tokens=entry.max_output_tokens, priority=entry.priority,
+                prefix_ids=entry.prefix_ids,
+            )  # fmt: skip
             sequences[entry.id] = sequence
             engine.submit(sequence, entry.at_s)
         else:

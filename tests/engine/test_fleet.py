@@ -69,7 +69,7 @@ def test_unknown_router_is_refused() -> None:
     """The hint lists those there are."""
     with pytest.raises(UsageError, match="no router 'random'") as caught:
         Fleet([], "random")
-    assert caught.value.hint == "one of round_robin, least_loaded"
+    assert caught.value.hint == "one of round_robin, least_loaded, prefix_affine"
 
 
 def ends(seed: int, engines: int) -> list[list[float]]:

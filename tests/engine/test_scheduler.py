@@ -1,17 +1,17 @@
-"""The engine against a naive scheduler: random workloads, limits and cancellations.
+"""The engine against the naive scheduler: random limits, loads and cancellations.
 
-The naive one goes through the batch sequence by sequence and counts every token and
-every block anew in each step; the engine does none of that and must come to the same.
+Each property holds in every mode: the three policies, priorities, the prefix cache.
 """
 
-from collections import Counter, deque
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from math import inf
 from random import Random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from naive import Event, Item, Naive
 
 from loadstone.engine.core import Engine
 from loadstone.engine.sequence import Sequence, State, Step
@@ -27,148 +27,6 @@ LAW = StepLaw(
     sequence_us=11.0,
     step_ms=0.5,
 )
-
-
-# ------------------------------------------------------------- the naive scheduler
-
-
-@dataclass(eq=False)
-class Item:
-    """A sequence as the naive scheduler keeps it: every token of it is counted."""
-
-    id: str
-    prompt: int
-    output: int
-    kv: int = 0
-    given: int = 0
-    decoding: bool = False
-    cancelled: bool = False
-    token_times: list[float] = field(default_factory=list)
-
-
-@dataclass
-class Event:
-    """An arrival or a cancellation, and when."""
-
-    at: float
-    arrives: bool
-    number: int
-
-
-@dataclass
-class Naive:
-    """vLLM v1's schedule, one sequence after the other, without a single shortcut."""
-
-    limits: EngineLimits
-    law: StepLaw
-    running: list[Item] = field(default_factory=list)
-    waiting: list[Item] = field(default_factory=list)
-    log: list[tuple] = field(default_factory=list)
-
-    def blocks(self, tokens: int) -> int:
-        """Count whole blocks, block by block."""
-        return len(range(0, tokens, self.limits.block_size))
-
-    def free(self) -> int:
-        """Count what no sequence holds."""
-        held = sum(self.blocks(item.kv) for item in self.running)
-        return self.limits.kv_blocks - held
-
-    def run(self, items: list[Item], events: list[Event]) -> None:
-        """Run until nothing is left to do."""
-        todo = deque(events)
-        now = -inf
-        while todo or self.running or self.waiting:
-            if not self.running and not self.waiting:
-                now = max(now, todo[0].at)
-            while todo and todo[0].at <= now:
-                event = todo.popleft()
-                self.take(items[event.number], arrives=event.arrives)
-            if self.running or self.waiting:
-                now = self.step(now)
-
-    def take(self, item: Item, *, arrives: bool) -> None:
-        """Let a sequence arrive or take it out."""
-        if arrives:
-            self.waiting.append(item)
-        elif item in self.waiting or item in self.running:
-            (self.waiting if item in self.waiting else self.running).remove(item)
-            item.cancelled = True
-
-    def step(self, now: float) -> float:
-        """Run one step and return its end."""
-        budget = self.limits.max_num_batched_tokens
-        chunks: list[tuple[Item, int]] = []
-        preempted: list[Item] = []
-        decoding: list[Item] = []
-        for item in list(self.running):
-            if item not in self.running:
-                continue
-            n = 1 if item.decoding else min(item.prompt + item.given - item.kv, budget)
-            while item in self.running and (
-                self.blocks(item.kv + n) - self.blocks(item.kv) > self.free()
-            ):
-                victim = self.running.pop()
-                victim.kv, victim.decoding = 0, False
-                self.waiting.insert(0, victim)
-                preempted.append(victim)
-            if item in self.running:
-                item.kv += n
-                budget -= n
-                if item.decoding:
-                    decoding.append(item)
-                else:
-                    chunks.append((item, n))
-        while (
-            self.waiting
-            and not preempted
-            and budget > 0
-            and len(self.running) < self.limits.max_num_seqs
-        ):
-            item = self.waiting[0]
-            n = min(item.prompt + item.given, budget)
-            if self.blocks(n) > self.free():
-                break
-            self.running.append(self.waiting.pop(0))
-            item.kv = n
-            budget -= n
-            chunks.append((item, n))
-        assert decoding or chunks, "a livelock: there is work, and nothing is done"
-        return self.record(now, decoding, chunks, preempted)
-
-    def record(
-        self,
-        now: float,
-        decoding: list[Item],
-        chunks: list[tuple[Item, int]],
-        preempted: list[Item],
-    ) -> float:
-        """Price the step, give its tokens and write it down."""
-        pairs = sum(  # the j-th token attends to j - 1 others and, half, to itself
-            j - 0.5 for item, n in chunks for j in range(item.kv - n + 1, item.kv + 1)
-        )
-        prefill = sum(n for _, n in chunks)
-        context = sum(item.kv for item in decoding)
-        free = self.free()
-        end = now + self.law.seconds(len(decoding), prefill, context, pairs)
-        started = [i for i, _ in chunks if i.kv == i.prompt + i.given]
-        finished = []
-        for item in decoding + started:
-            item.decoding = True
-            item.given += 1
-            item.token_times.append(end)
-            if item.given == item.output:
-                self.running.remove(item)
-                finished.append(item)
-        names = (
-            [i.id for i in started],
-            {i.id for i in finished},
-            [i.id for i in preempted],
-        )
-        self.log.append(
-            (now, end, len(decoding), prefill, context, pairs, free, *names)
-        )
-        return end
 
 
 def as_naive(step: Step) -> tuple:
@@ -188,6 +46,26 @@ def as_naive(step: Step) -> tuple:
 
 
 # ------------------------------------------------------------- random workloads
+
+
+@dataclass(frozen=True)
+class Mode:
+    """How an engine schedules, and what its sequences carry."""
+
+    policy: str = "vllm"
+    by_priority: bool = False
+    prefixes: bool = False
+
+
+MODES = {
+    "vllm": Mode(),
+    "trtllm_max_util": Mode("trtllm_max_util"),
+    "trtllm_no_evict": Mode("trtllm_no_evict"),
+    "priority": Mode(by_priority=True),
+    "prefixes": Mode(prefixes=True),
+    "all": Mode(by_priority=True, prefixes=True),
+}
+every_mode = pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
 
 
 @st.composite
@@ -210,16 +88,43 @@ GAPS = st.sampled_from([0.0, 0.0, 0.001, 0.02, 0.3]) | st.floats(0.0, 0.1)
 
 
 @st.composite
-def workloads(draw: st.DrawFn) -> tuple[EngineLimits, list[Item], list[Event]]:
+def prefixes(draw: st.DrawFn, blocks: int) -> tuple[int, ...]:
+    """Draw the ids of a prompt: one of two texts up to some block, then a variant."""
+    text, variant = draw(st.integers(0, 1)), draw(st.integers(0, 2))
+    shared = draw(st.integers(0, blocks))
+    return tuple(
+        hash((text, i) if i < shared else (text, shared, variant, i))
+        for i in range(blocks)
+    )
+
+
+@st.composite
+def items_for(draw: st.DrawFn, limits: EngineLimits, name: str) -> Item:
+    """Draw a sequence that fits the limits, with everything that it might carry."""
+    prompt = draw(st.integers(1, limits.max_model_len - 1))
+    declared = draw(st.integers(1, limits.max_model_len - prompt))
+    return Item(
+        id=name,
+        prompt=prompt,
+        output=draw(st.integers(1, declared)),
+        declared=declared,
+        priority=draw(st.integers(-1, 1)),
+        prefix=draw(prefixes(prompt // limits.block_size)),
+    )
+
+
+Workload = tuple[EngineLimits, list[Item], list[Event]]
+
+
+@st.composite
+def workloads(draw: st.DrawFn) -> Workload:
     """Draw limits, sequences that fit them, and when they come and are cancelled."""
     limits = draw(tight_limits())
     items: list[Item] = []
     events: list[Event] = []
     now = 0.0
     for number in range(draw(st.integers(1, 24))):
-        prompt = draw(st.integers(1, limits.max_model_len - 1))
-        output = draw(st.integers(1, limits.max_model_len - prompt))
-        items.append(Item(f"s{number}", prompt, output))
+        items.append(draw(items_for(limits, f"s{number}")))
         now += draw(GAPS)
         events.append(Event(now, arrives=True, number=number))
         events += [
@@ -242,12 +147,58 @@ class Told:
     """Tokens of each sequence, counted one by one from the steps."""
 
 
+def fitted(mode: Mode, workload: Workload) -> Workload:
+    """Take away what a mode refuses, and give each chunk room for a block."""
+    limits, items, events = workload
+    for item in items:
+        item.priority *= mode.by_priority
+        item.prefix = item.prefix if mode.prefixes else ()
+    budget = limits.max_num_batched_tokens
+    if mode.policy != "vllm":
+        budget = max(budget, limits.block_size)
+    return replace(limits, max_num_batched_tokens=budget), items, events
+
+
+def fresh_engine(mode: Mode, limits: EngineLimits) -> Engine:
+    """Return an engine of that mode."""
+    return Engine(
+        limits, LAW, Random(1), policy=mode.policy,
+        scheduling_policy="priority" if mode.by_priority else "fcfs",
+    )  # fmt: skip
+
+
+def as_sequence(item: Item) -> Sequence:
+    """Return what the engine is told of an item."""
+    return Sequence(
+        item.id, item.prompt, item.output, max_output_tokens=item.declared,
+        priority=item.priority, prefix_ids=item.prefix,
+    )  # fmt: skip
+
+
+def check_blocks(engine: Engine, sequences: list[Sequence]) -> None:
+    """Count every block: free ones, by the list; those held, by who holds them."""
+    pool = engine._pool
+    free = pool._front + sum(pool._run_counts) + len(pool._idle)
+    assert min((pool._front, *pool._run_counts)) >= 0
+    assert pool.free == free
+    stamps = list(pool._idle.values())
+    assert stamps == sorted(set(stamps))
+    holders = Counter(b for s in sequences for b in s.blocks if b is not None)
+    assert pool._holders == {**dict.fromkeys(pool._idle, 0), **holders}
+    assert set(holders).isdisjoint(pool._idle)
+    assert all(s.blocks == () for s in sequences if s not in engine._running)
+    used = pool.total - free
+    assert len(holders) <= used <= pool.total
+    if not engine.running:
+        assert used == 0
+
+
 def run_engine(
-    limits: EngineLimits, items: list[Item], events: list[Event], law: StepLaw = LAW
+    mode: Mode, limits: EngineLimits, items: list[Item], events: list[Event]
 ) -> Told:
     """Tell a fresh engine all events, run it to the end and watch each step."""
-    engine = Engine(limits, LAW, Random(1))
-    sequences = [Sequence(item.id, item.prompt, item.output) for item in items]
+    engine = fresh_engine(mode, limits)
+    sequences = [as_sequence(item) for item in items]
     for event in events:
         tell = engine.submit if event.arrives else engine.cancel
         assert tell(sequences[event.number], event.at) == event.at
@@ -257,6 +208,7 @@ def run_engine(
     while engine.due is not None:
         decoding = {s for s in decoding if s.state is State.DECODE}
         step = engine.step()
+        check_blocks(engine, sequences)
         assert 0.0 <= engine.kv_usage <= 1.0
         assert engine.running <= limits.max_num_seqs
         waiting = [s for s in sequences if s.state is State.WAITING]
@@ -275,30 +227,33 @@ def run_engine(
     return Told(engine, sequences, steps, tally)
 
 
-@given(workloads())
+@every_mode
+@given(workload=workloads())
 def test_schedule_is_that_of_the_naive_scheduler(
-    workload: tuple[EngineLimits, list[Item], list[Event]],
+    mode: Mode, workload: Workload
 ) -> None:
     """Step by step, instants and KV included, under preemption and cancellation too."""
-    limits, items, events = workload
-    naive = Naive(limits, LAW)
+    limits, items, events = fitted(mode, workload)
+    naive = Naive(limits, LAW, mode.policy, mode.by_priority)
     naive.run(items, events)
-    told = run_engine(limits, items, events)
+    told = run_engine(mode, limits, items, events)
     assert [as_naive(step) for step in told.steps] == naive.log
     assert [step.index for step in told.steps] == list(range(len(naive.log)))
+    counters = (told.engine.prefix_cache_queries, told.engine.prefix_cache_hits)
+    assert counters == (naive.queries, naive.hits)
     for item, sequence in zip(items, told.sequences, strict=True):
+        assert sequence.cached_tokens == item.cached
         assert sequence.first_s == (item.token_times[0] if item.given else None)
         if not item.cancelled:
             assert sequence.last_s == item.token_times[-1]
 
 
-@given(workloads())
-def test_tokens_and_blocks_are_conserved(
-    workload: tuple[EngineLimits, list[Item], list[Event]],
-) -> None:
+@every_mode
+@given(workload=workloads())
+def test_tokens_and_blocks_are_conserved(mode: Mode, workload: Workload) -> None:
     """What is asked is given, no more, and every block comes back; all requests end."""
-    limits, items, events = workload
-    told = run_engine(limits, items, events)
+    limits, items, events = fitted(mode, workload)
+    told = run_engine(mode, limits, items, events)
     for sequence in told.sequences:
         assert told.tally[sequence] == sequence.generated
         if sequence.state is State.FINISHED:
@@ -318,13 +273,12 @@ def test_tokens_and_blocks_are_conserved(
     assert all(0 <= step.free_blocks < limits.kv_blocks for step in steps)
 
 
-@given(workloads())
-def test_limits_hold_in_every_step(
-    workload: tuple[EngineLimits, list[Item], list[Event]],
-) -> None:
+@every_mode
+@given(workload=workloads())
+def test_limits_hold_in_every_step(mode: Mode, workload: Workload) -> None:
     """Budget and batch limit; no step overlaps another; first come, first admitted."""
-    limits, items, events = workload
-    told = run_engine(limits, items, events)
+    limits, items, events = fitted(mode, workload)
+    told = run_engine(mode, limits, items, events)
     for step in told.steps:
         assert 0 < step.decoding + step.prefill_tokens <= limits.max_num_batched_tokens
         assert step.decoding + len(step.started) <= limits.max_num_seqs
@@ -335,14 +289,17 @@ def test_limits_hold_in_every_step(
         assert after.start_s == before.end_s or (
             after.start_s > before.end_s and after.start_s in stamps
         )
+    if mode.by_priority:
+        return
     firsts = [s for step in told.steps for s in step.started if s.first_s == step.end_s]
     order = {sequence: number for number, sequence in enumerate(told.sequences)}
     assert [order[s] for s in firsts] == sorted(order[s] for s in firsts)
 
 
-@given(tight_limits(), st.integers(0, 2**32))
+@every_mode
+@given(limits=tight_limits(), seed=st.integers(0, 2**32))
 def test_no_livelock_at_twice_the_load_in_the_smallest_pool(
-    limits: EngineLimits, seed: int
+    mode: Mode, limits: EngineLimits, seed: int
 ) -> None:
     """They come twice as fast as one by one could be served; each gets all it asked."""
     rng = Random(seed)
@@ -352,9 +309,13 @@ def test_no_livelock_at_twice_the_load_in_the_smallest_pool(
     for number in range(30):
         prompt = rng.randrange(1, limits.max_model_len)
         output = rng.randint(1, limits.max_model_len - prompt)
-        items.append(Item(f"s{number}", prompt, output))
+        ids = tuple(range(prompt // limits.block_size))
+        items.append(
+            Item(id=f"s{number}", prompt=prompt, output=output, prefix=ids,
+                 declared=output, priority=rng.randint(0, 2))
+        )  # fmt: skip
         events.append(Event(now, arrives=True, number=number))
         now += output * 0.0105 / 2
-    told = run_engine(limits, items, events)
+    told = run_engine(mode, *fitted(mode, (limits, items, events)))
     assert all(s.state is State.FINISHED for s in told.sequences)
     assert told.engine.generated_tokens == sum(item.output for item in items)

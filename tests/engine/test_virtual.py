@@ -301,10 +301,10 @@ class WatchedFleet(Fleet):
 
     seen: list[int]
 
-    def route(self) -> int:
+    def route(self, sequence: Sequence | None = None) -> int:
         """Count, then choose."""
         self.seen.append(sum(e.waiting + e.running for e in self.engines))
-        return super().route()
+        return super().route(sequence)
 
 
 def open_loop(
