@@ -73,7 +73,7 @@ def test_a_collector_that_never_answers_stalls_nothing(
     summary = run.summary
     assert summary["requests"]["ok"] == ROWS - 1
     # An export that blocked the hub would block it for seconds.
-    assert summary["instrument"]["loop_lag_s"]["p99"] < 0.1
+    assert summary["instrument"]["loop_lag_s"]["p99"] < 0.25
     assert ended - (run.path / "summary.json").stat().st_mtime < 5
     assert len(complaints(locust_log(run))) == 1
 
