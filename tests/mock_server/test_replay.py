@@ -15,9 +15,10 @@ BUILD = {
     "sigma": 0.3,
     "kv_blocks": 60,
     "max_model_len": 400,
-    "step_ms": 1.0,
+    "step_ms": 3.0,
 }
 SEED = 11
+LONG = 24
 
 
 async def ask(
@@ -33,7 +34,7 @@ async def ask(
 def test_a_live_servers_stamps_replay_to_the_identical_step_log(
     mock: Maker, fleet_of: Maker, body: Maker, step_log: Maker, until: Maker
 ) -> None:
-    """Real sockets, real time, clients that leave: one step log."""
+    """Real sockets, clients that leave, blocks that run out: one step log."""
 
     async def live() -> tuple[Any, Any]:
         rng = Random(SEED)
@@ -41,13 +42,15 @@ def test_a_live_servers_stamps_replay_to_the_identical_step_log(
         log = step_log(fleet)
         async with mock(fleet) as server, aiohttp.ClientSession() as client:
             async with asyncio.TaskGroup() as group:
-                for _ in range(80):
-                    asked = body(
-                        stream=True, max_tokens=rng.randint(1, 300), ignore_eos=True
-                    )
-                    leave = rng.choice((3, 40, 10_000))
+                for i in range(70):
+                    # The first stay for a second and want twice the blocks there are.
+                    long = i < LONG
+                    n = 300 if long else rng.randint(1, 200)
+                    asked = body(stream=True, max_tokens=n, ignore_eos=True)
+                    leave = 10_000 if long else rng.choice((3, 40, 10_000))
                     group.create_task(ask(client, server.url, asked, leave))
-                    await asyncio.sleep(rng.expovariate(2000))
+                    await asyncio.sleep(0 if long else rng.expovariate(2000))
+            assert sum(engine.preemptions for engine in fleet.engines) > 0
             await until(lambda: all(engine.due is None for engine in fleet.engines))
             return server.journal, log
 
