@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from loadstone.errors import UsageError
-from loadstone.traffic.arrivals import PROCESSES
+from loadstone.traffic.arrivals import PROCESSES, Arrivals
 from loadstone.traffic.plan import DEFAULT_CAP, SCENARIOS, Plan
+from loadstone.traffic.profile import PROFILES, Profile
 from loadstone.units import parse_duration
 
 Value = str | None
@@ -56,6 +57,16 @@ def _port(text: str) -> int:
     return port
 
 
+def _checked(parse: Callable[[str], object]) -> Callable[[str], str]:
+    """Keep a text that `parse` can read as it is: the plan has it in words."""
+
+    def read(text: str) -> str:
+        parse(text)
+        return text
+
+    return read
+
+
 OPTIONS: Final = (
     Option(flag="--scenario", setting="scenario", default="chat",
            choices=tuple(SCENARIOS), metavar="NAME", in_form=True,
@@ -70,9 +81,16 @@ OPTIONS: Final = (
                 " with TIMESTAMP,ContextTokens,GeneratedTokens"),
     Option(flag="--speedup", setting="speedup", read=float, default="1", metavar="X",
            in_form=True, text="replay the trace this many times as fast"),
-    Option(flag="--arrivals", setting="arrivals", default="poisson",
-           choices=tuple(PROCESSES), metavar="NAME",
-           text="how arrivals of an open loop are spaced"),
+    Option(flag="--arrivals", setting="arrivals", default="poisson", in_form=True,
+           read=_checked(Arrivals.parse),
+           metavar="NAME[:KEY=VALUE,...]",
+           text="how arrivals of an open loop cluster: "
+                + "; ".join(f"{n} ({p.text})" for n, p in PROCESSES.items())),
+    Option(flag="--profile", setting="profile", default="flat", in_form=True,
+           read=_checked(Profile.parse),
+           metavar="NAME[:FACTORS]",
+           text="how the rate of an open loop goes over the duration, as factors of"
+                " --rate: " + "; ".join(PROFILES.values())),
     Option(flag="--think", setting="think_s", read=parse_duration, default="0s",
            metavar="TIME", in_form=True,
            text="closed loop: mean pause of a user between answer and next request"),
@@ -109,6 +127,7 @@ OPTIONS: Final = (
 _ONLY: Final = {
     "speedup": ("trace", "it is for a --trace"),
     "arrivals": ("open", "it is for a --rate"),
+    "profile": ("open", "it is for a --rate"),
     "think_s": ("closed", "it is for a closed loop, --users without --rate or --trace"),
 }
 """Settings that only one kind of loop can use; others would ignore them."""

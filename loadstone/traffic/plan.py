@@ -15,8 +15,9 @@ from typing import Any, Final, Literal
 
 from ..errors import UsageError
 from ..units import Seconds, Tokens
-from .arrivals import PROCESSES
+from .arrivals import Arrivals
 from .lengths import Lengths
+from .profile import Profile
 from .request import Request
 from .trace import TraceRow
 
@@ -60,9 +61,10 @@ class Plan:
     """Everything needed to run it again. Times in seconds, `rate` in requests/s.
 
     With a `trace` its arrivals and lengths are replayed, `speedup` times as fast.
-    Otherwise with a `rate` the load is open: arrivals come whatever the answers do, and
-    `users` caps what is in flight. Without either it is closed: `users` each ask, wait
-    for the answer, think for `think_s` on average and ask again.
+    Otherwise with a `rate` the load is open: arrivals come whatever the answers do, at
+    the rate times the `profile`, and `users` caps what is in flight. Without either it
+    is closed: `users` each ask, wait for the answer, think for `think_s` on average and
+    ask again.
     """
 
     scenario: str = "chat"
@@ -70,6 +72,7 @@ class Plan:
     model: str = ""
     rate: float | None = None
     arrivals: str = "poisson"
+    profile: str = "flat"
     trace: str | None = None
     trace_sha256: str | None = None
     speedup: float = 1.0
@@ -90,11 +93,8 @@ class Plan:
                 f"no scenario {self.scenario!r}",
                 hint=f"there is: {', '.join(SCENARIOS)}",
             )
-        if self.arrivals not in PROCESSES:
-            raise UsageError(
-                f"no arrival process {self.arrivals!r}",
-                hint=f"one of {', '.join(PROCESSES)}",
-            )
+        Arrivals.parse(self.arrivals)
+        Profile.parse(self.profile)
         if self.rate is not None and self.trace is not None:
             raise UsageError(
                 "a trace brings its own arrivals: give --trace or --rate, not both"
@@ -159,8 +159,11 @@ def schedule(
     if plan.loop == "trace":
         requests = list(_from_trace(plan, trace or ()))
     elif plan.loop == "open" and plan.rate is not None:
-        times = PROCESSES[plan.arrivals](
-            plan.rate, plan.duration_s, Random(f"{plan.seed}/arrivals")
+        times = Arrivals.parse(plan.arrivals).times(
+            plan.rate,
+            plan.duration_s,
+            Random(f"{plan.seed}/arrivals"),
+            Profile.parse(plan.profile),
         )
         requests = [
             Request(i, due, n_in, n_out, plan.scenario)

@@ -12,7 +12,7 @@ from loadstone.engine.policy import POLICIES
 from loadstone.engine.sequence import Sequence, State
 from loadstone.physics.limits import EngineLimits
 from loadstone.physics.steplaw import StepLaw
-from loadstone.traffic.arrivals import poisson
+from loadstone.traffic.arrivals import Arrivals
 
 FLAT = StepLaw(
     weights_ms=1000.0, gemm_us_per_token=0.0, kv_ns_per_token=0.0, pair_ns=0.0
@@ -34,7 +34,9 @@ def one_by_one(rate: float, seconds: float, service: int, seed: int) -> list[flo
     told = [
         engine.submit(sequence, at)
         for sequence, at in zip(
-            queued, poisson(rate, seconds, Random(seed)), strict=False
+            queued,
+            Arrivals.parse("poisson").times(rate, seconds, Random(seed)),
+            strict=False,
         )
     ]
     while engine.due is not None:

@@ -19,7 +19,7 @@ from loadstone.engine.virtual import JournalEntry, Served, replay, serve
 from loadstone.errors import UsageError
 from loadstone.physics.limits import EngineLimits
 from loadstone.physics.steplaw import StepLaw
-from loadstone.traffic.arrivals import poisson
+from loadstone.traffic.arrivals import Arrivals
 from loadstone.traffic.lengths import Lengths
 from loadstone.traffic.request import Request
 
@@ -269,7 +269,7 @@ def test_virtual_run_replays_from_its_own_stamps() -> None:
     rng = Random(3)
     requests = [
         Request(i, due, rng.randint(1, 200), rng.randint(1, 50))
-        for i, due in enumerate(poisson(100.0, 5.0, rng))
+        for i, due in enumerate(Arrivals.parse("poisson").times(100.0, 5.0, rng))
     ]
     fleet = build_fleet(LIMITS, law, engines=3, seed=9, router="least_loaded")
     served = list(
@@ -314,7 +314,7 @@ def open_loop(
     rng = Random(11)
     requests = [
         Request(i, due, rng.randint(1, 400), rng.randint(1, 100))
-        for i, due in enumerate(poisson(rate, seconds, rng))
+        for i, due in enumerate(Arrivals.parse("poisson").times(rate, seconds, rng))
     ]
     fleet = WatchedFleet(build_fleet(LIMITS, LAW, engines=1, seed=0).engines)
     fleet.seen = []

@@ -18,7 +18,8 @@ TEXTS: dict[str, tuple[str, Any, str | None]] = {
     "--duration": ("1m30s", 90.0, "soon"),
     "--trace": ("t.csv", "t.csv", None),
     "--speedup": ("4", 4.0, "x4"),
-    "--arrivals": ("constant", "constant", None),
+    "--arrivals": ("constant", "constant", "weibull"),
+    "--profile": ("ramp:0..1", "ramp:0..1", "ramp:up"),
     "--think": ("500ms", 0.5, "-1s"),
     "--drain": ("0", 0.0, "5 s"),
     "--warmup": ("2s", 2.0, ":"),
@@ -97,6 +98,7 @@ def test_defaults_where_nothing_or_an_empty_text_is_given(
         "duration": 60.0,
         "speedup": 1.0,
         "arrivals": "poisson",
+        "profile": "flat",
         "think": 0.0,
         "drain": 60.0,
         "warmup": 0.0,
@@ -134,8 +136,8 @@ def test_every_setting_reaches_the_plan() -> None:
     }
     assert given_plan(users=9, rate="12.5", **given) == Plan(
         scenario="mlperf", hosts=("http://h",), model="llama", rate=12.5,
-        arrivals="constant", users=9, duration_s=90.0, drain_s=0.0, warmup_s=2.0,
-        seed=-7, ignore_eos=False, price="list", vms=3,
+        arrivals="constant", profile="ramp:0..1", users=9, duration_s=90.0,
+        drain_s=0.0, warmup_s=2.0, seed=-7, ignore_eos=False, price="list", vms=3,
     )  # fmt: skip
     replay = given_plan(trace="t.csv", speedup="4")
     assert (replay.trace, replay.speedup) == ("t.csv", 4.0)
@@ -222,10 +224,7 @@ def test_choices_are_what_a_plan_accepts() -> None:
                 )
                 == choice
             )
-    assert {option.flag for option in OPTIONS if option.choices} == {
-        "--scenario",
-        "--arrivals",
-    }
+    assert {option.flag for option in OPTIONS if option.choices} == {"--scenario"}
 
 
 def test_option_is_named_as_an_attribute() -> None:

@@ -63,7 +63,8 @@ def test_both_sides_of_each_limit(setting: str, least: float, below: float) -> N
     ("changes", "why"),
     [
         ({"scenario": "dance"}, "no scenario 'dance'"),
-        ({"arrivals": "gamma"}, "no arrival process 'gamma'"),
+        ({"arrivals": "weibull"}, "no arrival process 'weibull'"),
+        ({"profile": "ramp:1"}, "rate profile 'ramp:1' cannot be read"),
         ({"trace": "t.csv"}, "give --trace or --rate, not both"),
         ({"warmup_s": 10.0}, "a warm-up of 10 s leaves nothing of 10 s"),
         ({"warmup_s": 11.0}, "a warm-up of 11 s"),
