@@ -86,7 +86,7 @@ OPTIONS: Final = (
            metavar="NAME[:KEY=VALUE,...]",
            text="how arrivals of an open loop cluster: "
                 + "; ".join(f"{n} ({p.text})" for n, p in PROCESSES.items())),
-    Option(flag="--profile", setting="profile", default="flat", in_form=True,
+    Option(flag="--rate-profile", setting="profile", default="flat", in_form=True,
            read=_checked(Profile.parse),
            metavar="NAME[:FACTORS]",
            text="how the rate of an open loop goes over the duration, as factors of"
