@@ -12,7 +12,7 @@ from typing import NamedTuple
 from ..traffic.request import Request
 from ..units import Seconds
 from .core import Engine
-from .fleet import Fleet
+from .fleet import Cluster
 from .sequence import Sequence, Step
 
 StepListener = Callable[[int, Step], None]
@@ -43,30 +43,40 @@ class JournalEntry(NamedTuple):
 
 
 class _Agenda:
-    """When each engine is due: a heap with at most one entry for each."""
+    """When each actor is due: a heap with at most one entry for each."""
 
-    def __init__(self, engines: list[Engine], on_step: StepListener | None) -> None:
-        self._engines = engines
+    def __init__(self, cluster: Cluster, on_step: StepListener | None) -> None:
+        self._cluster = cluster
+        self._actors = cluster.actors
         self._on_step = on_step
         self._heap: list[tuple[Seconds, int]] = []
+        self._awake = [False] * len(self._actors)
 
     def wake(self, index: int) -> None:
-        """Note that an engine that was idle now has something to do."""
-        due = self._engines[index].due
-        if due is not None:
-            heappush(self._heap, (due, index))
+        """Note that an actor was told something: if it was idle it now is due."""
+        # One that is in the heap already cannot have become due earlier: it is inside a
+        # step, or waits for the first stamp of its inbox, and stamps only rise.
+        if not self._awake[index]:
+            due = self._actors[index].due
+            if due is not None:
+                self._awake[index] = True
+                heappush(self._heap, (due, index))
 
-    def run_before(self, instant: Seconds) -> Iterator[tuple[int, Step]]:
-        """Complete every step that ends before `instant`."""
-        heap = self._heap
+    def run_before(self, instant: Seconds) -> Iterator[tuple[int, Sequence]]:
+        """Do everything due before `instant`; yield who ended, and on which actor."""
+        heap, follow = self._heap, self._cluster.follow
         while heap and heap[0][0] < instant:
             _, index = heappop(heap)
-            step = self._engines[index].step()
+            step = self._actors[index].step()
+            self._awake[index] = False
             self.wake(index)
-            if step is not None:
-                if self._on_step is not None:
-                    self._on_step(index, step)
-                yield index, step
+            if step is not None and self._on_step is not None:
+                self._on_step(index, step)
+            touched, ended = follow(index, step)
+            for other in touched:
+                self.wake(other)
+            for sequence in ended:
+                yield index, sequence
 
 
 def plain_sequence(request: Request) -> Sequence:
@@ -75,36 +85,30 @@ def plain_sequence(request: Request) -> Sequence:
 
 
 def serve(
-    fleet: Fleet,
+    cluster: Cluster,
     arrivals: Iterable[Request],
     *,
     on_step: StepListener | None = None,
     sequence_of: Callable[[Request], Sequence] = plain_sequence,
 ) -> Iterator[Served]:
-    """Run `arrivals` (by intended time) through the fleet; yield each as it ends.
+    """Run `arrivals` (by intended time) through a cluster; yield each as it ends.
 
     `sequence_of` says what a request's prefix, priority and declared maximum are. Work
-    is O(steps log engines + requests). Raises `UsageError` for a request that the
+    is O(steps log actors + requests). Raises `UsageError` for a request that the
     engines could never serve.
     """
-    agenda = _Agenda(fleet.engines, on_step)
+    agenda = _Agenda(cluster, on_step)
     asked: dict[Sequence, Request] = {}
 
     def finished(instant: Seconds) -> Iterator[Served]:
-        for index, step in agenda.run_before(instant):
-            for sequence in step.finished:
-                yield Served(asked.pop(sequence), sequence, index)
+        for index, sequence in agenda.run_before(instant):
+            yield Served(asked.pop(sequence), sequence, index)
 
     for request in arrivals:
         yield from finished(request.intended_s)
         sequence = sequence_of(request)
-        index = fleet.route(sequence)
-        engine = fleet.engines[index]
-        idle = engine.due is None
         asked[sequence] = request
-        engine.submit(sequence, request.intended_s)
-        if idle:
-            agenda.wake(index)
+        agenda.wake(cluster.submit(sequence, request.intended_s))
     yield from finished(float("inf"))
 
 

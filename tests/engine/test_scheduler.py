@@ -4,6 +4,7 @@ Each property holds in every mode: the three policies, priorities, the prefix ca
 """
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from random import Random
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from naive import Event, Item, Naive
 
+from loadstone.engine.blocks import Run
 from loadstone.engine.core import Engine
 from loadstone.engine.sequence import Sequence, State, Step
 from loadstone.physics.limits import EngineLimits
@@ -175,20 +177,37 @@ def as_sequence(item: Item) -> Sequence:
     )  # fmt: skip
 
 
+def runs_below(run: Run) -> Iterator[Run]:
+    """Yield every run of a tree but its root, parents first."""
+    for first, child in run.below.items():
+        assert child.ids[0] == first
+        assert (child.above, child.start) == (run, run.end)
+        yield child
+        yield from runs_below(child)
+
+
 def check_blocks(engine: Engine, sequences: list[Sequence]) -> None:
     """Count every block: free ones, by the list; those held, by who holds them."""
     pool = engine._pool
-    free = pool._front + sum(pool._run_counts) + len(pool._idle)
+    idle = sum(run.end - run.start for run in pool._idle)
     assert min((pool._front, *pool._run_counts)) >= 0
-    assert pool.free == free
-    stamps = list(pool._idle.values())
+    assert pool.free == pool._front + sum(pool._run_counts) + idle
+    stamps = [run.stamp for run in pool._idle]
     assert stamps == sorted(set(stamps))
-    holders = Counter(b for s in sequences for b in s.blocks if b is not None)
-    assert pool._holders == {**dict.fromkeys(pool._idle, 0), **holders}
-    assert set(holders).isdisjoint(pool._idle)
-    assert all(s.blocks == () for s in sequences if s not in engine._running)
-    used = pool.total - free
-    assert len(holders) <= used <= pool.total
+    holders: Counter[Run] = Counter()
+    for sequence in sequences:
+        run = sequence.blocks
+        assert run is None or sequence in engine._running
+        while run is not None and run.above is not None:
+            holders[run] += 1
+            run = run.above
+    known = list(runs_below(pool._root))
+    assert {run: run.holders for run in known if run.holders} == holders
+    assert {run for run in known if not run.holders} == set(pool._idle)
+    assert pool.known == sum(run.end - run.start for run in known)
+    assert all(run.end > run.start for run in known)
+    used = pool.total - pool.free
+    assert sum(run.end - run.start for run in holders) <= used <= pool.total
     if not engine.running:
         assert used == 0
 
