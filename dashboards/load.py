@@ -6,7 +6,6 @@ Needs the load generator's metrics only.
 from loadstone.vocabulary import Client
 
 from .grafana import (
-    NO_PRICE,
     Panel,
     Query,
     Row,
@@ -18,7 +17,17 @@ from .grafana import (
 )
 from .normal import Json
 from .queries import RATE, increase, level, quantile, rate, ratio, series
-from .shared import NOBODY_WAITS, TOKENS_PER_S, percentiles, scope, verdict
+from .shared import (
+    NOBODY_WAITS,
+    TOKENS_PER_S,
+    in_flight,
+    parts,
+    percentiles,
+    scope,
+    spent,
+    tokens,
+    verdict,
+)
 
 NOT_MEASURED = "not measured"
 """Stands where the endpoint tells no truth to compare with."""
@@ -71,12 +80,7 @@ def _head() -> list[Panel]:
             Query(_sent()),
             unit="reqps",
         ),
-        stat(
-            "In flight",
-            "Requests sent and not ended.",
-            Query(level(Client.IN_FLIGHT)),
-            unit="short",
-        ),
+        in_flight(),
         stat(
             "Due and not sent",
             "Requests that are due and wait for a place in flight, or for a client that"
@@ -143,12 +147,8 @@ def _schedule() -> list[Panel]:
 
 def _outcomes() -> list[Panel]:
     return [
-        timeseries(
-            "Requests/s by outcome",
-            "How requests ended.",
-            [Query(rate(Client.REQUESTS, by="outcome"), "{{outcome}}")],
-            unit="reqps",
-            stacked=True,
+        parts(
+            "Requests/s by outcome", "How requests ended.", Client.REQUESTS, "outcome"
         ),
         bars(
             "Outcomes in this time range",
@@ -231,14 +231,11 @@ def _health() -> list[Panel]:
 
 def _tokens() -> list[Panel]:
     return [
-        timeseries(
+        tokens(
             "Tokens/s in and out",
             "Prompt and output tokens of the requests that ended, per second.",
-            [
-                Query(rate(Client.OUTPUT_TOKENS), "output"),
-                Query(rate(Client.INPUT_TOKENS), "input"),
-            ],
-            unit=TOKENS_PER_S,
+            Client.OUTPUT_TOKENS,
+            Client.INPUT_TOKENS,
         ),
         timeseries(
             "Output tokens/s by stage",
@@ -252,11 +249,5 @@ def _tokens() -> list[Panel]:
             unit=TOKENS_PER_S,
             stacked=True,
         ),
-        timeseries(
-            "Spent so far",
-            "US dollars since the run began, by what they were spent on.",
-            [Query(level(Client.COST, by="basis"), "{{basis}}")],
-            unit="currencyUSD",
-            empty=NO_PRICE,
-        ),
+        spent(),
     ]

@@ -1,4 +1,4 @@
-"""What `/metrics` says of prefixes, of where an engine is, and of what was published."""
+"""What `/metrics` says of prefixes, places, power, and of what was published."""
 
 import asyncio
 from typing import Any, Final
