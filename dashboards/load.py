@@ -6,6 +6,7 @@ Needs the load generator's metrics only.
 from loadstone.vocabulary import Client
 
 from .grafana import (
+    Column,
     Panel,
     Query,
     Row,
@@ -175,21 +176,23 @@ def _slices() -> Panel:
         " such as `generate` or `embed`).",
         {"scenario": "Scenario", "tenant": "Tenant", "stage": "Stage"},
         [
-            (Query(requests, "Ended"), "reqps"),
-            (
+            Column(Query(requests, "Ended"), "reqps"),
+            Column(
                 Query(
                     ratio(rate(Client.REQUESTS, 'outcome="ok"', by=by), requests),
                     "Answered",
                 ),
                 "percentunit",
             ),
-            (Query(level(Client.IN_FLIGHT, by=by), "In flight"), "short"),
-            (Query(rate(Client.OUTPUT_TOKENS, by=by), "Output"), TOKENS_PER_S),
-            (Query(quantile(0.99, Client.TTFT_INTENDED, by), "TTFT p99, due"), "s"),
-            (Query(quantile(0.99, Client.TPOT, by), "TPOT p99"), "s"),
-            (
-                Query(quantile(0.99, Client.RESPONSE_TIME, by), "Response p99, due"),
-                "s",
+            Column(Query(level(Client.IN_FLIGHT, by=by), "In flight"), "short"),
+            Column(Query(rate(Client.OUTPUT_TOKENS, by=by), "Output"), TOKENS_PER_S),
+            *(
+                Column(Query(quantile(0.99, spec, by), name), "s")
+                for name, spec in (
+                    ("TTFT p99, due", Client.TTFT_INTENDED),
+                    ("TPOT p99", Client.TPOT),
+                    ("Response p99, due", Client.RESPONSE_TIME),
+                )
             ),
         ],
     )

@@ -6,7 +6,7 @@ first where its job is chosen as the server.
 
 from loadstone.vocabulary import MetricSpec, Server
 
-from .grafana import Panel, Query, Row, dashboard, stat, table, timeseries
+from .grafana import Column, Panel, Query, Row, dashboard, stat, table, timeseries
 from .normal import Json
 from .queries import level, mean, quantile, rate, ratio, series
 from .shared import TOKENS, TOKENS_PER_S, parts, percentiles, scope, tokens, waiting
@@ -312,6 +312,6 @@ def _mock() -> list[Panel]:
             "What is emulated",
             "The mocks that are scraped.",
             labels,
-            [(Query(f"max by ({', '.join(labels)}) ({info})", "up"), "short")],
+            [Column(Query(f"max by ({', '.join(labels)}) ({info})", "up"), "short")],
         ),
     ]

@@ -131,12 +131,12 @@ def spent() -> Panel:
     )
 
 
-def waiting(expr: str | None = None) -> Panel:
-    """Count the requests that wait: those of `expr`, or of every engine."""
+def waiting() -> Panel:
+    """Count the requests that wait."""
     return grafana.stat(
         "Waiting",
         "Requests that wait to be scheduled.",
-        Query(expr or level(Server.WAITING)),
+        Query(level(Server.WAITING)),
         unit="short",
         steps=NOBODY_WAITS,
     )

@@ -280,14 +280,11 @@ class Server:
         "Share of the memory's bandwidth, by bytes the law reads.",
     )
 
-    ENGINE_INFO = MetricSpec(
-        "loadstone_engine_info", "gauge",
-        "Where an engine is: rack, VM and its GPUs in that VM; always 1.",
+    ENGINE_GPUS = MetricSpec(
+        "loadstone_engine_gpus", "gauge",
+        "GPUs of an engine; labels say which, in which VM, in which rack.",
         ("rack", "vm", "engine", "gpus"),
     )  # fmt: skip
-    VM_GPUS = MetricSpec(
-        "loadstone_vm_gpus", "gauge", "Emulated GPUs of a VM.", ("rack", "vm")
-    )
     POWER = MetricSpec(
         "loadstone_power_watts", "gauge",
         "Emulated power draw of a VM: its GPUs, and its share of the rack's rest.",
@@ -301,6 +298,10 @@ class Server:
         "loadstone_published_tokens_per_second", "gauge",
         "Output tokens/s that were published for the emulated machine, per VM or GPU.",
         ("per", "figure", "basis"),
+    )  # fmt: skip
+    PUBLISHED_ENERGY = MetricSpec(
+        "loadstone_published_joules_per_token", "gauge",
+        "The rack's published power over its published output tokens/s.", ("basis",),
     )  # fmt: skip
 
     CLOCK_LAG = MetricSpec(

@@ -151,13 +151,14 @@ def stats_of(fleet: Fleet) -> ServerStats:
     return ServerStats(len(fleet.engines), max_model_len=fleet.engines[0].max_model_len)
 
 
-def metrics_of(fleet: Fleet, stats: ServerStats) -> Metrics:
+def metrics_of(fleet: Fleet, stats: ServerStats, gpu: GpuFacts = GPU) -> Metrics:
     """Make what answers `/metrics`."""
-    published = ((("gpu", "mean", "Offline, unverified"), PUBLISHED_PER_GPU),)
     about = About(
-        model=MODEL, preset="test", vms=1, cache_dtype="fp8", published=published
-    )
-    return server_metrics(about, fleet, stats, Gpus(GPU, fleet.engines))
+        model=MODEL, preset="test", vms=1, cache_dtype="fp8",
+        published=((("gpu", "mean", "Offline, unverified"), PUBLISHED_PER_GPU),),
+        published_energy=((("Offline, unverified",), 0.5),),
+    )  # fmt: skip
+    return server_metrics(about, fleet, stats, Gpus(gpu, fleet.engines))
 
 
 @asynccontextmanager
@@ -198,9 +199,9 @@ class Driven:
     driver: Driver
     url: str
 
-    async def answer(self, sequence: Sequence) -> None:
-        """Serve a sequence to its end."""
-        done = asyncio.get_running_loop().create_future()
+    def submit(self, sequence: Sequence) -> asyncio.Future[None]:
+        """Let a sequence arrive; the future is done when it has been served."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         ticket = Ticket(
             sequence=sequence,
             answer=Answer(0, sequence.output_tokens, "length"),
@@ -208,7 +209,7 @@ class Driven:
             done=done,
         )
         self.driver.submit(CollectSink(ticket))
-        await done
+        return done
 
     async def scrape(self) -> Page:
         """Read `/metrics`."""
@@ -220,13 +221,13 @@ class Driven:
 
 
 @asynccontextmanager
-async def driven(fleet: Fleet) -> AsyncIterator[Driven]:
+async def driven(fleet: Fleet, gpu: GpuFacts = GPU) -> AsyncIterator[Driven]:
     """Run a fleet behind the mock's application for the block."""
     stats = stats_of(fleet)
     driver = Driver(fleet, stats, asyncio.get_running_loop())
     config = ServerConfig(model=MODEL, preset="test", port=0)
     app = build_app(
-        config, driver, lengths=lambda _: 7, metrics=metrics_of(fleet, stats)
+        config, driver, lengths=lambda _: 7, metrics=metrics_of(fleet, stats, gpu)
     )
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()

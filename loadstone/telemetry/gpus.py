@@ -83,7 +83,7 @@ class Gpus:
             for place in gpus:
                 self._vms.setdefault((place.rack, place.vm), []).append(engine)
         self._where: list[Sample] = [
-            ((gpus[0].rack, gpus[0].vm, str(index), _numbers(gpus)), 1)
+            ((gpus[0].rack, gpus[0].vm, str(index), _numbers(gpus)), len(gpus))
             for index, gpus in enumerate(places)
         ]
         self._earlier = {engine: Activity(0.0) for engine in engines}
@@ -112,8 +112,7 @@ class Gpus:
         yield Server.GPU_ENGINE_ACTIVE, [(at, shares[e][0]) for e, at in rows]
         yield Server.GPU_TENSOR_ACTIVE, [(at, shares[e][1]) for e, at in rows]
         yield Server.GPU_DRAM_ACTIVE, [(at, shares[e][2]) for e, at in rows]
-        yield Server.ENGINE_INFO, self._where
-        yield Server.VM_GPUS, [(vm, len(gpus)) for vm, gpus in self._vms.items()]
+        yield Server.ENGINE_GPUS, self._where
         watts = {e: power.watts(shares[e][0]) for e in self._engines}
         rest = self._facts.rest_w_per_vm
         yield Server.POWER, self._by_part(watts, rest)

@@ -40,19 +40,25 @@ class About:
     vms: int
     cache_dtype: str
     published: tuple[Sample, ...]
+    """Samples of `Server.PUBLISHED`."""
+    published_energy: tuple[Sample, ...]
 
     @classmethod
     def of(cls, machine: Preset, vms: int) -> "About":
         """Take it from the catalog's."""
+        facts = machine.facts
+        mean = facts["published_vm_mean"]
+        joules = facts["rack_it_w"].value / (mean.value * machine.vms_per_rack)
         return cls(
             model=machine.model,
             preset=machine.name,
             vms=vms,
             cache_dtype=machine.cache_dtype,
             published=tuple(
-                ((*of, _basis(machine.facts[name])), machine.facts[name].value)
+                ((*of, _basis(facts[name])), facts[name].value)
                 for name, of in _PUBLISHED.items()
             ),
+            published_energy=(((_basis(mean),), joules),),
         )
 
 
@@ -153,6 +159,7 @@ def read_server(
     facts = (__version__, about.preset, about.model, str(about.vms))
     yield Server.MOCK_INFO, [(facts, 1)]
     yield Server.PUBLISHED, about.published
+    yield Server.PUBLISHED_ENERGY, about.published_energy
 
 
 def _engines(about: About, fleet: Fleet, stats: ServerStats) -> Iterator[Reading]:

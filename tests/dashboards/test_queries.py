@@ -16,16 +16,8 @@ from loadstone.vocabulary import Client, MetricSpec, Server
 PANELS = list(panel_queries())
 LEFT_FOR_LATER = {
     Server.SLEEP_STATE: "constant: the emulated engine is always awake",
-    Server.CACHE_CONFIG: "settings as labels, for routers",
     Server.PROMPT_TOKENS_BY_SOURCE: "computed or cached: the prefix hits tell",
     Server.PROMPT_TOKENS_CACHED: "the prefix hits, of requests that began to answer",
-    Server.PREFIX_QUERIES: "for the rack",
-    Server.PREFIX_HITS: "for the rack",
-    Server.ENGINE_INFO: "for the rack",
-    Server.VM_GPUS: "for the rack",
-    Server.POWER: "for the rack",
-    Server.ENERGY: "for the rack",
-    Server.PUBLISHED: "for the rack",
     Server.REQUEST_MAX_GENERATION: "equal to the answer's length: n is 1",
     Server.REQUEST_MAX_TOKENS: "what was asked for; a run's plan has it",
     Server.PREFILL_COMPUTED: "the prompt's length less its prefix hits",

@@ -33,7 +33,7 @@ def prefixed(**engine: Any) -> Page:
             ids = engine.get("policy", "vllm") == "vllm"
             for i, (prompt, blocks, _) in enumerate(PREFIXED):
                 sequence = Sequence(f"r{i}", prompt, 3, prefix_ids=blocks * ids)
-                await server.answer(sequence)
+                await server.submit(sequence)
             return await server.scrape()
 
     return asyncio.run(scenario())
@@ -77,14 +77,14 @@ def test_every_engine_says_where_it_is_and_a_vm_what_it_draws() -> None:
             return await live.scrape()
 
     page = asyncio.run(scenario())
-    places = [labels for labels, one in page.samples("loadstone_engine_info")]
+    places = [labels for labels, _ in page.samples("loadstone_engine_gpus")]
     assert [(p["engine"], p["vm"], p["gpus"]) for p in places] == [
         ("0", "mock-vm-0", "0"), ("1", "mock-vm-0", "1"), ("2", "mock-vm-0", "2"),
         ("3", "mock-vm-0", "3"), ("4", "mock-vm-1", "0"),
     ]  # fmt: skip
     assert {p["rack"] for p in places} == {"mock-rack-0"}
     for vm, gpus in (("mock-vm-0", 4), ("mock-vm-1", 1)):
-        assert page.total("loadstone_vm_gpus", vm=vm) == gpus
+        assert page.total("loadstone_engine_gpus", vm=vm) == gpus
         drawn = page.total("loadstone_power_watts", vm=vm, part="gpus")
         assert drawn == gpus * 200.0  # idle
         assert drawn == page.total("DCGM_FI_DEV_POWER_USAGE", Hostname=vm)
@@ -107,3 +107,6 @@ def test_published_figures_are_the_catalogs() -> None:
         ("gpu", "mean"): 15290.95,
         ("vm", "min"): 57599.1, ("vm", "mean"): 61163.8, ("vm", "max"): 62803.9,
     }  # fmt: skip
+    ((basis, joules),) = about.published_energy
+    assert basis == ("Offline, unverified",)
+    assert joules == pytest.approx(0.1235, abs=5e-5)

@@ -496,8 +496,8 @@ def test_every_metric_is_looked_at_for_its_value() -> None:
         Server.GENERATION_TOKENS, Server.ITL, Server.STEP_TOKENS, Server.CLOCK_LAG,
         Server.LOOP_LAG, Server.RUNNING, Server.WAITING, Server.WAITING_BY_REASON,
         Server.KV_USAGE, Server.SLEEP_STATE, Server.CACHE_CONFIG, Server.MOCK_INFO,
-        Server.ENGINE_INFO, Server.VM_GPUS, Server.POWER, Server.ENERGY,
-        Server.PUBLISHED,
+        Server.ENGINE_GPUS, Server.POWER, Server.ENERGY,
+        Server.PUBLISHED, Server.PUBLISHED_ENERGY,
     }  # fmt: skip
     gpus = {spec for spec in SPECS.values() if spec.name.startswith("DCGM_")}
     counted = {spec for spec, _, _ in COUNTERS}
