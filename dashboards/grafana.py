@@ -343,23 +343,20 @@ def _colours(queries: Sequence[Query]) -> list[Json]:
 
 
 def _dashes(queries: Sequence[Query]) -> Iterable[Json]:
-    """Yield how references are drawn, found by how their names begin."""
+    """Yield how references are drawn; their names' first word finds them."""
+    dashes = {"dash": [10, 10], "fill": "dash"}
     for query in queries:
         if query.reference:
             yield {
                 "matcher": {
-                    "id": "byRegexp",
-                    "options": f"/^{query.legend.partition('{{')[0]}/",
+                    "id": "byRegexp", "options": f"/^{query.legend.split()[0]} /",
                 },
                 "properties": [
                     {"id": "color", "value": {"fixedColor": "text", "mode": "fixed"}},
                     {"id": "custom.fillOpacity", "value": 0},
-                    {
-                        "id": "custom.lineStyle",
-                        "value": {"dash": [10, 10], "fill": "dash"},
-                    },
+                    {"id": "custom.lineStyle", "value": dashes},
                 ],
-            }
+            }  # fmt: skip
 
 
 def _override(name: str, *properties: Json) -> Json:

@@ -240,17 +240,12 @@ def _tokens() -> list[Panel]:
             Client.OUTPUT_TOKENS,
             Client.INPUT_TOKENS,
         ),
-        timeseries(
+        parts(
             "Output tokens/s by stage",
             "Which step of the scenarios the output comes from.",
-            [
-                Query(
-                    rate(Client.OUTPUT_TOKENS, by="scenario, stage"),
-                    "{{scenario}} {{stage}}",
-                )
-            ],
+            Client.OUTPUT_TOKENS,
+            "scenario, stage",
             unit=TOKENS_PER_S,
-            stacked=True,
         ),
         spent(),
     ]

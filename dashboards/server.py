@@ -151,6 +151,16 @@ def _steps() -> list[Panel]:
             ],
             unit=TOKENS,
         ),
+        timeseries(
+            "Prefix hits",
+            "Share of the admitted prompts' tokens that the prefix cache had.",
+            [
+                Query(
+                    ratio(rate(Server.PREFIX_HITS), rate(Server.PREFIX_QUERIES)), "hits"
+                )
+            ],
+            unit="percentunit",
+        ),
         tokens(
             "Tokens/s",
             "Tokens prefilled and generated per second.",
@@ -289,7 +299,8 @@ def _gpus() -> list[Panel]:
 def _mock() -> list[Panel]:
     info = series(Server.MOCK_INFO)
     labels = {"instance": "Instance", "version": "Version", "preset": "Preset",
-              "model": "Model", "vms": "VMs"}  # fmt: skip
+              "model": "Model", "vms": "VMs", "policy": "Policy",
+              "scheduling_policy": "Order"}  # fmt: skip
     return [
         percentiles(
             "Clock lag",

@@ -99,8 +99,9 @@ def compared(
 def parts(
     title: str, text: str, spec: MetricSpec, by: str, *where: str, unit: str = "reqps"
 ) -> Panel:
-    """Draw a counter's rate, stacked by the values of a label."""
-    line = Query(rate(spec, *where, by=by), f"{{{{{by}}}}}")
+    """Draw a counter's rate, stacked by the values of some labels."""
+    legend = " ".join(f"{{{{{label}}}}}" for label in by.split(", "))
+    line = Query(rate(spec, *where, by=by), legend)
     return grafana.timeseries(title, text, [line], unit=unit, stacked=True)
 
 

@@ -320,7 +320,7 @@ class Server:
     )  # fmt: skip
     MOCK_INFO = MetricSpec(
         "loadstone_mock_info", "gauge", "What is emulated, as labels; always 1.",
-        ("version", "preset", "model", "vms"),
+        ("version", "preset", "model", "vms", "policy", "scheduling_policy"),
     )  # fmt: skip
 
 

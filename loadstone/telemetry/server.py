@@ -156,7 +156,11 @@ def read_server(
     yield from _engines(about, fleet, stats)
     yield from _edge(about, stats)
     yield from gpus.read(now)
-    facts = (__version__, about.preset, about.model, str(about.vms))
+    engine = fleet.engines[0]
+    facts = (
+        __version__, about.preset, about.model, str(about.vms), engine.policy.name,
+        engine.scheduling_policy,
+    )  # fmt: skip
     yield Server.MOCK_INFO, [(facts, 1)]
     yield Server.PUBLISHED, about.published
     yield Server.PUBLISHED_ENERGY, about.published_energy

@@ -64,6 +64,8 @@ def test_without_a_prefix_cache_nothing_is_asked_of_it(engine: dict[str, Any]) -
     page = prefixed(**engine)
     ((cache, _),) = page.samples("vllm:cache_config_info")
     assert cache["enable_prefix_caching"] == "False"
+    ((info, _),) = page.samples("loadstone_mock_info")
+    assert info["policy"] == engine.get("policy", "vllm")
     for name in ("prefix_cache_queries", "prefix_cache_hits", "prompt_tokens_cached"):
         assert page.total(f"vllm:{name}_total") == 0
     assert page.total("vllm:prompt_tokens_total") == PROMPTS

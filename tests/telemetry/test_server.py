@@ -312,6 +312,7 @@ def test_constants_say_what_is_emulated(seen: Seen) -> None:
     assert one == 1
     assert info == {
         "version": __version__, "preset": "test", "model": MODEL, "vms": "1",
+        "policy": "vllm", "scheduling_policy": "fcfs",
     }  # fmt: skip
 
 
