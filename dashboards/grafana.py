@@ -44,11 +44,15 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A table's column, named by its query's legend; `words` stand for some values."""
+    """A table's column, named by its query's legend.
+
+    `words` stand for some values, and `empty` for none.
+    """
 
     query: Query
     unit: str
     words: Sequence[Word] = ()
+    empty: str = NO_TRAFFIC
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,8 +328,9 @@ def _mappings(empty: str, words: Sequence[Word]) -> list[Json]:
 
 def _shown(column: Column) -> Iterable[Json]:
     yield {"id": "unit", "value": column.unit}
-    if column.words:
-        yield {"id": "mappings", "value": _mappings(NO_TRAFFIC, column.words)}
+    if column.words or column.empty != NO_TRAFFIC:
+        yield {"id": "noValue", "value": column.empty}
+        yield {"id": "mappings", "value": _mappings(column.empty, column.words)}
 
 
 def _thresholds(steps: Sequence[Step]) -> list[Any]:

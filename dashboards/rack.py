@@ -28,6 +28,7 @@ from .queries import level, placed, rate, ratio, series
 from .shared import FILLING, NOBODY_WAITS, TOKENS_PER_S, scope
 
 NO_RACK: Final = "no emulated rack"
+NOT_PUBLISHED: Final = "not published"
 NO_CACHE: Final = ((-1.0, "no prefix cache"),)
 """What the share of prefix hits says where there is nothing to hit."""
 
@@ -153,19 +154,20 @@ def _throughput() -> list[Panel]:
             f"What to compare the last tile with.{_COMPARED}",
             Query(_published_per_gpu("basis"), "{{basis}}"),
             unit=TOKENS_PER_S,
-            empty=NO_RACK,
+            empty=NOT_PUBLISHED,
         ),
-        _tile(
+        stat(
             "Share of the published",
             "Output tokens/s/GPU over the published figure. It is below 100 % unless"
             f" the batch is full all the time.{_COMPARED}",
-            _share_of_published(),
-            "percentunit",
+            Query(_share_of_published()),
+            unit="percentunit",
+            empty=NOT_PUBLISHED,
         ),
         stat(
             "Energy per output token",
-            "Emulated energy of the VMs, their share of the rack's rest included, per"
-            " generated token.",
+            "Emulated energy of the VMs per generated token; their share of the rack's"
+            " rest is in it where its power was published.",
             Query(_joules_per_token()),
             unit="joule",
         ),
@@ -209,7 +211,8 @@ def _state() -> list[Panel]:
         ),
         _tile(
             "Power",
-            "Emulated power of the VMs, their share of the rack's rest included.",
+            "Emulated power of the VMs; their share of the rack's rest is in it where"
+            " its power was published.",
             level(Server.POWER),
             "watt",
         ),
@@ -243,7 +246,8 @@ def _published() -> list[Panel]:
             "Power by part",
             "Emulated: GPUs draw their limit inside a step, which is an upper bound."
             " The rest (CPUs, switches, fans, losses) is the VMs' share of what a full"
-            " rack draws beside its GPUs, taken as constant.",
+            " rack draws beside its GPUs, taken as constant; missing where the rack's"
+            " power was not published.",
             [
                 Query(level(Server.POWER, f'part="{part}"'), name)
                 for part, name in (("gpus", "GPUs"), ("rest", "rest of the rack"))
@@ -271,20 +275,21 @@ def _vms() -> Panel:
         ("Waiting", placed(Server.WAITING, by=_VM), "short"),
         ("KV, fullest GPU", placed(Server.KV_USAGE, by=_VM, how="max"), "percentunit"),
         ("Preemptions/s", placed(Server.PREEMPTIONS, by=_VM), "cps"),
-        ("Prefix hits", _hits_or_none(_VM), "percentunit"),
         ("Tokens/s", _tokens(_VM), TOKENS_PER_S),
         ("Tokens/s/GPU", _tokens_per_gpu(_VM), TOKENS_PER_S),
-        ("Share of the published", _share_of_published(_VM), "percentunit"),
         ("Power", level(Server.POWER, by=_VM), "watt"),
     )
+    share = Query(_share_of_published(_VM), "Share of the published")
+    hits = Query(_hits_or_none(_VM), "Prefix hits")
     return table(
         "VMs",
-        "The present state and rates of each VM. Power includes the VM's share of the"
-        f" rack's rest.{_COMPARED}",
+        "The present state and rates of each VM. Power includes its share of the rack's"
+        f" rest where that was published.{_COMPARED}",
         {"instance": "Instance", "rack": "Rack", "vm": "VM"},
         [
-            Column(Query(expr, name), unit, NO_CACHE if name == "Prefix hits" else ())
-            for name, expr, unit in columns
+            *(Column(Query(expr, name), unit) for name, expr, unit in columns),
+            Column(share, "percentunit", empty=NOT_PUBLISHED),
+            Column(hits, "percentunit", words=NO_CACHE),
         ],
     )
 

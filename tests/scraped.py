@@ -21,7 +21,7 @@ from loadstone.physics.limits import EngineLimits
 from loadstone.physics.power import PowerLaw
 from loadstone.physics.steplaw import StepLaw
 from loadstone.telemetry.gpus import GpuFacts, Gpus
-from loadstone.telemetry.places import Layout
+from loadstone.telemetry.places import Topology
 from loadstone.telemetry.server import About, server_metrics
 from loadstone.vocabulary import MetricSpec
 from loadstone.wire.tokens import prompt_of
@@ -50,7 +50,7 @@ GPU = GpuFacts(
     title="NVIDIA GB300 (emulated)",
     power=PowerLaw(idle_w=200.0, limit_w=1400.0),
     rest_w_per_vm=2000.0,
-    layout=Layout(gpus_per_engine=1, gpus_per_vm=4, vms_per_rack=18),
+    topology=Topology(gpus_per_engine=1, gpus_per_vm=4, vms_per_rack=18),
     memory_bytes=1000.0 * MIB,
     memory_bytes_per_s=1e9,
     weight_bytes=100.0 * MIB,

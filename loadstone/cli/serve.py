@@ -116,7 +116,7 @@ def command(
     )
     stats = ServerStats(len(fleet.engines), max_model_len=machine.limits.max_model_len)
     gpus = Gpus(GpuFacts.of(machine, load_board(machine.gpu)), fleet.engines)
-    about = About.of(machine, engine["vms"])
+    about = About.of(machine, engine["vms"], slowdown=config.slowdown)
     lengths = load_lengths(SCENARIOS["chat"].output_lengths)
     with _observers(machine.model, stats) as observers:
         asyncio.run(

@@ -15,7 +15,7 @@ from ..engine.core import Engine
 from ..physics.power import Activity, PowerLaw, Watts, rest_of_rack
 from ..units import US, Seconds
 from ..vocabulary import Server
-from .places import Layout, Place
+from .places import Place, Topology
 from .prometheus import Reading, Sample
 
 MIN_WINDOW_S: Final[Seconds] = 1.0
@@ -34,9 +34,9 @@ class GpuFacts:
 
     title: str
     power: PowerLaw
-    rest_w_per_vm: Watts
-    """A VM's share of what a rack draws beside its GPUs."""
-    layout: Layout
+    rest_w_per_vm: Watts | None
+    """A VM's share of what a rack draws beside its GPUs; None where nobody says."""
+    topology: Topology
     memory_bytes: float
     memory_bytes_per_s: float
     weight_bytes: float
@@ -48,12 +48,15 @@ class GpuFacts:
         """Take the facts from the catalog's."""
         value = {name: fact.value for name, fact in machine.facts.items()}
         gpus, vms = machine.tensor_parallel, machine.vms_per_rack
-        rest = rest_of_rack(value["rack_it_w"], machine.gpus_per_vm * vms, board.power)
+        rest = None
+        if "rack_it_w" in value:
+            of_rack = machine.gpus_per_vm * vms
+            rest = rest_of_rack(value["rack_it_w"], of_rack, board.power) / vms
         return cls(
             title=board.title,
             power=board.power,
-            rest_w_per_vm=rest / vms,
-            layout=Layout.of(machine),
+            rest_w_per_vm=rest,
+            topology=Topology.of(machine),
             memory_bytes=value["hbm_bytes"],
             memory_bytes_per_s=board.hbm_bytes_per_s,
             weight_bytes=value["weight_bytes_fp4"] / gpus,
@@ -71,7 +74,8 @@ class Gpus:
     def __init__(self, facts: GpuFacts, engines: Sequence[Engine]) -> None:
         self._facts = facts
         self._engines = engines
-        places = [list(facts.layout.places(i)) for i in range(len(engines))]
+        # An engine over several VMs stands where its first GPU is.
+        places = [list(facts.topology.places(i)) for i in range(len(engines))]
         self._labels = [
             (engine, _labels(facts, place))
             for engine, gpus in zip(engines, places, strict=True)
@@ -114,15 +118,16 @@ class Gpus:
         yield Server.GPU_DRAM_ACTIVE, [(at, shares[e][2]) for e, at in rows]
         yield Server.ENGINE_GPUS, self._where
         watts = {e: power.watts(shares[e][0]) for e in self._engines}
-        rest = self._facts.rest_w_per_vm
-        yield Server.POWER, self._by_part(watts, rest)
-        yield Server.ENERGY, self._by_part(joules, rest * now)
+        yield Server.POWER, self._by_part(watts, 1.0)
+        yield Server.ENERGY, self._by_part(joules, now)
 
-    def _by_part(self, of_gpu: dict[Engine, float], rest: float) -> Iterator[Sample]:
-        """Add up each VM's GPUs; the rest of a VM is the same for all."""
+    def _by_part(self, of_gpu: dict[Engine, float], times: float) -> Iterator[Sample]:
+        """Add up each VM's GPUs; its rest is constant, and taken so many times."""
+        rest = self._facts.rest_w_per_vm
         for vm, gpus in self._vms.items():
             yield (*vm, "gpus"), sum(of_gpu[engine] for engine in gpus)
-            yield (*vm, "rest"), rest
+            if rest is not None:
+                yield (*vm, "rest"), rest * times
 
     def _look(self, now: Seconds) -> None:
         """Take the shares anew, if the window since last time is long enough."""

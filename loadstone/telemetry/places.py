@@ -1,7 +1,7 @@
 """Where an engine is: which GPUs it has, in which VM, in which rack.
 
 GPUs are counted off: the first engine has the first ones, a VM is full before the next
-begins, and so is a rack. VMs and racks have the names that labels give them.
+begins, and so is a rack.
 """
 
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
+class Topology:
     """How many GPUs make an engine and a VM, and how many VMs a rack."""
 
     gpus_per_engine: int
@@ -38,7 +38,7 @@ class Layout:
     vms_per_rack: int
 
     @classmethod
-    def of(cls, machine: Preset) -> "Layout":
+    def of(cls, machine: Preset) -> "Topology":
         """Take the counts from the catalog's."""
         return cls(
             gpus_per_engine=machine.tensor_parallel,

@@ -39,42 +39,52 @@ class About:
     preset: str
     vms: int
     cache_dtype: str
-    published: tuple[Sample, ...]
+    published: tuple[Sample, ...] = ()
     """Samples of `Server.PUBLISHED`."""
-    published_energy: tuple[Sample, ...]
+    published_energy: tuple[Sample, ...] = ()
+    """And of `Server.PUBLISHED_ENERGY`."""
 
     @classmethod
-    def of(cls, machine: Preset, vms: int) -> "About":
-        """Take it from the catalog's."""
+    def of(cls, machine: Preset, vms: int, *, slowdown: float = 1.0) -> "About":
+        """Take it from the catalog's.
+
+        What was published is told as a mock that is slowed down would measure it.
+        """
         facts = machine.facts
-        mean = facts["published_vm_mean"]
-        joules = facts["rack_it_w"].value / (mean.value * machine.vms_per_rack)
+        found = {of: facts[name] for name, of in _PUBLISHED.items() if name in facts}
+        mean, rack_w = found.get(_VM_MEAN), facts.get("rack_it_w")
+        energy: tuple[Sample, ...] = ()
+        if mean and rack_w:
+            joules = rack_w.value / (mean.value * machine.vms_per_rack)
+            energy = (((_basis(mean, slowdown),), joules * slowdown),)
         return cls(
             model=machine.model,
             preset=machine.name,
             vms=vms,
             cache_dtype=machine.cache_dtype,
             published=tuple(
-                ((*of, _basis(facts[name])), facts[name].value)
-                for name, of in _PUBLISHED.items()
+                ((*of, _basis(fact, slowdown)), fact.value / slowdown)
+                for of, fact in found.items()
             ),
-            published_energy=(((_basis(mean),), joules),),
+            published_energy=energy,
         )
 
 
+_VM_MEAN: Final = ("vm", "mean")
 _PUBLISHED: Final = {
     "published_tokens_per_gpu": ("gpu", "mean"),
     "published_vm_min": ("vm", "min"),
-    "published_vm_mean": ("vm", "mean"),
+    "published_vm_mean": _VM_MEAN,
     "published_vm_max": ("vm", "max"),
 }
 """Facts of a preset about a run that somebody published: of what, and which figure."""
 
 
-def _basis(fact: Fact) -> str:
+def _basis(fact: Fact, slowdown: float) -> str:
     # `official` is what MLCommons published itself.
     checked = "verified" if fact.confidence == "official" else "unverified"
-    return f"Offline, {checked}"
+    slowed = f", slowed {slowdown:g} times" if slowdown != 1 else ""
+    return f"Offline, {checked}{slowed}"
 
 
 _Value = float | BucketArray

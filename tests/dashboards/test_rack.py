@@ -19,7 +19,7 @@ from loadstone.catalog.presets import load_preset
 from loadstone.engine.core import Engine
 from loadstone.engine.sequence import Sequence
 from loadstone.telemetry.gpus import GpuFacts
-from loadstone.telemetry.places import Layout
+from loadstone.telemetry.places import Topology
 
 VMS = 19
 """A rack of 18 VMs, and the first VM of the next one."""
@@ -31,15 +31,15 @@ NEED_TRAFFIC = (
     "Energy per output token over time (A)",
     "Prefix hits (A)",
     "Prefix hits by GPU (A)",
-    "VMs (E)",
+    "VMs (I)",
 )
 """What divides by the work done: without traffic it is empty, and the panel says so."""
 COLUMNS = dict(
     zip(
         "ABCDEFGHI",
         (
-            "running", "waiting", "kv", "preempted", "hits", "tokens", "per_gpu",
-            "share", "watts",
+            "running", "waiting", "kv", "preempted", "tokens", "per_gpu", "watts",
+            "share", "hits",
         ),
         strict=True,
     )
@@ -217,7 +217,7 @@ def test_power_is_the_gpus_and_the_rest(busy: Watched) -> None:
 
 SMALL = {"max_num_seqs": 4, "kv_blocks": 24, "max_model_len": 300}
 FACTS_OF_FOUR = replace(
-    GPU, layout=Layout(gpus_per_engine=2, gpus_per_vm=4, vms_per_rack=1)
+    GPU, topology=Topology(gpus_per_engine=2, gpus_per_vm=4, vms_per_rack=1)
 )
 """Engines of two GPUs, two to a VM, a VM to a rack."""
 

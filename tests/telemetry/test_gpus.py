@@ -14,7 +14,7 @@ from loadstone.physics.limits import EngineLimits
 from loadstone.physics.power import PowerLaw
 from loadstone.physics.steplaw import StepLaw
 from loadstone.telemetry.gpus import GpuFacts, Gpus
-from loadstone.telemetry.places import Layout
+from loadstone.telemetry.places import Topology
 from loadstone.vocabulary import MetricSpec, Server
 
 MIB = 1 << 20
@@ -30,7 +30,7 @@ FACTS = GpuFacts(
     title="NVIDIA GB300 (emulated)",
     power=PowerLaw(idle_w=200.0, limit_w=1400.0),
     rest_w_per_vm=2000.0,
-    layout=Layout(gpus_per_engine=1, gpus_per_vm=4, vms_per_rack=18),
+    topology=Topology(gpus_per_engine=1, gpus_per_vm=4, vms_per_rack=18),
     memory_bytes=1000.0 * MIB,
     memory_bytes_per_s=1e6,
     weight_bytes=2_000.0,
@@ -178,8 +178,8 @@ def test_a_vm_draws_its_gpus_and_its_share_of_the_rest() -> None:
 
 def test_engines_of_two_gpus_fill_vms_and_racks() -> None:
     """Two engines make a VM of four GPUs, three VMs a rack of this size."""
-    layout = Layout(gpus_per_engine=2, gpus_per_vm=4, vms_per_rack=3)
-    gpus = Gpus(replace(FACTS, layout=layout), [engine_of() for _ in range(8)])
+    topology = Topology(gpus_per_engine=2, gpus_per_vm=4, vms_per_rack=3)
+    gpus = Gpus(replace(FACTS, topology=topology), [engine_of() for _ in range(8)])
     where = samples(gpus, 1.0, Server.ENGINE_GPUS)
     assert list(where)[:3] == [
         ("mock-rack-0", "mock-vm-0", "0", "0,1"),
@@ -199,11 +199,11 @@ def test_a_full_rack_draws_what_is_published_and_so_per_token() -> None:
     the batch is full: no ramp, no drain.
     """
     machine = load_preset("azure-nd-gb300-v6", "llama-2-70b")
-    layout = replace(Layout.of(machine), gpus_per_vm=1, vms_per_rack=72)
+    topology = replace(Topology.of(machine), gpus_per_vm=1, vms_per_rack=72)
     facts = GpuFacts.of(machine, load_board(machine.gpu))
-    share = facts.rest_w_per_vm / facts.layout.gpus_per_vm
+    share = facts.rest_w_per_vm / facts.topology.gpus_per_vm
     engine = Engine(machine.limits, machine.law, Random(0))
-    gpus = Gpus(replace(facts, layout=layout, rest_w_per_vm=share), [engine])
+    gpus = Gpus(replace(facts, topology=topology, rest_w_per_vm=share), [engine])
     inputs, outputs = (
         load_lengths(f"mlperf-llama2-70b-{way}") for way in ("input", "output")
     )

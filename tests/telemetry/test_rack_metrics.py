@@ -1,14 +1,18 @@
 """What `/metrics` says of prefixes, places, power, and of what was published."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any, Final
 
 import pytest
 from scraped import Page, driven, fleet_of, running
 
+from loadstone.catalog.boards import load_board
 from loadstone.catalog.presets import load_preset
 from loadstone.engine.sequence import Sequence
+from loadstone.telemetry.gpus import GpuFacts, Gpus
 from loadstone.telemetry.server import About
+from loadstone.vocabulary import Server
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -112,3 +116,33 @@ def test_published_figures_are_the_catalogs() -> None:
     ((basis, joules),) = about.published_energy
     assert basis == ("Offline, unverified",)
     assert joules == pytest.approx(0.1235, abs=5e-5)
+
+
+def test_published_figures_are_slowed_down_with_the_mock() -> None:
+    """Ten times slower: a tenth of the tokens/s, ten times the energy, and said so."""
+    machine = load_preset("azure-nd-gb300-v6", "llama-2-70b")
+    about = About.of(machine, 1, slowdown=10.0)
+    figures = {labels[:2]: value for labels, value in about.published}
+    assert figures["gpu", "mean"] == pytest.approx(1529.095)
+    ((basis, joules),) = about.published_energy
+    assert basis == ("Offline, unverified, slowed 10 times",)
+    assert {labels[2:] for labels, _ in about.published} == {basis}
+    assert joules == pytest.approx(1.235, abs=5e-4)
+
+
+def test_what_nobody_published_is_absent() -> None:
+    """No figure is made up for a machine without; its GPUs draw power all the same."""
+    machine = load_preset("azure-nd-gb300-v6", "llama-2-70b")
+    kept = {
+        name: fact for name, fact in machine.facts.items()
+        if not name.startswith(("published_", "rack_"))
+    }  # fmt: skip
+    other = replace(machine, facts=kept)
+    about = About.of(other, 1)
+    assert (about.published, about.published_energy) == ((), ())
+    fleet = fleet_of()
+    gpus = Gpus(GpuFacts.of(other, load_board(other.gpu)), fleet.engines)
+    readings = {spec.name: list(samples) for spec, samples in gpus.read(1.0)}
+    vm = ("mock-rack-0", "mock-vm-0", "gpus")
+    assert readings[Server.POWER.name] == [(vm, 200.0)]
+    assert readings[Server.ENERGY.name] == [(vm, 200.0)]
