@@ -52,6 +52,9 @@ _NAMED: Final = _QUANTILES | {
     "queue": "orange",
     "prefill": "purple",
     "decode": "blue",
+    "min": "light-blue",
+    "GPUs": "green",
+    "rest of the rack": "purple",
 }
 """Colours of series with a name of their own."""
 _SIDES: Final = {"client": "", "server": "dark-", "from due": "", "from send": "dark-"}

@@ -18,6 +18,7 @@ from .load import load
 from .normal import Json
 from .overview import overview
 from .queries import RATE
+from .rack import rack
 from .server import server
 
 PROVISIONING: Final = Path(__file__).parent / "provisioning"
@@ -30,12 +31,17 @@ BOARDS: Final[dict[str, Callable[[], Json]]] = {
     "latency.json": latency,
     "load.json": load,
     "server.json": server,
+    "rack.json": rack,
 }
 _BEGIN: Final = "<!-- panels: `loadstone dashboards build` writes from here -->"
 _END: Final = "<!-- panels: to here -->"
 _SELECTOR: Final = re.compile(r"\{([^{}]*)\}")
 _LABEL: Final = re.compile(r"\{\{(\w+)\}\}")
 _QUANTILE: Final = re.compile(r"histogram_quantile\([\d.]+,")
+_JOIN: Final = re.compile(
+    r" \* on \([^()]*\) group_left \([^()]*\) \([^()]* > bool 0\)"
+)
+"""What only adds labels: where an engine is."""
 
 
 def rendered(folder: Path, document: Path | None = None) -> Iterator[tuple[Path, str]]:
@@ -111,7 +117,8 @@ def _shape(expr: str) -> str:
 
 
 def _shortened(expr: str) -> str:
-    return _SELECTOR.sub(_fixed, expr).replace(f"[{RATE}]", "[i]")
+    short = _SELECTOR.sub(_fixed, expr).replace(f"[{RATE}]", "[i]")
+    return _JOIN.sub("", short)
 
 
 def _fixed(selector: re.Match[str]) -> str:

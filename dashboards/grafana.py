@@ -25,7 +25,11 @@ Step = tuple[str, float]
 COLUMNS: Final = 24
 NO_TRAFFIC: Final = "no traffic"
 NO_PRICE: Final = "no price"
+AUTO: Final = "__auto"
+"""A legend that Grafana makes of the labels."""
 NEUTRAL: Final = (("blue", 0.0),)
+Word = tuple[float, str]
+"""A value, and what is shown in its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,22 @@ class Query:
     """PromQL and what its series are called."""
 
     expr: str
-    legend: str = "__auto"
+    legend: str = AUTO
+    reference: bool = False
+    """It is there to be compared with: a dashed line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A table's column, named by its query's legend.
+
+    `words` stand for some values, and `empty` for none.
+    """
+
+    query: Query
+    unit: str
+    words: Sequence[Word] = ()
+    empty: str = NO_TRAFFIC
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +86,7 @@ def timeseries(
         stacking={"group": "A", "mode": "normal" if stacked or states else "none"},
         tooltipMode="multi",
         tooltipSort="none" if stacked or states else "desc",
-        overrides=_colours(queries),
+        overrides=[*_colours(queries), *_dashes(queries)],
     )
 
 
@@ -80,18 +99,23 @@ def stat(
     steps: Sequence[Step] = NEUTRAL,
     empty: str = NO_TRAFFIC,
     named: bool = False,
+    words: Sequence[Word] = (),
 ) -> Panel:
-    """Show the latest value, in the colour of its step; `named`: the series' name."""
+    """Show the latest value, in the colour of its step, and what the query calls it.
+
+    `named`: the series' name alone.
+    """
+    text_mode = "value" if query.legend == AUTO else "value_and_name"
     return g.Stat(
         **_common(title, text, [query]),
-        extraJson=_field(unit, empty=empty),
+        extraJson=_field(unit, empty=empty, words=words),
         format=unit,
         noValue=empty,
         thresholds=_thresholds(steps),
         color={"mode": "thresholds"},
         colorMode="none" if steps == NEUTRAL and not named else "value",
         graphMode="none" if named else "area",
-        textMode="name" if named else "value",
+        textMode="name" if named else text_mode,
         overrides=_colours([query]),
     )
 
@@ -126,13 +150,10 @@ def heatmap(title: str, text: str, query: Query, *, unit: str) -> Panel:
 
 
 def table(
-    title: str, text: str, labels: dict[str, str], columns: Sequence[tuple[Query, str]]
+    title: str, text: str, labels: dict[str, str], columns: Sequence[Column]
 ) -> Panel:
-    """Show a line per combination of `labels` (and their titles), a column per query.
-
-    A column is a query, named by its legend, and its unit.
-    """
-    queries = [query for query, _ in columns]
+    """Show a line per combination of `labels` (and their titles), and the columns."""
+    queries = [column.query for column in columns]
     names = labels | {
         f"Value #{ref}": query.legend
         for ref, query in zip(ascii_uppercase, queries, strict=False)
@@ -150,8 +171,7 @@ def table(
             {"id": "organize", "options": organise},
         ],
         overrides=[
-            _override(query.legend, {"id": "unit", "value": unit})
-            for query, unit in columns
+            _override(column.query.legend, *_shown(column)) for column in columns
         ],
     )
 
@@ -286,11 +306,31 @@ def _common(
     }
 
 
-def _field(unit: str, *, empty: str = NO_TRAFFIC, **more: Any) -> Json:
-    nothing = {"match": "null+nan", "result": {"index": 0, "text": empty}}
-    mapping = {"type": "special", "options": nothing}
-    defaults = {"unit": unit, "noValue": empty, "mappings": [mapping], **more}
+def _field(
+    unit: str, *, empty: str = NO_TRAFFIC, words: Sequence[Word] = (), **more: Any
+) -> Json:
+    mappings = _mappings(empty, words)
+    defaults = {"unit": unit, "noValue": empty, "mappings": mappings, **more}
     return {"fieldConfig": {"defaults": defaults}}
+
+
+def _mappings(empty: str, words: Sequence[Word]) -> list[Json]:
+    nothing = {"match": "null+nan", "result": {"index": 0, "text": empty}}
+    mappings: list[Json] = [{"type": "special", "options": nothing}]
+    if words:
+        named = {
+            f"{value:g}": {"index": i, "text": text}
+            for i, (value, text) in enumerate(words, 1)
+        }
+        mappings.append({"type": "value", "options": named})
+    return mappings
+
+
+def _shown(column: Column) -> Iterable[Json]:
+    yield {"id": "unit", "value": column.unit}
+    if column.words or column.empty != NO_TRAFFIC:
+        yield {"id": "noValue", "value": column.empty}
+        yield {"id": "mappings", "value": _mappings(column.empty, column.words)}
 
 
 def _thresholds(steps: Sequence[Step]) -> list[Any]:
@@ -305,6 +345,23 @@ def _colours(queries: Sequence[Query]) -> list[Json]:
         for query in queries
         for name, colour in colours_of(query.legend)
     ]
+
+
+def _dashes(queries: Sequence[Query]) -> Iterable[Json]:
+    """Yield how references are drawn; their names' first word finds them."""
+    dashes = {"dash": [10, 10], "fill": "dash"}
+    for query in queries:
+        if query.reference:
+            yield {
+                "matcher": {
+                    "id": "byRegexp", "options": f"/^{query.legend.split()[0]} /",
+                },
+                "properties": [
+                    {"id": "color", "value": {"fixedColor": "text", "mode": "fixed"}},
+                    {"id": "custom.fillOpacity", "value": 0},
+                    {"id": "custom.lineStyle", "value": dashes},
+                ],
+            }  # fmt: skip
 
 
 def _override(name: str, *properties: Json) -> Json:

@@ -6,7 +6,7 @@ Needs the load generator's metrics only.
 from loadstone.vocabulary import Client
 
 from .grafana import (
-    NO_PRICE,
+    Column,
     Panel,
     Query,
     Row,
@@ -18,7 +18,17 @@ from .grafana import (
 )
 from .normal import Json
 from .queries import RATE, increase, level, quantile, rate, ratio, series
-from .shared import NOBODY_WAITS, TOKENS_PER_S, percentiles, scope, verdict
+from .shared import (
+    NOBODY_WAITS,
+    TOKENS_PER_S,
+    in_flight,
+    parts,
+    percentiles,
+    scope,
+    spent,
+    tokens,
+    verdict,
+)
 
 NOT_MEASURED = "not measured"
 """Stands where the endpoint tells no truth to compare with."""
@@ -71,12 +81,7 @@ def _head() -> list[Panel]:
             Query(_sent()),
             unit="reqps",
         ),
-        stat(
-            "In flight",
-            "Requests sent and not ended.",
-            Query(level(Client.IN_FLIGHT)),
-            unit="short",
-        ),
+        in_flight(),
         stat(
             "Due and not sent",
             "Requests that are due and wait for a place in flight, or for a client that"
@@ -143,12 +148,8 @@ def _schedule() -> list[Panel]:
 
 def _outcomes() -> list[Panel]:
     return [
-        timeseries(
-            "Requests/s by outcome",
-            "How requests ended.",
-            [Query(rate(Client.REQUESTS, by="outcome"), "{{outcome}}")],
-            unit="reqps",
-            stacked=True,
+        parts(
+            "Requests/s by outcome", "How requests ended.", Client.REQUESTS, "outcome"
         ),
         bars(
             "Outcomes in this time range",
@@ -175,21 +176,23 @@ def _slices() -> Panel:
         " such as `generate` or `embed`).",
         {"scenario": "Scenario", "tenant": "Tenant", "stage": "Stage"},
         [
-            (Query(requests, "Ended"), "reqps"),
-            (
+            Column(Query(requests, "Ended"), "reqps"),
+            Column(
                 Query(
                     ratio(rate(Client.REQUESTS, 'outcome="ok"', by=by), requests),
                     "Answered",
                 ),
                 "percentunit",
             ),
-            (Query(level(Client.IN_FLIGHT, by=by), "In flight"), "short"),
-            (Query(rate(Client.OUTPUT_TOKENS, by=by), "Output"), TOKENS_PER_S),
-            (Query(quantile(0.99, Client.TTFT_INTENDED, by), "TTFT p99, due"), "s"),
-            (Query(quantile(0.99, Client.TPOT, by), "TPOT p99"), "s"),
-            (
-                Query(quantile(0.99, Client.RESPONSE_TIME, by), "Response p99, due"),
-                "s",
+            Column(Query(level(Client.IN_FLIGHT, by=by), "In flight"), "short"),
+            Column(Query(rate(Client.OUTPUT_TOKENS, by=by), "Output"), TOKENS_PER_S),
+            *(
+                Column(Query(quantile(0.99, spec, by), name), "s")
+                for name, spec in (
+                    ("TTFT p99, due", Client.TTFT_INTENDED),
+                    ("TPOT p99", Client.TPOT),
+                    ("Response p99, due", Client.RESPONSE_TIME),
+                )
             ),
         ],
     )
@@ -231,32 +234,18 @@ def _health() -> list[Panel]:
 
 def _tokens() -> list[Panel]:
     return [
-        timeseries(
+        tokens(
             "Tokens/s in and out",
             "Prompt and output tokens of the requests that ended, per second.",
-            [
-                Query(rate(Client.OUTPUT_TOKENS), "output"),
-                Query(rate(Client.INPUT_TOKENS), "input"),
-            ],
-            unit=TOKENS_PER_S,
+            Client.OUTPUT_TOKENS,
+            Client.INPUT_TOKENS,
         ),
-        timeseries(
+        parts(
             "Output tokens/s by stage",
             "Which step of the scenarios the output comes from.",
-            [
-                Query(
-                    rate(Client.OUTPUT_TOKENS, by="scenario, stage"),
-                    "{{scenario}} {{stage}}",
-                )
-            ],
+            Client.OUTPUT_TOKENS,
+            "scenario, stage",
             unit=TOKENS_PER_S,
-            stacked=True,
         ),
-        timeseries(
-            "Spent so far",
-            "US dollars since the run began, by what they were spent on.",
-            [Query(level(Client.COST, by="basis"), "{{basis}}")],
-            unit="currencyUSD",
-            empty=NO_PRICE,
-        ),
+        spent(),
     ]

@@ -24,14 +24,18 @@ from .queries import attainment, level, quantile, rate, ratio
 from .shared import (
     ATTAINMENT,
     FILLING,
-    NOBODY_WAITS,
     RARE,
     TOKENS_PER_S,
+    in_flight,
     not_answered,
     objectives,
+    parts,
     percentiles,
     scope,
+    spent,
+    tokens,
     verdict,
+    waiting,
 )
 
 GPUS_OF_A_VM: Final = "4"
@@ -151,12 +155,7 @@ def _throughput() -> list[Panel]:
             unit="percentunit",
             steps=RARE,
         ),
-        stat(
-            "In flight",
-            "Requests sent and not ended.",
-            Query(level(Client.IN_FLIGHT)),
-            unit="short",
-        ),
+        in_flight(),
         stat(
             "USD per request",
             f"US dollars per answered request.{_RENT}",
@@ -199,35 +198,26 @@ def _latency() -> list[Panel]:
 
 def _traffic() -> list[Panel]:
     return [
-        timeseries(
+        tokens(
             "Tokens/s",
             "Tokens of the requests that ended, per second. A long answer counts when"
             " it ends, so short spans are uneven.",
-            [
-                Query(rate(Client.OUTPUT_TOKENS), "output"),
-                Query(rate(Client.INPUT_TOKENS), "input"),
-            ],
-            unit=TOKENS_PER_S,
+            Client.OUTPUT_TOKENS,
+            Client.INPUT_TOKENS,
         ),
-        timeseries(
+        parts(
             "Requests/s by outcome",
             "How requests ended. Throttled is a 429; incomplete was cut off by the end"
             " of the drain.",
-            [Query(rate(Client.REQUESTS, by="outcome"), "{{outcome}}")],
-            unit="reqps",
-            stacked=True,
+            Client.REQUESTS,
+            "outcome",
         ),
-        timeseries(
+        parts(
             "Not answered/s by outcome",
             "The same without the answered ones: errors, throttling and cut-offs.",
-            [
-                Query(
-                    rate(Client.REQUESTS, 'outcome!="ok"', by="outcome"),
-                    "{{outcome}}",
-                )
-            ],
-            unit="reqps",
-            stacked=True,
+            Client.REQUESTS,
+            "outcome",
+            'outcome!="ok"',
         ),
     ]
 
@@ -248,13 +238,7 @@ def _cost() -> list[Panel]:
             unit="currencyUSD",
             empty=NO_PRICE,
         ),
-        timeseries(
-            "Spent so far",
-            "US dollars since the run began, by what they were spent on.",
-            [Query(level(Client.COST, by="basis"), "{{basis}}")],
-            unit="currencyUSD",
-            empty=NO_PRICE,
-        ),
+        spent(),
     ]
 
 
@@ -270,13 +254,7 @@ def _server() -> list[Panel]:
             ],
             unit="short",
         ),
-        stat(
-            "Waiting",
-            "Requests that wait to be scheduled.",
-            Query(level(Server.WAITING)),
-            unit="short",
-            steps=NOBODY_WAITS,
-        ),
+        waiting(),
         gauge(
             "KV cache",
             "How full the KV cache of the fullest engine is. A full one makes requests"
@@ -285,18 +263,15 @@ def _server() -> list[Panel]:
             unit="percentunit",
             steps=FILLING,
         ),
-        timeseries(
+        tokens(
             "Server tokens/s",
             "Tokens that the engines prefilled and generated per second, as they go.",
-            [
-                Query(rate(Server.GENERATION_TOKENS), "output"),
-                Query(rate(Server.PROMPT_TOKENS), "input"),
-            ],
-            unit=TOKENS_PER_S,
+            Server.GENERATION_TOKENS,
+            Server.PROMPT_TOKENS,
         ),
     ]
 
 
 def _cost_per_million() -> str:
-    tokens = rate(Client.OUTPUT_TOKENS, whole=True)
-    return f"{ratio(_COST, tokens)} * {MILLION:.0f}"
+    output = rate(Client.OUTPUT_TOKENS, whole=True)
+    return f"{ratio(_COST, output)} * {MILLION:.0f}"

@@ -26,8 +26,12 @@ def specs_of(side: type) -> dict[str, MetricSpec]:
 CLIENT: Final = specs_of(Client)
 SERVER: Final = specs_of(Server)
 
-_VARIABLES: Final = {"scenario": "scenario", "tenant": "tenant", "model_name": "model"}
+_VARIABLES: Final = {
+    "scenario": "scenario", "tenant": "tenant", "model_name": "model", "rack": "rack",
+    "vm": "vm",
+}  # fmt: skip
 """Which variable of the dashboards filters which label."""
+_PLACE: Final = "on (job, instance, engine) group_left (rack, vm, gpus)"
 _PARTS: Final = ("bucket", "sum", "count")
 _SPECS: Final = {
     name: spec
@@ -87,6 +91,22 @@ def rate(
 def level(spec: MetricSpec, *where: str, by: str = "", how: str = "sum") -> str:
     """Return a gauge's or counter's value, put together by `how` (sum, max, avg)."""
     return f"{how}{_by(by)}({series(spec, *where)})"
+
+
+def placed(
+    spec: MetricSpec, *where: str, by: str = "", how: str = "sum", per_gpu: bool = False
+) -> str:
+    """Return a metric of engines, put together by where they are (rack, vm, gpus).
+
+    Counters as rates, gauges as levels; `per_gpu` divides by an engine's GPUs. Which
+    engines are meant is said by their place alone: a mock serves one model.
+    """
+    found = series(spec, *where, whole=True)
+    if spec.kind == "counter":
+        found = f"rate({found}[{RATE}])"
+    gpus = series(Server.ENGINE_GPUS)
+    join = f"/ {_PLACE} {gpus}" if per_gpu else f"* {_PLACE} ({gpus} > bool 0)"
+    return f"{how}{_by(by)}({found} {join})"
 
 
 def increase(spec: MetricSpec, by: str = "") -> str:

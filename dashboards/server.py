@@ -6,16 +6,10 @@ first where its job is chosen as the server.
 
 from loadstone.vocabulary import MetricSpec, Server
 
-from .grafana import Panel, Query, Row, dashboard, stat, table, timeseries
+from .grafana import Column, Panel, Query, Row, dashboard, stat, table, timeseries
 from .normal import Json
 from .queries import level, mean, quantile, rate, ratio, series
-from .shared import (
-    NOBODY_WAITS,
-    TOKENS,
-    TOKENS_PER_S,
-    percentiles,
-    scope,
-)
+from .shared import TOKENS, TOKENS_PER_S, parts, percentiles, scope, tokens, waiting
 
 MJ_PER_J = 1000
 """dcgm-exporter counts energy in millijoules."""
@@ -54,13 +48,7 @@ def _head() -> list[Panel]:
             Query(level(Server.RUNNING)),
             unit="short",
         ),
-        stat(
-            "Waiting",
-            "Requests that wait to be scheduled.",
-            Query(level(Server.WAITING)),
-            unit="short",
-            steps=NOBODY_WAITS,
-        ),
+        waiting(),
         stat(
             "Finished",
             "Requests finished per second, for any reason.",
@@ -164,13 +152,20 @@ def _steps() -> list[Panel]:
             unit=TOKENS,
         ),
         timeseries(
+            "Prefix hits",
+            "Share of the admitted prompts' tokens that the prefix cache had.",
+            [
+                Query(
+                    ratio(rate(Server.PREFIX_HITS), rate(Server.PREFIX_QUERIES)), "hits"
+                )
+            ],
+            unit="percentunit",
+        ),
+        tokens(
             "Tokens/s",
             "Tokens prefilled and generated per second.",
-            [
-                Query(rate(Server.GENERATION_TOKENS), "output"),
-                Query(rate(Server.PROMPT_TOKENS), "input"),
-            ],
-            unit=TOKENS_PER_S,
+            Server.GENERATION_TOKENS,
+            Server.PROMPT_TOKENS,
         ),
     ]
 
@@ -202,28 +197,25 @@ def _latency() -> list[Panel]:
 
 def _requests() -> list[Panel]:
     return [
-        timeseries(
+        parts(
             "Finished by reason",
             "Stop: the model ended. Length: the limit asked for was reached. Abort: the"
             " client went away.",
-            [Query(rate(Server.SUCCESS, by="finished_reason"), "{{finished_reason}}")],
-            unit="reqps",
-            stacked=True,
+            Server.SUCCESS,
+            "finished_reason",
         ),
-        timeseries(
+        parts(
             "Refused at the door",
             "Requests refused because too many waited already.",
-            [Query(rate(Server.REJECTIONS, by="reason"), "{{reason}}")],
-            unit="reqps",
-            stacked=True,
+            Server.REJECTIONS,
+            "reason",
         ),
-        timeseries(
+        parts(
             "HTTP requests by status",
             "By class of status. HTTP metrics have no model, so this follows the server"
             " alone.",
-            [Query(rate(Server.HTTP_REQUESTS, by="status"), "{{status}}")],
-            unit="reqps",
-            stacked=True,
+            Server.HTTP_REQUESTS,
+            "status",
         ),
     ]
 
@@ -307,7 +299,8 @@ def _gpus() -> list[Panel]:
 def _mock() -> list[Panel]:
     info = series(Server.MOCK_INFO)
     labels = {"instance": "Instance", "version": "Version", "preset": "Preset",
-              "model": "Model", "vms": "VMs"}  # fmt: skip
+              "model": "Model", "vms": "VMs", "policy": "Policy",
+              "scheduling_policy": "Order"}  # fmt: skip
     return [
         percentiles(
             "Clock lag",
@@ -330,6 +323,6 @@ def _mock() -> list[Panel]:
             "What is emulated",
             "The mocks that are scraped.",
             labels,
-            [(Query(f"max by ({', '.join(labels)}) ({info})", "up"), "short")],
+            [Column(Query(f"max by ({', '.join(labels)}) ({info})", "up"), "short")],
         ),
     ]

@@ -4,9 +4,9 @@ from typing import Final
 
 from loadstone.vocabulary import Client, MetricSpec, Server
 
-from . import grafana, queries
-from .grafana import Panel, Query, Variable
-from .queries import bound, mean, quantile, series
+from . import grafana
+from .grafana import NO_PRICE, Panel, Query, Variable
+from .queries import bound, level, mean, quantile, rate, ratio, series
 
 QUANTILES: Final = (0.5, 0.9, 0.95, 0.99)
 TOKENS: Final = "count:tok"
@@ -96,6 +96,53 @@ def compared(
     return grafana.timeseries(title, text, lines, unit=unit)
 
 
+def parts(
+    title: str, text: str, spec: MetricSpec, by: str, *where: str, unit: str = "reqps"
+) -> Panel:
+    """Draw a counter's rate, stacked by the values of some labels."""
+    legend = " ".join(f"{{{{{label}}}}}" for label in by.split(", "))
+    line = Query(rate(spec, *where, by=by), legend)
+    return grafana.timeseries(title, text, [line], unit=unit, stacked=True)
+
+
+def tokens(title: str, text: str, output: MetricSpec, prompt: MetricSpec) -> Panel:
+    """Draw tokens per second, out and in."""
+    lines = [Query(rate(output), "output"), Query(rate(prompt), "input")]
+    return grafana.timeseries(title, text, lines, unit=TOKENS_PER_S)
+
+
+def in_flight() -> Panel:
+    """Count the requests that are on their way."""
+    return grafana.stat(
+        "In flight",
+        "Requests sent and not ended.",
+        Query(level(Client.IN_FLIGHT)),
+        unit="short",
+    )
+
+
+def spent() -> Panel:
+    """Draw what the run has cost."""
+    return grafana.timeseries(
+        "Spent so far",
+        "US dollars since the run began, by what they were spent on.",
+        [Query(level(Client.COST, by="basis"), "{{basis}}")],
+        unit="currencyUSD",
+        empty=NO_PRICE,
+    )
+
+
+def waiting() -> Panel:
+    """Count the requests that wait."""
+    return grafana.stat(
+        "Waiting",
+        "Requests that wait to be scheduled.",
+        Query(level(Server.WAITING)),
+        unit="short",
+        steps=NOBODY_WAITS,
+    )
+
+
 def verdict() -> Panel:
     """Name the verdict of the run that is on."""
     value = f"max by (verdict) ({series(Client.VERDICT)}) == 1"
@@ -112,5 +159,5 @@ def verdict() -> Panel:
 
 def not_answered() -> str:
     """Return the share of ended requests that were not answered whole."""
-    bad = queries.rate(Client.REQUESTS, 'outcome!="ok"')
-    return queries.ratio(bad, queries.rate(Client.REQUESTS))
+    bad = rate(Client.REQUESTS, 'outcome!="ok"')
+    return ratio(bad, rate(Client.REQUESTS))

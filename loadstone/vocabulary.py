@@ -143,22 +143,23 @@ class Server:
     )  # fmt: skip
     PROMPT_TOKENS_BY_SOURCE = _per_engine(
         "vllm:prompt_tokens_by_source", "counter",
-        "Prompt tokens by where their KV came from: all are computed here.", "source",
+        "Prompt tokens by where their KV came from; none comes from elsewhere.",
+        "source",
     )  # fmt: skip
     PROMPT_TOKENS_CACHED = _per_engine(
         "vllm:prompt_tokens_cached", "counter",
-        "Prompt tokens that were cached: none, there is no prefix cache.",
+        "Those of the prompt tokens that were in the prefix cache.",
     )  # fmt: skip
     GENERATION_TOKENS = _per_engine(
         "vllm:generation_tokens", "counter", "Generation tokens produced."
     )
     PREFIX_QUERIES = _per_engine(
         "vllm:prefix_cache_queries", "counter",
-        "Prompt tokens that a prefix cache would have been asked for.",
+        "Prompt tokens of admitted requests, if there is a prefix cache to look in.",
     )  # fmt: skip
     PREFIX_HITS = _per_engine(
         "vllm:prefix_cache_hits", "counter",
-        "Prompt tokens that it had: none, there is no prefix cache.",
+        "Those of them that the prefix cache had.",
     )  # fmt: skip
     PREEMPTIONS = _per_engine(
         "vllm:num_preemptions", "counter", "Preemptions by lack of KV blocks."
@@ -218,7 +219,7 @@ class Server:
     )
     PREFILL_COMPUTED = _lengths(
         "vllm:request_prefill_kv_computed_tokens",
-        "Prompt tokens of a finished request that were not cached: all of them.",
+        "Prompt tokens of a finished request that were not cached.",
     )
     REQUEST_N = _per_engine(
         "vllm:request_params_n", "histogram",
@@ -279,6 +280,30 @@ class Server:
         "Share of the memory's bandwidth, by bytes the law reads.",
     )
 
+    ENGINE_GPUS = MetricSpec(
+        "loadstone_engine_gpus", "gauge",
+        "GPUs of an engine; labels say which, in which VM, in which rack.",
+        ("rack", "vm", "engine", "gpus"),
+    )  # fmt: skip
+    POWER = MetricSpec(
+        "loadstone_power_watts", "gauge",
+        "Emulated power draw of a VM: its GPUs, and its share of the rack's rest.",
+        ("rack", "vm", "part"),
+    )  # fmt: skip
+    ENERGY = MetricSpec(
+        "loadstone_energy_joules", "counter",
+        "The same since the server's start, as energy.", ("rack", "vm", "part"),
+    )  # fmt: skip
+    PUBLISHED = MetricSpec(
+        "loadstone_published_tokens_per_second", "gauge",
+        "Output tokens/s that were published for the emulated machine, per VM or GPU.",
+        ("per", "figure", "basis"),
+    )  # fmt: skip
+    PUBLISHED_ENERGY = MetricSpec(
+        "loadstone_published_joules_per_token", "gauge",
+        "The rack's published power over its published output tokens/s.", ("basis",),
+    )  # fmt: skip
+
     CLOCK_LAG = MetricSpec(
         "loadstone_clock_lag_seconds", "histogram",
         "How late a step's tokens were written, against the emulated schedule.",
@@ -295,7 +320,7 @@ class Server:
     )  # fmt: skip
     MOCK_INFO = MetricSpec(
         "loadstone_mock_info", "gauge", "What is emulated, as labels; always 1.",
-        ("version", "preset", "model", "vms"),
+        ("version", "preset", "model", "vms", "policy", "scheduling_policy"),
     )  # fmt: skip
 
 

@@ -79,9 +79,10 @@ class EngineStats:
     """
 
     __slots__ = (
-        "_genai", "decode", "e2e", "finished", "generation_lengths", "inference",
-        "itl", "lag", "max_tokens", "n", "preemptions", "prefill", "prompt_lengths",
-        "prompt_tokens", "queue", "step_tokens", "tpot", "ttft",
+        "_genai", "cached_tokens", "decode", "e2e", "finished", "generation_lengths",
+        "inference", "itl", "lag", "max_tokens", "n", "preemptions", "prefill",
+        "prefill_computed", "prompt_lengths", "prompt_tokens", "queue", "step_tokens",
+        "tpot", "ttft",
     )  # fmt: skip
 
     def __init__(
@@ -99,12 +100,15 @@ class EngineStats:
         self.decode = _array(Server.DECODE_TIME)
         self.inference = _array(Server.INFERENCE_TIME)
         self.prompt_lengths = _array(Server.REQUEST_PROMPT, max_model_len)
+        self.prefill_computed = _array(Server.PREFILL_COMPUTED, max_model_len)
         self.generation_lengths = _array(Server.REQUEST_GENERATION, max_model_len)
         self.max_tokens = _array(Server.REQUEST_MAX_TOKENS, max_model_len)
         self.n = _array(Server.REQUEST_N)
         self.preemptions = _array(Server.REQUEST_PREEMPTIONS)
         self.prompt_tokens: Tokens = 0
         """Of requests that got their first token, as vLLM counts them: once each."""
+        self.cached_tokens: Tokens = 0
+        """Those of them that the prefix cache had when the request was admitted."""
         self.finished: dict[str, int] = dict.fromkeys(FINISHED_REASONS, 0)
 
     def __repr__(self) -> str:
@@ -128,6 +132,7 @@ class EngineStats:
     ) -> None:
         """Count a request's first token; `at`, since the epoch, dates its trace."""
         self.prompt_tokens += sequence.prompt_tokens
+        self.cached_tokens += sequence.cached_tokens or 0
         self.ttft.add(waited_s)
         self._genai.first_token(operation, waited_s)
         if trace_id is not None:
@@ -166,6 +171,8 @@ class EngineStats:
         self.decode.add(last - first)
         self.inference.add(last - scheduled)
         self.prompt_lengths.add(sequence.prompt_tokens)
+        cached = sequence.cached_tokens or 0
+        self.prefill_computed.add(sequence.prompt_tokens - cached)
         self.generation_lengths.add(tokens)
         if max_tokens:
             self.max_tokens.add(max_tokens)

@@ -14,7 +14,8 @@ _PRESET_PLAIN: Final = ("title", "gpu", "models", "precision", "price")
 _PRESET_FACTS: Final = (
     "gpus_per_vm", "vms_per_rack", "max_num_seqs", "max_num_batched_tokens",
     "block_size", "kv_fraction", "activation_bytes", "max_model_len",
-    "published_vm_min", "published_vm_max",
+    "published_vm_min", "published_vm_mean", "published_vm_max",
+    "published_tokens_per_gpu", "rack_it_w",
 )  # fmt: skip
 _LAW_FACTS: Final = (
     "weights_ms", "gemm_us_per_token", "kv_ns_per_token", "pair_ns", "knee", "sigma"

@@ -116,12 +116,7 @@ def command(
     )
     stats = ServerStats(len(fleet.engines), max_model_len=machine.limits.max_model_len)
     gpus = Gpus(GpuFacts.of(machine, load_board(machine.gpu)), fleet.engines)
-    about = About(
-        model=machine.model,
-        preset=machine.name,
-        vms=engine["vms"],
-        cache_dtype=machine.cache_dtype,
-    )
+    about = About.of(machine, engine["vms"], slowdown=config.slowdown)
     lengths = load_lengths(SCENARIOS["chat"].output_lengths)
     with _observers(machine.model, stats) as observers:
         asyncio.run(

@@ -1,4 +1,4 @@
-"""What a GPU draws, by how much of the time it is busy.
+"""What a GPU draws, by how much of the time it is busy, and what a rack draws beside.
 
     P = idle + (limit - idle) u        u = share of time inside an engine step
     E = idle T + (limit - idle) B      B = seconds inside steps, out of T
@@ -7,6 +7,9 @@ The second is the first integrated, exactly, whatever the interval: so energy is
 from the engine's own busy seconds and does not depend on who asked for it, or when. A
 GPU inside a step is taken to draw its limit, which is an upper bound: a small batch
 waits for memory and draws less.
+
+The rest of a rack (CPUs, NVLink switches, network, fans, losses of its power shelves)
+is taken to draw the same whatever the GPUs do: no published figure says how it varies.
 """
 
 from dataclasses import dataclass
@@ -37,6 +40,19 @@ class PowerLaw:
     def joules(self, elapsed: Seconds, busy: Seconds) -> Joules:
         """Return the energy of `elapsed` seconds of which `busy` were inside steps."""
         return self.idle_w * elapsed + (self.limit_w - self.idle_w) * busy
+
+
+def rest_of_rack(rack_w: Watts, gpus: int, law: PowerLaw) -> Watts:
+    """Return what a rack draws beside its GPUs, given its load when all are busy.
+
+    Raises `ValueError` if the GPUs alone would draw more than the rack.
+    """
+    rest = rack_w - gpus * law.limit_w
+    if not rest >= 0:
+        raise ValueError(
+            f"{gpus} GPUs of {law.limit_w:g} W draw more than a rack of {rack_w:g} W"
+        )
+    return rest
 
 
 @dataclass(frozen=True, slots=True)

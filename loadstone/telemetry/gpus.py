@@ -1,7 +1,8 @@
-"""The emulated GPUs as dcgm-exporter would show them: power, energy, utilisation.
+"""The emulated machines: their GPUs as dcgm-exporter would show them, and their power.
 
 All of it follows from what the engines did. Memory is constant, as under vLLM, which
-takes its whole KV pool at the start.
+takes its whole KV pool at the start. A VM's power is that of its GPUs and its share of
+what else is in the rack.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,10 +12,11 @@ from typing import Final
 from ..catalog.boards import Board
 from ..catalog.presets import Preset
 from ..engine.core import Engine
-from ..physics.power import Activity, PowerLaw
+from ..physics.power import Activity, PowerLaw, Watts, rest_of_rack
 from ..units import US, Seconds
 from ..vocabulary import Server
-from .prometheus import Reading
+from .places import Place, Topology
+from .prometheus import Reading, Sample
 
 MIN_WINDOW_S: Final[Seconds] = 1.0
 """Shares are over the time since the scrape before, but no less than this: a second
@@ -32,8 +34,9 @@ class GpuFacts:
 
     title: str
     power: PowerLaw
-    gpus_per_vm: int
-    gpus_per_engine: int
+    rest_w_per_vm: Watts | None
+    """A VM's share of what a rack draws beside its GPUs; None where nobody says."""
+    topology: Topology
     memory_bytes: float
     memory_bytes_per_s: float
     weight_bytes: float
@@ -44,12 +47,16 @@ class GpuFacts:
     def of(cls, machine: Preset, board: Board) -> "GpuFacts":
         """Take the facts from the catalog's."""
         value = {name: fact.value for name, fact in machine.facts.items()}
-        gpus = machine.tensor_parallel
+        gpus, vms = machine.tensor_parallel, machine.vms_per_rack
+        rest = None
+        if "rack_it_w" in value:
+            of_rack = machine.gpus_per_vm * vms
+            rest = rest_of_rack(value["rack_it_w"], of_rack, board.power) / vms
         return cls(
             title=board.title,
             power=board.power,
-            gpus_per_vm=machine.gpus_per_vm,
-            gpus_per_engine=gpus,
+            rest_w_per_vm=rest,
+            topology=Topology.of(machine),
             memory_bytes=value["hbm_bytes"],
             memory_bytes_per_s=board.hbm_bytes_per_s,
             weight_bytes=value["weight_bytes_fp4"] / gpus,
@@ -59,7 +66,7 @@ class GpuFacts:
 
 
 class Gpus:
-    """The sensors of every GPU under a fleet's engines.
+    """The sensors of every GPU under a fleet's engines, and of the VMs they are in.
 
     Readings are taken with `read`, in order of time.
     """
@@ -67,10 +74,21 @@ class Gpus:
     def __init__(self, facts: GpuFacts, engines: Sequence[Engine]) -> None:
         self._facts = facts
         self._engines = engines
+        # An engine over several VMs stands where its first GPU is.
+        places = [list(facts.topology.places(i)) for i in range(len(engines))]
         self._labels = [
-            (engine, _labels(facts, index * facts.gpus_per_engine + gpu))
-            for index, engine in enumerate(engines)
-            for gpu in range(facts.gpus_per_engine)
+            (engine, _labels(facts, place))
+            for engine, gpus in zip(engines, places, strict=True)
+            for place in gpus
+        ]
+        self._vms: dict[_Labels, list[Engine]] = {}
+        """The engine of each GPU of a VM, by the names of rack and VM."""
+        for engine, gpus in zip(engines, places, strict=True):
+            for place in gpus:
+                self._vms.setdefault((place.rack, place.vm), []).append(engine)
+        self._where: list[Sample] = [
+            ((gpus[0].rack, gpus[0].vm, str(index), _numbers(gpus)), len(gpus))
+            for index, gpus in enumerate(places)
         ]
         self._earlier = {engine: Activity(0.0) for engine in engines}
         self._shares = dict.fromkeys(engines, (0.0, 0.0, 0.0))
@@ -98,6 +116,18 @@ class Gpus:
         yield Server.GPU_ENGINE_ACTIVE, [(at, shares[e][0]) for e, at in rows]
         yield Server.GPU_TENSOR_ACTIVE, [(at, shares[e][1]) for e, at in rows]
         yield Server.GPU_DRAM_ACTIVE, [(at, shares[e][2]) for e, at in rows]
+        yield Server.ENGINE_GPUS, self._where
+        watts = {e: power.watts(shares[e][0]) for e in self._engines}
+        yield Server.POWER, self._by_part(watts, 1.0)
+        yield Server.ENERGY, self._by_part(joules, now)
+
+    def _by_part(self, of_gpu: dict[Engine, float], times: float) -> Iterator[Sample]:
+        """Add up each VM's GPUs; its rest is constant, and taken so many times."""
+        rest = self._facts.rest_w_per_vm
+        for vm, gpus in self._vms.items():
+            yield (*vm, "gpus"), sum(of_gpu[engine] for engine in gpus)
+            if rest is not None:
+                yield (*vm, "rest"), rest * times
 
     def _look(self, now: Seconds) -> None:
         """Take the shares anew, if the window since last time is long enough."""
@@ -128,7 +158,11 @@ class Gpus:
         return tokens * self._facts.kv_bytes_per_token
 
 
-def _labels(facts: GpuFacts, number: int) -> _Labels:
-    vm, gpu = divmod(number, facts.gpus_per_vm)
-    uuid = f"GPU-00000000-0000-0000-{vm:04x}-{gpu:012x}"
-    return str(gpu), uuid, f"nvidia{gpu}", facts.title, f"mock-vm-{vm}"
+def _numbers(gpus: Sequence[Place]) -> str:
+    return ",".join(str(place.gpu) for place in gpus)
+
+
+def _labels(facts: GpuFacts, place: Place) -> _Labels:
+    gpu = place.gpu
+    uuid = f"GPU-00000000-0000-0000-{place.vm_number:04x}-{gpu:012x}"
+    return str(gpu), uuid, f"nvidia{gpu}", facts.title, place.vm

@@ -9,6 +9,8 @@ from mock_server.stats import EngineStats, ServerStats
 
 from .. import __version__
 from ..buckets import BucketArray
+from ..catalog.facts import Fact
+from ..catalog.presets import Preset
 from ..engine.core import Engine
 from ..engine.fleet import Fleet
 from ..units import Seconds
@@ -31,12 +33,58 @@ from .text import Text
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class About:
-    """What is emulated: told in labels."""
+    """What is emulated, and what was published for it: told in labels."""
 
     model: str
     preset: str
     vms: int
     cache_dtype: str
+    published: tuple[Sample, ...] = ()
+    """Samples of `Server.PUBLISHED`."""
+    published_energy: tuple[Sample, ...] = ()
+    """And of `Server.PUBLISHED_ENERGY`."""
+
+    @classmethod
+    def of(cls, machine: Preset, vms: int, *, slowdown: float = 1.0) -> "About":
+        """Take it from the catalog's.
+
+        What was published is told as a mock that is slowed down would measure it.
+        """
+        facts = machine.facts
+        found = {of: facts[name] for name, of in _PUBLISHED.items() if name in facts}
+        mean, rack_w = found.get(_VM_MEAN), facts.get("rack_it_w")
+        energy: tuple[Sample, ...] = ()
+        if mean and rack_w:
+            joules = rack_w.value / (mean.value * machine.vms_per_rack)
+            energy = (((_basis(mean, slowdown),), joules * slowdown),)
+        return cls(
+            model=machine.model,
+            preset=machine.name,
+            vms=vms,
+            cache_dtype=machine.cache_dtype,
+            published=tuple(
+                ((*of, _basis(fact, slowdown)), fact.value / slowdown)
+                for of, fact in found.items()
+            ),
+            published_energy=energy,
+        )
+
+
+_VM_MEAN: Final = ("vm", "mean")
+_PUBLISHED: Final = {
+    "published_tokens_per_gpu": ("gpu", "mean"),
+    "published_vm_min": ("vm", "min"),
+    "published_vm_mean": _VM_MEAN,
+    "published_vm_max": ("vm", "max"),
+}
+"""Facts of a preset about a run that somebody published: of what, and which figure."""
+
+
+def _basis(fact: Fact, slowdown: float) -> str:
+    # `official` is what MLCommons published itself.
+    checked = "verified" if fact.confidence == "official" else "unverified"
+    slowed = f", slowed {slowdown:g} times" if slowdown != 1 else ""
+    return f"Offline, {checked}{slowed}"
 
 
 _Value = float | BucketArray
@@ -49,10 +97,10 @@ _PER_ENGINE: Final[
     (Server.WAITING, lambda e, _: e.waiting),
     (Server.KV_USAGE, lambda e, _: e.kv_usage),
     (Server.PROMPT_TOKENS, lambda _, s: s.prompt_tokens),
-    (Server.PROMPT_TOKENS_CACHED, lambda *_: 0),
+    (Server.PROMPT_TOKENS_CACHED, lambda _, s: s.cached_tokens),
     (Server.GENERATION_TOKENS, lambda e, _: e.generated_tokens),
-    (Server.PREFIX_QUERIES, lambda _, s: s.prompt_tokens),
-    (Server.PREFIX_HITS, lambda *_: 0),
+    (Server.PREFIX_QUERIES, lambda e, _: e.prefix_cache_queries if _caches(e) else 0),
+    (Server.PREFIX_HITS, lambda e, _: e.prefix_cache_hits),
     (Server.PREEMPTIONS, lambda e, _: e.preemptions),
     (Server.TTFT, lambda _, s: s.ttft),
     (Server.ITL, lambda _, s: s.itl),
@@ -68,23 +116,33 @@ _PER_ENGINE: Final[
     (Server.REQUEST_N, lambda _, s: s.n),
     (Server.REQUEST_PREEMPTIONS, lambda _, s: s.preemptions),
     (Server.STEP_TOKENS, lambda _, s: s.step_tokens),
-    # One answer each, and no prefix cache: the same numbers under other names.
+    (Server.PREFILL_COMPUTED, lambda _, s: s.prefill_computed),
+    # One answer each: the same numbers under another name.
     (Server.REQUEST_MAX_GENERATION, lambda _, s: s.generation_lengths),
-    (Server.PREFILL_COMPUTED, lambda _, s: s.prompt_lengths),
 )
 """Metrics with one sample for each engine."""
 
+_SOURCES: Final[dict[str, Callable[[EngineStats], float]]] = {
+    "local_compute": lambda stats: stats.prompt_tokens - stats.cached_tokens,
+    "local_cache_hit": lambda stats: stats.cached_tokens,
+    "external_kv_transfer": lambda _: 0,
+}
 _BY_LABEL: Final[
     tuple[tuple[MetricSpec, tuple[str, ...], Callable[[_Part, str], float]], ...]
 ] = (
     (Server.WAITING_BY_REASON, WAITING_REASONS,
      lambda part, reason: part[0].waiting if reason == "capacity" else 0),
     (Server.PROMPT_TOKENS_BY_SOURCE, PROMPT_SOURCES,
-     lambda part, source: part[1].prompt_tokens if source == "local_compute" else 0),
+     lambda part, source: _SOURCES[source](part[1])),
     (Server.SLEEP_STATE, SLEEP_STATES, lambda _, state: state == "awake"),
     (Server.SUCCESS, FINISHED_REASONS, lambda part, reason: part[1].finished[reason]),
 )  # fmt: skip
 """Metrics with one sample for each engine and each value of one more label."""
+
+
+def _caches(engine: Engine) -> bool:
+    """Whether there is a prefix cache: it is on, and the policy has one."""
+    return engine.prefix_caching and engine.policy.extras
 
 
 def server_metrics(
@@ -108,8 +166,14 @@ def read_server(
     yield from _engines(about, fleet, stats)
     yield from _edge(about, stats)
     yield from gpus.read(now)
-    facts = (__version__, about.preset, about.model, str(about.vms))
+    engine = fleet.engines[0]
+    facts = (
+        __version__, about.preset, about.model, str(about.vms), engine.policy.name,
+        engine.scheduling_policy,
+    )  # fmt: skip
     yield Server.MOCK_INFO, [(facts, 1)]
+    yield Server.PUBLISHED, about.published
+    yield Server.PUBLISHED_ENERGY, about.published_energy
 
 
 def _engines(about: About, fleet: Fleet, stats: ServerStats) -> Iterator[Reading]:
@@ -137,7 +201,8 @@ def _engines(about: About, fleet: Fleet, stats: ServerStats) -> Iterator[Reading
 def _cache(index: int, engine: Engine, dtype: str) -> tuple[str, ...]:
     blocks, size = engine.limits.kv_blocks, engine.limits.block_size
     return (
-        str(index), str(size), dtype, "False", str(blocks * size), str(blocks), "None"
+        str(index), str(size), dtype, str(_caches(engine)), str(blocks * size),
+        str(blocks), "None",
     )  # fmt: skip
 
 

@@ -29,6 +29,7 @@ from loadstone.traffic.trace import read_azure_csv
 
 CALIBRATION = Path(__file__).parents[3] / "shared" / "calibration"
 """Published measurements, beside the repository where they are at hand."""
+RACK_RUN = "azure-nd-gb300-v6-rack-llama2-70b-offline"
 PRESET, MODEL = "azure-nd-gb300-v6", "llama-2-70b"
 TABLES = ("boards", "gpus", "laws", "lengths", "models", "presets", "prices")
 
@@ -360,9 +361,30 @@ def test_price_and_rack_run_are_as_published() -> None:
     for row in published("rack_vm_spread.csv"):
         assert value["published_vm_min"] == float(row["vm_min_tokens_per_s"])
         assert value["published_vm_max"] == float(row["vm_max_tokens_per_s"])
+        assert value["published_vm_mean"] == float(row["vm_mean_tokens_per_s"])
         assert value["vms_per_rack"] == int(row["n_vms"])
-        assert value["published_vm_min"] < float(row["vm_mean_tokens_per_s"])
-    assert 0 < value["published_vm_min"] < value["published_vm_max"]
+    for row in published("published_points.csv", id=RACK_RUN):
+        assert value["published_tokens_per_gpu"] == float(row["tokens_per_s_per_gpu"])
+    assert (
+        0
+        < value["published_vm_min"]
+        < value["published_vm_mean"]
+        < value["published_vm_max"]
+    )
+    # Figures of one run: a VM's mean is that of its GPUs.
+    per_vm = value["published_tokens_per_gpu"] * value["gpus_per_vm"]
+    assert value["published_vm_mean"] == pytest.approx(per_vm, rel=1e-5)
+
+
+def test_rack_power_is_as_published() -> None:
+    """136 kW of IT load, a tenth of a joule and more per token of the rack run."""
+    machine = load_preset(PRESET, MODEL)
+    value = {name: fact.value for name, fact in machine.facts.items()}
+    for row in published("hardware.csv", name="GB300 NVL72 on Azure, IT load"):
+        assert value["rack_it_w"] == float(row["power_kw"]) * 1e3
+        assert machine.gpus_per_vm * machine.vms_per_rack == int(row["n_gpus"])
+    rate = value["published_vm_mean"] * value["vms_per_rack"]
+    assert value["rack_it_w"] / rate == pytest.approx(0.1235, abs=5e-5)
 
 
 def test_kv_capacity_is_that_of_the_reference() -> None:

@@ -1,9 +1,10 @@
 """The committed JSON is what today's Grafana reads, so far as its types can tell."""
 
 import json
+import re
 import warnings
 from collections.abc import Iterator
-from itertools import combinations
+from itertools import chain, combinations
 from typing import Any
 
 import pytest
@@ -159,6 +160,44 @@ def test_a_quantile_has_one_colour(board: dict[str, Any]) -> None:
     names = [name for name, _ in seen]
     assert len(names) == len(set(names))
     assert ("p99", "red") in seen or "p99" not in names
+
+
+def test_references_are_dashed_and_nothing_else_is() -> None:
+    """What was published is a grey dashed line on the rack's panels, by its name."""
+    dashed = 0
+    for panel in panels(READ["rack.json"]):
+        legends = {target["legendFormat"] for target in panel["targets"]}
+        references = {name for name in legends if name.startswith("published")}
+        found = set()
+        for override in panel["fieldConfig"]["overrides"]:
+            if override["matcher"]["id"] == "byRegexp":
+                settings = {one["id"]: one["value"] for one in override["properties"]}
+                assert settings["custom.lineStyle"]["fill"] == "dash"
+                assert settings["color"] == {"fixedColor": "text", "mode": "fixed"}
+                pattern = override["matcher"]["options"].strip("/")
+                found |= {name for name in legends if re.search(pattern, name)}
+        assert found == references
+        dashed += len(references)
+    assert dashed >= 4
+
+
+def test_no_prefix_cache_is_said_as_such() -> None:
+    """The value that stands for it is shown as words, in the tile and in the table."""
+    texts = []
+    for panel in panels(READ["rack.json"]):
+        fields = panel["fieldConfig"]
+        lists = [fields["defaults"]["mappings"]] + [
+            setting["value"]
+            for override in fields["overrides"]
+            for setting in override["properties"]
+            if setting["id"] == "mappings"
+        ]
+        texts += [
+            (panel["type"], mapping["options"]["-1"]["text"])
+            for mapping in chain.from_iterable(lists)
+            if mapping["type"] == "value"
+        ]
+    assert texts == [("stat", "no prefix cache"), ("table", "no prefix cache")]
 
 
 @boards

@@ -16,14 +16,11 @@ from loadstone.vocabulary import Client, MetricSpec, Server
 PANELS = list(panel_queries())
 LEFT_FOR_LATER = {
     Server.SLEEP_STATE: "constant: the emulated engine is always awake",
-    Server.CACHE_CONFIG: "settings as labels, for routers",
-    Server.PROMPT_TOKENS_BY_SOURCE: "all computed here until there is a prefix cache",
-    Server.PROMPT_TOKENS_CACHED: "none until there is a prefix cache",
-    Server.PREFIX_QUERIES: "none until there is a prefix cache",
-    Server.PREFIX_HITS: "none until there is a prefix cache",
+    Server.PROMPT_TOKENS_BY_SOURCE: "computed or cached: the prefix hits tell",
+    Server.PROMPT_TOKENS_CACHED: "the prefix hits, of requests that began to answer",
     Server.REQUEST_MAX_GENERATION: "equal to the answer's length: n is 1",
     Server.REQUEST_MAX_TOKENS: "what was asked for; a run's plan has it",
-    Server.PREFILL_COMPUTED: "equal to the prompt's length until there is a cache",
+    Server.PREFILL_COMPUTED: "the prompt's length less its prefix hits",
     Server.REQUEST_N: "constant: more than one answer is refused",
     Server.REQUEST_PREEMPTIONS: "the panel of preemptions counts the same",
     Server.GENAI_DURATION: "the same as vLLM's, under OpenTelemetry's name",

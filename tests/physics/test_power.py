@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadstone.physics.power import Activity, PowerLaw
+from loadstone.physics.power import Activity, PowerLaw, rest_of_rack
 
 LAW = PowerLaw(idle_w=200.0, limit_w=1400.0)
 
@@ -53,6 +53,15 @@ def test_a_gpu_that_draws_less_when_it_works_is_refused(
     """As is one that gives power back, or whose power is not a number."""
     with pytest.raises(ValueError, match="not a power law"):
         PowerLaw(idle_w=idle, limit_w=limit)
+
+
+def test_the_rest_of_a_rack_by_hand() -> None:
+    """136 kW less 72 GPUs of 1.4 kW; a rack may have nothing else, but not less."""
+    assert rest_of_rack(136_000.0, 72, LAW) == pytest.approx(35_200.0)
+    assert rest_of_rack(2800.0, 2, LAW) == 0.0
+    for rack_w in (2799.9, float("nan")):
+        with pytest.raises(ValueError, match="2 GPUs of 1400 W draw more"):
+            rest_of_rack(rack_w, 2, LAW)
 
 
 def test_shares_by_hand() -> None:

@@ -1,17 +1,20 @@
 """The emulated GPUs' sensors follow the engines, not the scrapers."""
 
+from dataclasses import replace
 from random import Random
 
 import pytest
 
 from loadstone.catalog.boards import load_board
 from loadstone.catalog.presets import load_preset
+from loadstone.catalog.workloads import load_lengths
 from loadstone.engine.core import Engine
 from loadstone.engine.sequence import Sequence
 from loadstone.physics.limits import EngineLimits
 from loadstone.physics.power import PowerLaw
 from loadstone.physics.steplaw import StepLaw
 from loadstone.telemetry.gpus import GpuFacts, Gpus
+from loadstone.telemetry.places import Topology
 from loadstone.vocabulary import MetricSpec, Server
 
 MIB = 1 << 20
@@ -26,8 +29,8 @@ LAW = StepLaw(weights_ms=10.0, gemm_us_per_token=0.0, kv_ns_per_token=0.0, pair_
 FACTS = GpuFacts(
     title="NVIDIA GB300 (emulated)",
     power=PowerLaw(idle_w=200.0, limit_w=1400.0),
-    gpus_per_vm=4,
-    gpus_per_engine=1,
+    rest_w_per_vm=2000.0,
+    topology=Topology(gpus_per_engine=1, gpus_per_vm=4, vms_per_rack=18),
     memory_bytes=1000.0 * MIB,
     memory_bytes_per_s=1e6,
     weight_bytes=2_000.0,
@@ -151,6 +154,79 @@ def test_labels_say_which_gpu_of_which_vm() -> None:
     assert [row["Hostname"] for row in rows] == ["mock-vm-0"] * 4 + ["mock-vm-1"] * 4
     assert len({row["UUID"] for row in rows}) == 8
     assert {row["modelName"] for row in rows} == {"NVIDIA GB300 (emulated)"}
+
+
+def samples(gpus: Gpus, now: float, spec: MetricSpec) -> dict[tuple[str, ...], float]:
+    """Read a metric's samples, by their labels."""
+    readings = {s.name: dict(found) for s, found in gpus.read(now)}
+    return readings[spec.name]
+
+
+def test_a_vm_draws_its_gpus_and_its_share_of_the_rest() -> None:
+    """One of four GPUs busy a quarter of 2 s: 500 + 3 x 200 W, and 2000 W beside."""
+    engines = [engine_of() for _ in range(4)]
+    gpus = Gpus(FACTS, engines)
+    engines[2].submit(Sequence("a", 16, 50), 1.0)
+    run(engines[2], 2.0)
+    vm = ("mock-rack-0", "mock-vm-0")
+    expected = {(*vm, "gpus"): pytest.approx(1100.0), (*vm, "rest"): 2000.0}
+    assert samples(gpus, 2.0, Server.POWER) == expected
+    energy = samples(gpus, 2.0, Server.ENERGY)
+    assert energy[*vm, "gpus"] == pytest.approx(2 * 1100.0)
+    assert energy[*vm, "rest"] == pytest.approx(2 * 2000.0)
+
+
+def test_engines_of_two_gpus_fill_vms_and_racks() -> None:
+    """Two engines make a VM of four GPUs, three VMs a rack of this size."""
+    topology = Topology(gpus_per_engine=2, gpus_per_vm=4, vms_per_rack=3)
+    gpus = Gpus(replace(FACTS, topology=topology), [engine_of() for _ in range(8)])
+    where = samples(gpus, 1.0, Server.ENGINE_GPUS)
+    assert list(where)[:3] == [
+        ("mock-rack-0", "mock-vm-0", "0", "0,1"),
+        ("mock-rack-0", "mock-vm-0", "1", "2,3"),
+        ("mock-rack-0", "mock-vm-1", "2", "0,1"),
+    ]
+    assert list(where)[-1] == ("mock-rack-1", "mock-vm-3", "7", "2,3")
+    assert set(where.values()) == {2}
+    of_gpus = samples(gpus, 1.0, Server.GPU_POWER)
+    assert [labels[0] for labels in of_gpus] == ["0", "1", "2", "3"] * 4
+
+
+def test_a_full_rack_draws_what_is_published_and_so_per_token() -> None:
+    """Offline, one GPU's share: 1/72 of 136 kW, and some 0.1235 J per output token.
+
+    That figure is 136 kW over the published 1,100,948 tokens/s. Here it is taken while
+    the batch is full: no ramp, no drain.
+    """
+    machine = load_preset("azure-nd-gb300-v6", "llama-2-70b")
+    topology = replace(Topology.of(machine), gpus_per_vm=1, vms_per_rack=72)
+    facts = GpuFacts.of(machine, load_board(machine.gpu))
+    share = facts.rest_w_per_vm / facts.topology.gpus_per_vm
+    engine = Engine(machine.limits, machine.law, Random(0))
+    gpus = Gpus(replace(facts, topology=topology, rest_w_per_vm=share), [engine])
+    inputs, outputs = (
+        load_lengths(f"mlperf-llama2-70b-{way}") for way in ("input", "output")
+    )
+    rng = Random(0)
+    for i in range(30_000):
+        engine.submit(Sequence(str(i), inputs.draw(rng), outputs.draw(rng)), 0.0)
+    # From when the batch has long been full to when the queue is empty.
+    spent, tokens = [], []
+    for left in (20_000, 0):
+        while engine.waiting > left:
+            step = engine.step()
+        assert step is not None
+        spent.append(joules(gpus, step.end_s))
+        tokens.append(engine.generated_tokens)
+        power = samples(gpus, step.end_s, Server.POWER)
+        assert sum(power.values()) == pytest.approx(136_000 / 72)
+    per_token = (spent[1] - spent[0]) / (tokens[1] - tokens[0])
+    assert per_token == pytest.approx(0.1235, rel=0.02)  # it is 0.1244
+
+
+def joules(gpus: Gpus, now: float) -> float:
+    """Read the energy of all VMs, the rest of the rack included."""
+    return sum(samples(gpus, now, Server.ENERGY).values())
 
 
 def test_the_catalogs_machine_has_sensors() -> None:

@@ -290,7 +290,7 @@ def test_gpus_worked(seen: Seen) -> None:
 
 
 def test_constants_say_what_is_emulated(seen: Seen) -> None:
-    """Always awake, no prefix cache, and who this is."""
+    """Always awake, with a prefix cache, and who this is."""
     page = seen.after
     states = {
         labels["sleep_state"]: value
@@ -303,7 +303,7 @@ def test_constants_say_what_is_emulated(seen: Seen) -> None:
         "engine": "0",
         "block_size": "16",
         "cache_dtype": "fp8",
-        "enable_prefix_caching": "False",
+        "enable_prefix_caching": "True",
         "kv_cache_size_tokens": str(16 * 16_384),
         "num_gpu_blocks": "16384",
         "sliding_window": "None",
@@ -312,6 +312,7 @@ def test_constants_say_what_is_emulated(seen: Seen) -> None:
     assert one == 1
     assert info == {
         "version": __version__, "preset": "test", "model": MODEL, "vms": "1",
+        "policy": "vllm", "scheduling_policy": "fcfs",
     }  # fmt: skip
 
 
@@ -496,6 +497,8 @@ def test_every_metric_is_looked_at_for_its_value() -> None:
         Server.GENERATION_TOKENS, Server.ITL, Server.STEP_TOKENS, Server.CLOCK_LAG,
         Server.LOOP_LAG, Server.RUNNING, Server.WAITING, Server.WAITING_BY_REASON,
         Server.KV_USAGE, Server.SLEEP_STATE, Server.CACHE_CONFIG, Server.MOCK_INFO,
+        Server.ENGINE_GPUS, Server.POWER, Server.ENERGY,
+        Server.PUBLISHED, Server.PUBLISHED_ENERGY,
     }  # fmt: skip
     gpus = {spec for spec in SPECS.values() if spec.name.startswith("DCGM_")}
     counted = {spec for spec, _, _ in COUNTERS}
