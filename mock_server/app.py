@@ -1,23 +1,26 @@
-"""The HTTP surface: OpenAI's chat completions and vLLM's probes."""
+"""The HTTP surface: OpenAI's paths, Azure's names for them, and vLLM's probes."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Final
 
 from aiohttp import web
 
-from loadstone import __version__
-from loadstone.units import Seconds
 from loadstone.wire.openai_error import ApiError
-from loadstone.wire.openai_request import parse_tokenize
+from loadstone.wire.openapi import AZURE, DEPLOYMENT, PATHS, ROOT_PATHS, V1
 
-from .chat import ChatCompletions
+from .chat import CHAT_COMPLETIONS, COMPLETIONS
 from .config import LengthDistribution, ServerConfig
 from .driver import Driver
-from .edge import build_edge, read_body
+from .edge import build_edge
+from .embeddings import Embeddings
+from .generate import Generator
+from .probes import Metrics, Probes
+from .responses import Memory, responses
 
-Metrics = Callable[[str, Seconds], tuple[bytes, str]]
-"""Renders the exposition for an `Accept` header at an instant of engine time: its bytes
-and their content type."""
+__all__ = ["Metrics", "build_app"]
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_API_VERSION: Final = "api-version"
 
 
 def build_app(
@@ -38,79 +41,53 @@ def build_app(
         ],
         client_max_size=config.max_body_bytes,
     )
-    chat = ChatCompletions(config, driver, lengths)
-    probes = _Probes(config, driver, metrics)
-    app.add_routes(
-        [
-            web.post("/v1/chat/completions", chat.handle),
-            web.get("/v1/models", probes.models),
-            web.get("/health", probes.health),
-            web.get("/version", probes.version),
-            web.get("/metrics", probes.metrics),
-            web.post("/tokenize", probes.tokenize),
-        ]
-    )
+    generator = Generator(config, driver, lengths)
+    probes = Probes(config, driver, metrics)
+    handlers: dict[str, _Handler] = {
+        "/chat/completions": generator.handler(CHAT_COMPLETIONS),
+        "/completions": generator.handler(COMPLETIONS),
+        "/responses": generator.handler(responses(Memory())),
+        "/embeddings": Embeddings(config, driver).handle,
+        "/models": probes.models,
+        "/models/{model}": probes.model,
+        "/tokenize": probes.tokenize,
+        "/detokenize": probes.detokenize,
+        "/health": probes.health,
+        "/ready": probes.ready,
+        "/version": probes.version,
+        "/metrics": probes.metrics,
+        "/openapi.json": probes.openapi,
+    }
+    app.add_routes(_routes(handlers))
     return app
 
 
-class _Probes:
-    """The handlers that answer at once, without an engine."""
+def _routes(handlers: dict[str, _Handler]) -> list[web.RouteDef]:
+    """Return the routes of the paths that `openapi` describes, and no others."""
+    routes = []
+    for path in ROOT_PATHS:
+        take = web.get if path.form is None else web.post
+        routes.append(take(path.path, handlers[path.path]))
+    for path in PATHS:
+        take = web.get if path.form is None else web.post
+        handler = handlers[path.path]
+        routes.append(take(V1 + path.path, handler))
+        routes.append(take(AZURE + path.path, handler))
+        if path.azure:
+            routes.append(take(DEPLOYMENT + path.path, _deployed(handler)))
+    return routes
 
-    def __init__(self, config: ServerConfig, driver: Driver, metrics: Metrics) -> None:
-        self._config = config
-        self._metrics = metrics
-        self._clock = driver.clock
-        self._engines = len(driver.fleet.engines)
-        self._max_model_len = driver.fleet.engines[0].max_model_len
-        self._created = int(driver.clock.epoch(driver.clock.now()))
 
-    def __repr__(self) -> str:
-        return f"<_Probes of {self._config.model}>"
+def _deployed(handler: _Handler) -> _Handler:
+    """Ask for the version of the API, as Azure does; any will do."""
 
-    async def models(self, _: web.Request) -> web.Response:
-        """List the one model there is."""
-        model = {
-            "id": self._config.model,
-            "object": "model",
-            "created": self._created,
-            "owned_by": "loadstone",
-            "max_model_len": self._max_model_len,
-        }
-        return web.json_response({"object": "list", "data": [model]})
+    async def handle(request: web.Request) -> web.StreamResponse:
+        if not request.query.get(_API_VERSION):
+            raise ApiError(
+                f"Missing required query parameter: '{_API_VERSION}'.",
+                param=_API_VERSION,
+                code="missing_required_parameter",
+            )
+        return await handler(request)
 
-    async def health(self, _: web.Request) -> web.Response:
-        """Say that the process answers; as vLLM's, the body is empty."""
-        return web.Response()
-
-    async def version(self, _: web.Request) -> web.Response:
-        """Say what this is: nobody may take it for a real engine."""
-        facts: dict[str, Any] = {
-            "version": __version__,
-            "preset": self._config.preset,
-            "model": self._config.model,
-            "vms": self._config.vms,
-            "engines": self._engines,
-            "slowdown": self._config.slowdown,
-            "emulated": True,
-        }
-        return web.json_response(facts)
-
-    async def metrics(self, request: web.Request) -> web.Response:
-        """Render the metrics as of now, in the format the scraper can read."""
-        accept = ",".join(request.headers.getall("Accept", ()))
-        body, content_type = self._metrics(accept, self._clock.now())
-        return web.Response(body=body, headers={"Content-Type": content_type})
-
-    async def tokenize(self, request: web.Request) -> web.Response:
-        """Count tokens by the house's rule, in the shape of vLLM's `/tokenize`."""
-        asked = parse_tokenize(await read_body(request, self._config.max_body_bytes))
-        if asked.model not in ("", self._config.model):
-            raise ApiError.model_not_found(asked.model, self._config.model)
-        return web.json_response(
-            {
-                "count": len(asked.ids),
-                "max_model_len": self._max_model_len,
-                "tokens": asked.ids,
-                "token_strs": None,
-            }
-        )
+    return handle

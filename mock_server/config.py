@@ -43,6 +43,13 @@ class ServerConfig:
     grace_s: Seconds = 10.0
     """How long running answers may take to end once the server is told to stop."""
     slowdown: float = 1.0
+    aliases: tuple[str, ...] = ()
+    """Further names of the model, as vLLM's `--served-model-name` gives it."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names of the model, the first of them its own."""
+        return (self.model, *self.aliases)
 
     def __post_init__(self) -> None:
         """Refuse settings that could not serve; raises `UsageError`."""

@@ -17,14 +17,14 @@ _LOG: Final = logging.getLogger(__name__)
 _METHODS: Final = frozenset(
     ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 )
-_GUARDED: Final = ("/v1/", "/tokenize")
+_GUARDED: Final = ("/v1/", "/openai/", "/tokenize", "/detokenize")
 
 
 def build_edge(
     stats: ServerStats, *, api_key: str | None, max_body_bytes: int
 ) -> Middleware:
     """Build the middleware that every request passes."""
-    expected = None if api_key is None else b"Bearer " + api_key.encode()
+    expected = None if api_key is None else api_key.encode()
 
     @web.middleware
     async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -82,10 +82,13 @@ async def read_body(request: web.Request, limit_bytes: int) -> bytes:
 
 
 def _check_key(request: web.Request, expected: bytes) -> None:
-    # Header bytes that are not UTF-8 arrive as surrogates; compare_digest wants bytes.
-    given = request.headers.get("Authorization", "").encode(errors="surrogateescape")
-    if not hmac.compare_digest(given, expected):
-        raise ApiError.bad_key()
+    # Azure's clients send the key bare. Header bytes that are not UTF-8 arrive as
+    # surrogates; compare_digest wants bytes.
+    for name, scheme in (("Authorization", b"Bearer "), ("api-key", b"")):
+        given = request.headers.get(name, "").encode(errors="surrogateescape")
+        if hmac.compare_digest(given, scheme + expected):
+            return
+    raise ApiError.bad_key()
 
 
 def _translated(

@@ -1,55 +1,180 @@
-"""What the mock answers: how long, why it ended there, and which filler.
+"""What the mock answers: how long, why it ends there, and which text.
 
-An answer is a stretch of the ring of filler tokens, so token `i` of a stream that
-starts at `offset` is `RING[(offset + i) & RING_MASK]`: no text is made per request.
-Where it starts, and how long it is when it ends by itself, follow from the server's
-seed and the prompt alone, so the same prompt gets the same answer, as under greedy
+Where the filler starts, how long an answer is that ends by itself, which tools are
+called and what a schema is filled with all follow from the server's seed and the
+request's prompt and seed, so the same request gets the same answer, as under greedy
 decoding.
 """
 
-from dataclasses import dataclass
+from dataclasses import replace
+from math import ceil
 from random import Random
 from typing import Final
 
 from loadstone.units import Tokens
-from loadstone.wire.openai_reply import FinishReason
-from loadstone.wire.openai_request import ChatRequest
-from loadstone.wire.tokens import RING, RING_TOKENS
+from loadstone.wire.answer import (
+    RING_MASK,
+    Answer,
+    EndReason,
+    Part,
+    Segment,
+    call,
+    cut,
+    filler,
+    reasoning,
+    stopped,
+    written,
+)
+from loadstone.wire.by_schema import sample
+from loadstone.wire.openai_messages import Prompt
+from loadstone.wire.openai_request import GenerationRequest
+from loadstone.wire.openai_tools import Tools
 
 from .config import LengthDistribution
 
-RING_MASK: Final = RING_TOKENS - 1
+__all__ = ["RING_MASK", "Answer", "choose_answer"]
+
 _SPREAD: Final = 0x9E3779B97F4A7C15
 """An odd multiplier (2^64 / golden ratio): seeds 0, 1, 2 start far apart on the ring.
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What one request will be given.
-
-    `offset` is the place of its first token on the ring.
-    """
-
-    offset: int
-    tokens: Tokens
-    finish_reason: FinishReason
-
-    def text(self) -> str:
-        """Return the whole answer."""
-        places = range(self.offset, self.offset + self.tokens)
-        return b"".join([RING[i & RING_MASK] for i in places]).decode()
+_CHOICE: Final = 0xD1B54A32D192ED03
+"""Another: the answers to one request differ."""
+REASONING_SHARE: Final = {
+    "none": 0.0, "minimal": 0.1, "low": 0.2, "medium": 0.5, "high": 0.8
+}  # fmt: skip
+"""Share of an answer's tokens that is reasoning: the budgets that OpenRouter documents
+for models that take a number instead of an effort. How long models really think differs
+from one to the next."""
 
 
 def choose_answer(
-    asked: ChatRequest, limit: Tokens, *, seed: int, lengths: LengthDistribution
+    asked: GenerationRequest,
+    limit: Tokens,
+    *,
+    seed: int,
+    lengths: LengthDistribution,
+    prompt: Prompt | None = None,
+    choice: int = 0,
 ) -> Answer:
-    """Choose the answer to a request that may have at most `limit` tokens."""
-    mixed = (seed * _SPREAD + asked.prompt.hash) % (1 << 64)
+    """Choose an answer of at most `limit` tokens to one prompt of a request.
+
+    Raises `ApiError` for a schema that cannot be honoured.
+    """
+    prompt = prompt or asked.prompts[0]
+    own = (asked.seed + choice) * _CHOICE
+    mixed = (seed * _SPREAD + own + prompt.hash) % (1 << 64)
     offset = (mixed ^ mixed >> 32) & RING_MASK
+    content = _structured(asked, Random(mixed))
+    if content:
+        return _of_segments(asked, content, offset, limit)
+    plain = _filler(asked, offset, limit, Random(mixed), lengths)
+    share = REASONING_SHARE[asked.effort]
+    if share:
+        return _thought_over(asked, plain, limit, share)
+    return _stopped(asked, plain)
+
+
+def _filler(
+    asked: GenerationRequest, offset: int, limit: Tokens, rng: Random,
+    lengths: LengthDistribution,
+) -> Answer:  # fmt: skip
     if asked.ignore_eos:
         return Answer(offset, limit, "length")
-    natural = max(lengths(Random(mixed)), asked.min_tokens, 1)
+    natural = max(lengths(rng), asked.min_tokens, 1)
     if natural > limit:
         return Answer(offset, limit, "length")
     return Answer(offset, natural, "stop")
+
+
+def _thought_over(
+    asked: GenerationRequest, plain: Answer, limit: Tokens, share: float
+) -> Answer:
+    """Put reasoning before filler: within its length, or as its length is natural."""
+    if plain.finish_reason == "length":
+        thought = max(1, int(plain.tokens * share))
+        rest = plain.tokens - thought
+        parts = [reasoning(plain.offset, thought), filler(plain.offset + thought, rest)]
+    else:
+        thought = _thought(plain.tokens, share)
+        parts = [
+            reasoning(plain.offset, thought),
+            filler(plain.offset + thought, plain.tokens),
+        ]
+    return _ended(asked, parts, plain.offset, limit, plain.finish_reason)
+
+
+def _structured(asked: GenerationRequest, rng: Random) -> list[Segment]:
+    """Return the calls or the JSON that a request wants, nothing if it wants text."""
+    if asked.tools.choice:
+        return _calls(asked.tools, rng)
+    if asked.schema is not None:
+        return [written(sample(asked.schema.schema, rng, where=asked.schema.where))]
+    return []
+
+
+def _calls(tools: Tools, rng: Random) -> list[Segment]:
+    """Call one function, or two different ones where they may run side by side."""
+    n = rng.randint(1, min(2, len(tools.choice))) if tools.parallel else 1
+    return [
+        call(
+            tool.name,
+            sample(tool.parameters, rng, where=tool.where),
+            f"call_{rng.getrandbits(96):024x}",
+        )
+        for tool in rng.sample(tools.choice, n)
+    ]
+
+
+def _of_segments(
+    asked: GenerationRequest, content: list[Segment], offset: int, limit: Tokens
+) -> Answer:
+    share = REASONING_SHARE[asked.effort]
+    parts = content
+    if share:
+        tokens = sum(len(segment.pieces) for segment in content)
+        parts = [reasoning(offset, _thought(tokens, share)), *content]
+    return _ended(asked, parts, offset, limit, "stop")
+
+
+def _thought(tokens: Tokens, share: float) -> Tokens:
+    """Return how much reasoning makes `tokens` the rest beside its share."""
+    return max(1, ceil(tokens * share / (1 - share)))
+
+
+def _ended(
+    asked: GenerationRequest, parts: list[Segment], offset: int, limit: Tokens,
+    reason: EndReason,
+) -> Answer:  # fmt: skip
+    """End an answer of segments at a stop string, at its limit, or by itself."""
+    *before, last = parts
+    if last.part is Part.CONTENT and asked.stop:
+        left = stopped(last, asked.stop, keep=asked.keep_stop)
+        if left is not None:
+            parts, reason = [*before, left], "stop"
+    wanted = sum(len(segment.pieces) for segment in parts)
+    if wanted > limit:
+        reason = "length"
+    kept = cut(parts, limit)
+    calls = any(segment.part is Part.CALL for segment in kept)
+    return Answer(
+        offset,
+        min(wanted, limit),
+        reason,
+        kept,
+        told="tool_calls"
+        if calls and reason == "stop" and not asked.tools.named
+        else None,
+    )
+
+
+def _stopped(asked: GenerationRequest, plain: Answer) -> Answer:
+    """Cut filler at a stop string, if it has one; what has none stays filler."""
+    if not asked.stop:
+        return plain
+    whole = filler(plain.offset, plain.tokens)
+    left = stopped(whole, asked.stop, keep=asked.keep_stop, least=asked.min_tokens)
+    if left is None:
+        return plain
+    return replace(
+        plain, tokens=len(left.pieces), finish_reason="stop", segments=(left,)
+    )

@@ -19,12 +19,13 @@ Operation = Literal["chat", "text_completion", "embeddings"]
 """What a request asks for, by OpenTelemetry's names."""
 
 _OPERATIONS: Final[dict[str, Operation]] = {
-    "/v1/chat/completions": "chat",
-    "/v1/completions": "text_completion",
-    "/v1/embeddings": "embeddings",
+    "/chat/completions": "chat",
+    "/responses": "chat",
+    "/completions": "text_completion",
+    "/embeddings": "embeddings",
 }
 _NOT_COUNTED: Final = frozenset(
-    ("/health", "/load", "/metrics", "/ping", "/server_info", "/version")
+    ("/health", "/load", "/metrics", "/ping", "/ready", "/server_info", "/version")
 )
 """Probes that vLLM leaves out of its HTTP metrics."""
 
@@ -213,7 +214,9 @@ class ServerStats:
             return
         self._http[handler, method, f"{status // 100}xx"] += 1
         self._http_duration[handler, method].add(took_s)
-        operation = _OPERATIONS.get(handler)
+        operation = next(
+            (o for ending, o in _OPERATIONS.items() if handler.endswith(ending)), None
+        )
         if operation is not None and method == "POST":
             self.genai.request(operation, status, took_s)
 

@@ -1,13 +1,14 @@
-"""Chat messages: which strings they hold, how many tokens, and their hash."""
+"""Prompts: which strings they hold, how many tokens, and their hash."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Final
 from zlib import crc32
 
 from ..units import Tokens
 from . import tokens
 from .openai_error import ApiError
-from .openai_fields import invalid
+from .rules import invalid
 
 ROLES: Final = frozenset(
     ("system", "developer", "user", "assistant", "tool", "function")
@@ -19,23 +20,65 @@ _MAY_LACK_CONTENT: Final = frozenset(("assistant", "function"))
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What matters of a prompt: its length, and a hash that picks the answer's text."""
+    """What matters of a prompt: its length, and a hash that picks the answer's text.
+
+    `padded` has its tokens, four bytes each: what a prefix cache compares.
+    """
 
     tokens: Tokens
     hash: int
+    padded: bytes = field(default=b"", repr=False, compare=False)
 
 
-def read_prompt(messages: object) -> Prompt:
-    """Count and hash chat messages; raises `ApiError` naming the part at fault."""
-    total = 0
+def read_prompt(messages: object, extra: Iterable[str] = ()) -> Prompt:
+    """Count and hash chat messages; raises `ApiError` naming the part at fault.
+
+    `extra` are strings that the template writes before them, such as tools; they count
+    but do not pick the answer.
+    """
+    parts = [tokens.pad(text.encode()) for text in extra]
     digest = 0
     for strings in chat_strings(messages):
-        total += tokens.PER_MESSAGE
+        parts.append(_TEMPLATE)
         for text in strings:
             data = text.encode()
-            total += -(-len(data) // tokens.BYTES_PER_TOKEN)
+            parts.append(tokens.pad(data))
             digest = crc32(data, digest)
-    return Prompt(total, digest)
+    return _prompt(b"".join(parts), digest)
+
+
+def read_text(text: object, where: str) -> Prompt:
+    """Count and hash a prompt that is a text or token ids."""
+    if isinstance(text, str):
+        data = _text(text, where).encode()
+        padded = tokens.pad(data)
+    else:
+        assert isinstance(text, list)
+        data = padded = tokens.bytes_of(text)
+    if not padded:
+        raise invalid(where, "at least one token", text)
+    return _prompt(padded, crc32(data))
+
+
+def read_texts(texts: object, where: str) -> list[Prompt]:
+    """Read one prompt or many: a string, token ids, or an array of either."""
+    if isinstance(texts, list) and isinstance(texts[0], (str, list)):
+        return [read_text(text, f"{where}[{i}]") for i, text in enumerate(texts)]
+    return [read_text(texts, where)]
+
+
+def last_role(messages: object) -> str:
+    """Return who spoke last."""
+    assert isinstance(messages, list)
+    role: str = messages[-1]["role"]
+    return role
+
+
+def _prompt(padded: bytes, digest: int) -> Prompt:
+    return Prompt(len(padded) // tokens.BYTES_PER_TOKEN, digest, padded)
+
+
+_TEMPLATE: Final = bytes(tokens.PER_MESSAGE * tokens.BYTES_PER_TOKEN)
 
 
 def chat_strings(messages: object) -> list[list[str]]:

@@ -1,21 +1,24 @@
-"""Replies as they leave: chat completion chunks and bodies, as vLLM writes them.
+"""Replies as they leave: chat and text completions, as chunks and bodies of vLLM.
 
 A stream is many small events that differ in four bytes, so what is the same is built
 once per request and a token event is `head + token + tail`. Because each token has four
 bytes, every event is equally long and the HTTP chunk framing is part of `head` and
-`tail` too.
+`tail` too. Answers that are more than filler have a `Script` instead.
 """
 
 import json
-from dataclasses import asdict, dataclass
-from typing import Any, Final, Literal
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import Any, Final
 
 from ..traffic.record import Truth
 from ..units import Tokens
 from ..vocabulary import TRUTH_FIELD
 from . import tokens
-
-FinishReason = Literal["stop", "length"]
+from .answer import Answer, FinishReason, Part, Segment
+from .logprobs import Logprobs
+from .script import Run, Script, escaped
 
 EVENT_STREAM: Final = "text/event-stream; charset=utf-8"
 LAST_CHUNK: Final = b"0\r\n\r\n"
@@ -24,18 +27,100 @@ LAST_CHUNK: Final = b"0\r\n\r\n"
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Token counts of one answer."""
+    """Token counts of one answer or of all to one request.
+
+    Details are told only where there are any, as vLLM does.
+    """
 
     prompt_tokens: Tokens
     completion_tokens: Tokens
+    cached_tokens: Tokens = 0
+    reasoning_tokens: Tokens = 0
 
-    def fields(self) -> dict[str, int]:
+    def fields(self) -> dict[str, Any]:
         """Return the counts by OpenAI's names."""
-        return {
+        counts: dict[str, Any] = {
             "prompt_tokens": self.prompt_tokens,
             "total_tokens": self.prompt_tokens + self.completion_tokens,
             "completion_tokens": self.completion_tokens,
         }
+        if self.cached_tokens:
+            counts["prompt_tokens_details"] = {"cached_tokens": self.cached_tokens}
+        if self.reasoning_tokens:
+            counts["completion_tokens_details"] = {
+                "reasoning_tokens": self.reasoning_tokens
+            }
+        return counts
+
+    def plus(self, other: "Usage", *, same_prompt: bool) -> "Usage":
+        """Return the counts of two answers; a prompt they share counts once."""
+        more = Usage(0, 0) if same_prompt else other
+        return Usage(
+            self.prompt_tokens + more.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.cached_tokens + more.cached_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
+        )
+
+
+def total_usage(usages: Sequence[Usage], n: int) -> Usage:
+    """Add up the answers to one request; each prompt has `n` of them in a row."""
+    total = usages[0]
+    for i, usage in enumerate(usages[1:], 1):
+        total = total.plus(usage, same_prompt=i % n != 0)
+    return total
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Style:
+    """How one endpoint writes: names of its objects, and what a choice holds."""
+
+    chunk: str
+    whole: str
+    content: bytes
+    opening: bytes | None
+    final: bytes
+
+
+CHAT: Final = Style(
+    chunk="chat.completion.chunk",
+    whole="chat.completion",
+    content=b'"delta":{"content":"%b"}',
+    opening=b'"delta":{"role":"assistant","content":""}',
+    final=b'"delta":{}',
+)
+TEXT: Final = Style(
+    chunk="text_completion",
+    whole="text_completion",
+    content=b'"text":"%b"',
+    opening=None,
+    final=b'"text":""',
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extras:
+    """What a reply has in every event beside the text."""
+
+    top_logprobs: int | None = None
+    continuous_usage: bool = False
+
+
+class Ending:
+    """Which of the answers in one stream is the last to end."""
+
+    def __init__(self, choices: int, n: int) -> None:
+        self._usages: list[Usage | None] = [None] * choices
+        self._n = n
+
+    def __repr__(self) -> str:
+        return f"<Ending {self._usages.count(None)} open>"
+
+    def close(self, index: int, usage: Usage) -> Usage | None:
+        """Note the end of an answer; returns the sum after the last one."""
+        self._usages[index] = usage
+        known = [usage for usage in self._usages if usage is not None]
+        return total_usage(known, self._n) if len(known) == len(self._usages) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,45 +136,72 @@ class ReplyFormat:
     created: int
     model: str
     chunked: bool = True
+    style: Style = CHAT
 
-    def stream(self, *, include_usage: bool) -> "StreamFormat":
-        """Build what a stream needs for its events."""
-        start = self._start("chat.completion.chunk")
-        role = _choice(b'{"role":"assistant","content":""}', b"null")
-        content = _choice(b'{"content":"%b"}' % _SLOT, b"null")
+    def stream(
+        self, *, include_usage: bool, index: int = 0, ending: Ending | None = None
+    ) -> "StreamFormat":
+        """Build what a stream of filler needs for its events."""
+        start = self._start(self.style.chunk)
+        content = _choice(index, self.style.content % _SLOT)
         head, tail = self.framed(_event(start, content)).split(_SLOT)
+        opening = self.style.opening
+        if opening is not None:
+            opening = self.framed(_event(start, _choice(index, opening)))
         return StreamFormat(
-            self, start, self.framed(_event(start, role)), head, tail, include_usage
+            self, start, opening or b"", head, tail, include_usage, index, ending
         )
 
+    def script(
+        self, answer: Answer, prompt_tokens: Tokens, index: int, extras: Extras
+    ) -> Script:
+        """Build the events of an answer that is more than filler."""
+        start = self._start(self.style.chunk)
+        writer = _Writer(start, self.style, answer, prompt_tokens, index, extras)
+        return Script(writer.runs(), self.framed)
+
     def body(
-        self, text: str, reason: FinishReason, usage: Usage, truth: Truth | None
+        self,
+        answers: Sequence[Answer],
+        usage: Usage,
+        truth: Truth | None,
+        top_logprobs: int | None = None,
     ) -> bytes:
-        """Write a whole answer as one JSON object."""
-        message = {"role": "assistant", "content": text}
-        choice = {
-            "index": 0, "message": message, "logprobs": None, "finish_reason": reason
-        }  # fmt: skip
-        rest: dict[str, Any] = {"choices": [choice], "usage": usage.fields()}
-        rest |= _truth(truth)
-        return self._start("chat.completion") + _dumps(rest)[1:]
+        """Write whole answers as one JSON object."""
+        write = _message if self.style is CHAT else _text
+        choices = [
+            {
+                "index": i,
+                **write(answer, _logprobs(answer, top_logprobs)),
+                "finish_reason": answer.reason,
+            }
+            for i, answer in enumerate(answers)
+        ]
+        rest: dict[str, Any] = {"choices": choices, "usage": usage.fields()}
+        rest |= truth_field(truth)
+        return self._start(self.style.whole) + dumps(rest)[1:]
 
     def _start(self, kind: str) -> bytes:
         fields = {
             "id": self.id, "object": kind, "created": self.created, "model": self.model
         }  # fmt: skip
-        return _dumps(fields)[:-1] + b","
+        return dumps(fields)[:-1] + b","
 
     def framed(self, data: bytes) -> bytes:
         """Wrap `data` for the body, as one HTTP chunk where the body is chunked."""
         return _chunk(data) if self.chunked else data
 
+    def last(self, data: bytes) -> bytes:
+        """Wrap the last `data` of a body."""
+        return _chunk(data) + LAST_CHUNK if self.chunked else data
+
 
 @dataclass(frozen=True, slots=True)
 class StreamFormat:
-    """The bytes of one stream.
+    """The bytes of one answer in a stream.
 
-    `opening` is the event with the role, `head + token + tail` that of a token.
+    `opening` is the event with the role, `head + token + tail` that of a token. An
+    `ending` is shared by answers that share a stream.
     """
 
     reply: ReplyFormat
@@ -98,24 +210,141 @@ class StreamFormat:
     head: bytes
     tail: bytes
     include_usage: bool
+    index: int = 0
+    ending: Ending | None = None
 
     def closing(self, reason: FinishReason, usage: Usage, truth: Truth | None) -> bytes:
-        """Write what follows the last token, up to the end of the body.
+        """Write what follows the last token, up to the end of the body if it is there.
 
         The truth goes into the last JSON event: the one with the usage where that was
         asked for, else the one with the finish reason.
         """
-        final = _choice(b"{}", _dumps(reason))
-        extra = _dumps(_truth(truth))[1:-1]
-        events = self._last_events(final, usage, b"," + extra if extra else b"")
-        data = self.reply.framed(events + b"data: [DONE]\n\n")
-        return data + LAST_CHUNK if self.reply.chunked else data
+        final = _choice(self.index, self.reply.style.final, reason=dumps(reason))
+        total = self.ending.close(self.index, usage) if self.ending else usage
+        if total is None:
+            return self.reply.framed(_event(self.start, final))
+        extra = dumps(truth_field(truth))[1:-1]
+        events = self._last_events(final, total, b"," + extra if extra else b"")
+        return self.reply.last(events + b"data: [DONE]\n\n")
 
     def _last_events(self, final: bytes, usage: Usage, extra: bytes) -> bytes:
         if not self.include_usage:
             return _event(self.start, final + extra)
-        counts = b'"choices":[],"usage":' + _dumps(usage.fields())
+        counts = b'"choices":[],"usage":' + dumps(usage.fields())
         return _event(self.start, final) + _event(self.start, counts + extra)
+
+
+@dataclass(slots=True)
+class _Writer:
+    """Writes the segments of one answer as chunks."""
+
+    start: bytes
+    style: Style
+    answer: Answer
+    prompt_tokens: Tokens
+    index: int
+    extras: Extras
+    pieces: list[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.pieces = [piece for part in self.answer.parts for piece in part.pieces]
+
+    def runs(self) -> list[Run]:
+        """Return one run for each segment."""
+        runs = []
+        calls = begin = 0
+        for segment in self.answer.parts:
+            end = begin + len(segment.pieces)
+            if segment.part is Part.CALL:
+                runs.append(self._call(segment, calls, begin))
+                calls += 1
+            elif segment.part is Part.REASONING:
+                runs.append(Run(segment.pieces, partial(self._delta, _reasoning)))
+            else:
+                runs.append(Run(segment.pieces, partial(self._content, begin)))
+            begin = end
+        return runs
+
+    def _call(self, segment: Segment, number: int, begin: Tokens) -> Run:
+        function = {"name": segment.name, "arguments": ""}
+        call = {
+            "index": number, "id": segment.id, "type": "function", "function": function
+        }  # fmt: skip
+        named = b'"delta":' + dumps({"tool_calls": [call]})
+        write = b'"delta":{"tool_calls":[{"index":%d,"function":{"arguments":"%%b"}}]}'
+        return Run(
+            segment.pieces,
+            partial(self._delta, (write % number).__mod__),
+            before=lambda: self._event(named, b"null", begin + 1),
+        )
+
+    def _delta(
+        self, write: Callable[[bytes], bytes], text: str, _: Tokens, stop: Tokens
+    ) -> bytes:
+        return self._event(write(escaped(text)), b"null", stop)
+
+    def _content(self, begin: Tokens, text: str, start: Tokens, stop: Tokens) -> bytes:
+        logprobs = b"null"
+        if self.extras.top_logprobs is not None:
+            made = Logprobs(self.answer.offset, self.extras.top_logprobs)
+            pieces = self.pieces[start:stop]
+            if self.style is CHAT:
+                logprobs = dumps(made.chat(pieces, start))
+            else:
+                offset = len("".join(self.pieces[begin:start]))
+                logprobs = dumps(made.text(pieces, start, offset))
+        return self._event(self.style.content % escaped(text), logprobs, stop)
+
+    def _event(self, what: bytes, logprobs: bytes, done: Tokens) -> bytes:
+        rest = _choice(self.index, what, logprobs)
+        if self.extras.continuous_usage:
+            usage = Usage(self.prompt_tokens, done)
+            rest += b',"usage":' + dumps(usage.fields())
+        return _event(self.start, rest)
+
+
+def _reasoning(text: bytes) -> bytes:
+    # vLLM says `reasoning` since its 0.11, and most clients read `reasoning_content`.
+    return b'"delta":{"reasoning_content":"%b","reasoning":"%b"}' % (text, text)
+
+
+def _message(answer: Answer, logprobs: Logprobs | None) -> dict[str, Any]:
+    parts = answer.parts
+    content = [s for s in parts if s.part is Part.CONTENT]
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": answer.text() if content or not answer.calls else None,
+    }
+    thought = answer.text(Part.REASONING)
+    if thought:
+        message |= {"reasoning_content": thought, "reasoning": thought}
+    if answer.calls:
+        message["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.text},
+            }
+            for call in answer.calls
+        ]
+    pieces = [piece for s in content for piece in s.pieces]
+    begin = answer.reasoning_tokens
+    return {
+        "message": message,
+        "logprobs": logprobs.chat(pieces, begin) if logprobs else None,
+    }
+
+
+def _text(answer: Answer, logprobs: Logprobs | None) -> dict[str, Any]:
+    pieces = [piece for s in answer.parts for piece in s.pieces] if logprobs else []
+    return {
+        "text": answer.text(),
+        "logprobs": logprobs.text(pieces, 0, 0) if logprobs else None,
+    }
+
+
+def _logprobs(answer: Answer, top: int | None) -> Logprobs | None:
+    return None if top is None else Logprobs(answer.offset, top)
 
 
 def _chunk(data: bytes) -> bytes:
@@ -131,19 +360,25 @@ def _event(start: bytes, rest: bytes) -> bytes:
     return b"data: %b%b}\n\n" % (start, rest)
 
 
-def _choice(delta: bytes, reason: bytes) -> bytes:
-    return b'"choices":[{"index":0,"delta":%b,"logprobs":null,"finish_reason":%b}]' % (
-        delta,
+def _choice(
+    index: int, what: bytes, logprobs: bytes = b"null", reason: bytes = b"null"
+) -> bytes:
+    return b'"choices":[{"index":%d,%b,"logprobs":%b,"finish_reason":%b}]' % (
+        index,
+        what,
+        logprobs,
         reason,
     )
 
 
-def _truth(truth: Truth | None) -> dict[str, dict[str, float]]:
+def truth_field(truth: Truth | None) -> dict[str, dict[str, float]]:
+    """Return the stamps as a field of a reply, nothing if they were not asked for."""
     if truth is None:
         return {}
     # A double holds seconds since the epoch to a quarter of a microsecond.
     return {TRUTH_FIELD: {name: round(x, 6) for name, x in asdict(truth).items()}}
 
 
-def _dumps(value: object) -> bytes:
+def dumps(value: object) -> bytes:
+    """Write JSON without spaces."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()

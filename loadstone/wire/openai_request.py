@@ -1,41 +1,77 @@
-"""Requests as they arrive: bytes in, a checked request or an error out."""
+"""Requests for text as they arrive: bytes in, a checked request or an error out."""
 
-import json
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, Final
 
 from ..units import Tokens
 from . import tokens
+from .body import reading
 from .openai_error import ApiError
-from .openai_fields import check_fields, check_stream_options, invalid
-from .openai_messages import Prompt, chat_strings, read_prompt
+from .openai_fields import (
+    CHAT,
+    COMPLETION,
+    DETOKENIZE,
+    MAX_CHOICES,
+    TOKENIZE,
+    check_stream_options,
+)
+from .openai_messages import Prompt, last_role, read_prompt, read_texts
+from .openai_tools import (
+    NO_TOOLS,
+    OutputSchema,
+    Tools,
+    read_format,
+    read_tools,
+    tools_text,
+)
+from .rules import invalid
+
+COMPLETION_TOKENS: Final = 16
+"""Longest answer of the completions endpoint unless asked otherwise, as at OpenAI."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChatRequest:
-    """A chat completion request that can be served.
+class GenerationRequest:
+    """A request for text that can be served, whichever endpoint it came by.
 
-    `max_tokens` is None where the client set no limit. Sampling fields were checked and
+    `max_tokens` is None where the client set no limit. `prompts` are several only for
+    completions; each gets `n` answers. `logprobs` is how many alternatives each token
+    is shown with, None for none at all. Sampling fields but `seed` were checked and
     then dropped: the emulated text does not depend on them.
     """
 
     model: str
-    prompt: Prompt
+    prompts: tuple[Prompt, ...]
     stream: bool = False
     include_usage: bool = False
+    continuous_usage: bool = False
     max_tokens: Tokens | None = None
     min_tokens: Tokens = 0
     ignore_eos: bool = False
+    n: int = 1
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+    keep_stop: bool = False
+    logprobs: int | None = None
+    priority: int = 0
+    tools: Tools = NO_TOOLS
+    schema: OutputSchema | None = None
+    effort: str = "none"
+
+    @property
+    def longest(self) -> Tokens:
+        """Tokens of its longest prompt."""
+        return max(prompt.tokens for prompt in self.prompts)
 
     def output_limit(self, max_model_len: Tokens) -> Tokens:
-        """Return the most tokens the answer may have: what was asked, or what fits.
+        """Return the most tokens an answer may have: what was asked, or what fits.
 
         Raises `ApiError` when prompt and answer do not fit in `max_model_len` together.
         """
-        room = max_model_len - self.prompt.tokens
+        room = max_model_len - self.longest
         limit = room if self.max_tokens is None else self.max_tokens
         if room < 1 or limit > room:
-            raise _too_long(max_model_len, self.prompt.tokens, self.max_tokens)
+            raise _too_long(max_model_len, self.longest, self.max_tokens)
         if self.min_tokens > limit:
             raise invalid(
                 "min_tokens", f"at most max_tokens ({limit})", self.min_tokens
@@ -49,73 +85,116 @@ class TokenizeRequest:
 
     model: str
     ids: list[int]
+    strings: bool = False
+    """Whether each token's text is wanted too."""
 
 
-def parse_chat(body: bytes) -> ChatRequest:
+@reading
+def parse_chat(payload: dict[str, Any]) -> GenerationRequest:
     """Read a chat completion request; raises `ApiError` for what cannot be served."""
-    payload = read_object(body)
-    for name in ("model", "messages"):
-        if payload.get(name) is None:
-            raise ApiError(
-                f"Missing required parameter: '{name}'.",
-                param=name,
-                code="missing_required_parameter",
-            )
-    check_fields(payload)
+    CHAT.check(payload)
+    wants_logprobs = bool(payload.get("logprobs"))
+    top = payload.get("top_logprobs")
+    if top and not wants_logprobs:
+        raise invalid("top_logprobs", "'logprobs' to be true with it", top)
+    tools = read_tools(payload, nested=True)
+    if tools.choice and not tools.forced and last_role_is_tool(payload):
+        tools = NO_TOOLS
+    asked = _common(
+        payload,
+        (read_prompt(payload["messages"], tools_text(payload)),),
+        max_tokens=_max_tokens(payload),
+        logprobs=(top or 0) if wants_logprobs else None,
+        tools=tools,
+        schema=read_format(payload.get("response_format"), "response_format"),
+        effort=payload.get("reasoning_effort") or "none",
+    )
+    check_shape(asked)
+    return asked
+
+
+@reading
+def parse_completion(payload: dict[str, Any]) -> GenerationRequest:
+    """Read a request to the completions endpoint; raises `ApiError`."""
+    COMPLETION.check(payload)
+    prompts = tuple(read_texts(payload["prompt"], "prompt"))
+    asked = _common(
+        payload,
+        prompts,
+        max_tokens=payload.get("max_tokens") or COMPLETION_TOKENS,
+        logprobs=payload.get("logprobs"),
+    )
+    if len(prompts) * asked.n > MAX_CHOICES:
+        raise invalid("n", f"at most {MAX_CHOICES} answers in all", asked.n)
+    return asked
+
+
+def _common(
+    payload: dict[str, Any], prompts: tuple[Prompt, ...], **more: Any
+) -> GenerationRequest:
+    """Read what chat and completions share."""
     stream = bool(payload.get("stream"))
     options = payload.get("stream_options") or {}
-    return ChatRequest(
+    if options:
+        check_stream_options(options, stream=stream)
+    stop = payload.get("stop") or ()
+    return GenerationRequest(
         model=payload["model"],
-        prompt=read_prompt(payload["messages"]),
+        prompts=prompts,
         stream=stream,
-        include_usage=bool(options) and check_stream_options(options, stream=stream),
-        max_tokens=_max_tokens(payload),
+        include_usage=bool(options.get("include_usage")),
+        continuous_usage=bool(options.get("continuous_usage_stats")),
         min_tokens=payload.get("min_tokens") or 0,
         ignore_eos=bool(payload.get("ignore_eos")),
+        n=payload.get("n") or 1,
+        seed=payload.get("seed") or 0,
+        stop=(stop,) if isinstance(stop, str) else tuple(stop),
+        keep_stop=bool(payload.get("include_stop_str_in_output")),
+        priority=payload.get("priority") or 0,
+        **more,
     )
 
 
-def parse_tokenize(body: bytes) -> TokenizeRequest:
+def check_shape(asked: GenerationRequest) -> None:
+    """Refuse lengths that an answer of a given shape cannot have."""
+    if asked.schema or asked.tools.choice:
+        why = "JSON is as long as its schema makes it"
+        if asked.ignore_eos:
+            raise ApiError.not_modelled("ignore_eos", why)
+        if asked.min_tokens:
+            raise ApiError.not_modelled("min_tokens", why)
+
+
+def last_role_is_tool(payload: dict[str, Any]) -> bool:
+    """Say whether a tool has just answered: then the model speaks, and loops end."""
+    return last_role(payload["messages"]) in ("tool", "function")
+
+
+@reading
+def parse_tokenize(payload: dict[str, Any]) -> TokenizeRequest:
     """Read a `/tokenize` request, of a prompt or of messages; raises `ApiError`."""
-    payload = read_object(body)
+    TOKENIZE.check(payload)
     model = payload.get("model") or ""
-    if not isinstance(model, str):
-        raise invalid("model", "a string", model)
+    strings = bool(payload.get("return_token_strs"))
     if payload.get("messages") is not None:
-        return TokenizeRequest(
-            model, tokens.tokenize_chat(chat_strings(payload["messages"]))
+        ids = tokens.ids_of(
+            read_prompt(payload["messages"], tools_text(payload)).padded
         )
+        return TokenizeRequest(model, ids, strings)
     prompt = payload.get("prompt")
-    if not isinstance(prompt, str):
+    if prompt is None:
         raise invalid("prompt", "a string (or give messages)", prompt)
     try:
-        return TokenizeRequest(model, tokens.tokenize(prompt))
+        return TokenizeRequest(model, tokens.tokenize(prompt), strings)
     except UnicodeEncodeError:
         raise invalid("prompt", "well-formed Unicode", prompt) from None
 
 
-def read_object(body: bytes) -> dict[str, Any]:
-    """Read a JSON object; raises `ApiError` for bytes that are anything else."""
-    try:
-        payload = json.loads(body.decode(), parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        # ValueError is bad UTF-8, bad JSON and integers of thousands of digits alike.
-        reason = (
-            "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        )
-        raise ApiError(
-            f"We could not parse the JSON body of your request: {reason}.",
-            code="invalid_json",
-        ) from None
-    if not isinstance(payload, dict):
-        raise ApiError(
-            "The body of your request must be a JSON object.", code="invalid_json"
-        )
-    return payload
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
+@reading
+def parse_detokenize(payload: dict[str, Any]) -> TokenizeRequest:
+    """Read a `/detokenize` request; raises `ApiError`."""
+    DETOKENIZE.check(payload)
+    return TokenizeRequest(payload.get("model") or "", payload["tokens"])
 
 
 def _max_tokens(payload: dict[str, Any]) -> Tokens | None:

@@ -9,10 +9,11 @@ stay in proportion; they are exact on the mock only.
 The filler is made of words that are exactly one token: a space and three letters.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
+from itertools import pairwise
 from random import Random
-from struct import unpack
+from struct import pack, unpack
 from typing import Final
 
 from ..errors import UsageError
@@ -23,8 +24,8 @@ PER_MESSAGE: Final[Tokens] = 1
 """Tokens that the chat template adds for every message: its role."""
 LEAST_PROMPT: Final[Tokens] = PER_MESSAGE
 """The shortest prompt that `prompt_of` can write: one message without content."""
-VOCABULARY_SIZE: Final = 32_000
-"""Ids are below this, as Llama 2's are; they mean nothing but that text is equal."""
+VOCABULARY_SIZE: Final = 1 << 32
+"""Ids are below this: an id is the four bytes themselves, so that text comes back."""
 
 _WORDS: Final = """
     act add age air all and any arc art ask bay bed big bit box bus buy can car cut
@@ -45,7 +46,7 @@ RING: Final[tuple[bytes, ...]] = tuple(
 )
 """The filler, token by token: four bytes each, and nothing that JSON would escape."""
 _BLOCK: Final = b"".join(RING)
-_FILLER_LETTERS: Final = frozenset("".join(_WORDS) + " ")
+_RING_TEXT: Final = [token.decode() for token in RING]
 _SALT_TOKENS: Final = 4
 
 
@@ -64,18 +65,62 @@ def count_chat(messages: Iterable[Iterable[str]]) -> Tokens:
 
 
 def tokenize(text: str) -> list[int]:
-    """Return one id for each token of `text`, the same for the same four bytes."""
+    """Return one id for each token of `text`: its four bytes, padded with zeros."""
+    return ids_of(pad(text.encode()))
+
+
+def pad(data: bytes) -> bytes:
+    """Fill the last token up with zeros."""
+    return data + bytes(-len(data) % BYTES_PER_TOKEN)
+
+
+def ids_of(padded: bytes) -> list[int]:
+    """Return the ids of whole tokens."""
+    return list(unpack(f"<{len(padded) // BYTES_PER_TOKEN}I", padded))
+
+
+def bytes_of(ids: Sequence[int]) -> bytes:
+    """Return the whole tokens that have these ids, all below `VOCABULARY_SIZE`."""
+    return pack(f"<{len(ids)}I", *ids)
+
+
+def detokenize(ids: Sequence[int]) -> str:
+    """Return the text of ids: `tokenize` undone, but for zeros and the template."""
+    return bytes_of(ids).replace(b"\0", b"").decode(errors="replace")
+
+
+def pieces(text: str) -> list[str]:
+    """Return what of `text` each of its tokens shows: whole characters only.
+
+    A character that is cut by the end of a token comes with the next one.
+    """
+    if text.isascii():
+        return [text[i : i + BYTES_PER_TOKEN] for i in range(0, len(text), 4)]
     data = text.encode()
-    padded = data + bytes(-len(data) % BYTES_PER_TOKEN)
-    words = unpack(f"<{len(padded) // BYTES_PER_TOKEN}I", padded)
-    return [PER_MESSAGE + word % (VOCABULARY_SIZE - PER_MESSAGE) for word in words]
+    ends = [*range(BYTES_PER_TOKEN, len(data), BYTES_PER_TOKEN), len(data)]
+    whole = [_boundary(data, end) for end in ends]
+    return [data[a:b].decode() for a, b in pairwise([0, *whole])]
+
+
+def _boundary(data: bytes, end: int) -> int:
+    """Return the last place up to `end` where a character begins or the text ends."""
+    while end < len(data) and data[end] & 0xC0 == 0x80:
+        end -= 1
+    return end
+
+
+def ring_text(offset: int, n_tokens: Tokens) -> list[str]:
+    """Return a stretch of the filler, token by token."""
+    start = offset % RING_TOKENS
+    rounds = -(-(start + n_tokens) // RING_TOKENS)
+    return (_RING_TEXT * rounds)[start : start + n_tokens]
 
 
 def tokenize_chat(messages: Iterable[Iterable[str]]) -> list[int]:
-    """Return the ids of a chat prompt: those of the template are the lowest ones."""
+    """Return the ids of a chat prompt: the template's own token is 0."""
     ids: list[int] = []
     for strings in messages:
-        ids.extend(range(PER_MESSAGE))
+        ids.extend([0] * PER_MESSAGE)
         for text in strings:
             ids.extend(tokenize(text))
     return ids
@@ -102,11 +147,6 @@ def prompt_of(n_tokens: Tokens, seed: int) -> str:
     if content <= _SALT_TOKENS:
         return salt[: content * BYTES_PER_TOKEN]
     return salt + _filler(content - _SALT_TOKENS, int(salt[:4], 16) % RING_TOKENS)
-
-
-def may_occur(text: str) -> bool:
-    """Say whether `text` could be found in filler, by its letters."""
-    return _FILLER_LETTERS.issuperset(text)
 
 
 def _filler(n_tokens: Tokens, offset: int) -> str:

@@ -37,8 +37,8 @@ async def error_of(response: aiohttp.ClientResponse) -> dict[str, Any]:
         (b'{"model": "llama", "messages": []}', 400, "invalid_value", "messages"),
         (b'{"model": "gpt", "messages": [{"role": "user", "content": "x"}]}',
          404, "model_not_found", "model"),
-        (b'{"model": "llama", "n": 2, "messages": [{"role": "user", "content": "x"}]}',
-         400, "not_modelled", "n"),
+        (b'{"model": "llama", "n": 129, "messages": [{"role":"user","content":"x"}]}',
+         400, "invalid_value", "n"),
         (b'{"model":"llama","max_tokens":200000,"messages":[{"role":"user","content":""}]}',
          400, "context_length_exceeded", "messages"),
     ],
@@ -247,7 +247,7 @@ def test_a_bug_is_answered_and_logged(
     def broken(_: bytes) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("mock_server.app.parse_tokenize", broken)
+    monkeypatch.setattr("mock_server.probes.parse_tokenize", broken)
 
     async def scenario() -> None:
         async with (

@@ -236,12 +236,12 @@ def test_the_key_is_not_shown() -> None:
 def test_answers_follow_from_seed_and_prompt() -> None:
     """Same seed and prompt, same answer; another seed, another answer."""
     from loadstone.wire.openai_messages import Prompt
-    from loadstone.wire.openai_request import ChatRequest
+    from loadstone.wire.openai_request import GenerationRequest
 
     def answers(seed: int) -> list[tuple[int, int]]:
         made = []
         for n in range(50):
-            asked = ChatRequest(model="m", prompt=Prompt(8, n))
+            asked = GenerationRequest(model="m", prompts=(Prompt(8, n),))
             answer = choose_answer(
                 asked, 1000, seed=seed, lengths=lambda rng: rng.randint(1, 900)
             )

@@ -84,7 +84,7 @@ def test_it_lists_the_model(with_client: Callable[..., None]) -> None:
     ("fields", "kind", "code"),
     [
         ({"model": "gpt"}, openai.NotFoundError, "model_not_found"),
-        ({"n": 3}, openai.BadRequestError, "not_modelled"),
+        ({"modalities": ["audio"]}, openai.BadRequestError, "not_modelled"),
         ({"max_tokens": 10**6}, openai.BadRequestError, "context_length_exceeded"),
         ({"temperature": 9}, openai.BadRequestError, "invalid_value"),
     ],

@@ -143,6 +143,8 @@ def test_counts_are_exact(
     assert usage["choices"] == []
 
     choice = whole["choices"][0]
+    # The first request left the prompt's one whole block in the prefix cache.
+    assert whole["usage"].pop("prompt_tokens_details") == {"cached_tokens": 16}
     assert (choice["finish_reason"], whole["usage"]) == (reason, counts)
     # The same prompt has the same answer, whichever way it is sent.
     assert choice["message"]["content"] == text_of(events)

@@ -75,10 +75,25 @@ def test_equal_prefixes_have_equal_ids() -> None:
     assert longer[:64] == tokens.tokenize(head)
 
 
-@pytest.mark.parametrize(
-    ("text", "may"),
-    [(" the", True), ("e", True), ("\n\n", False), ("###", False), ("User:", False)],
-)
-def test_may_occur_knows_the_letters_of_filler(text: str, may: bool) -> None:  # noqa: FBT001
-    """A stop string of other letters can never cut the emulated text."""
-    assert tokens.may_occur(text) is may
+@given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])))
+def test_detokenize_undoes_tokenize(text: str) -> None:
+    """Ids are the text's own bytes."""
+    assert tokens.detokenize(tokens.tokenize(text)) == text
+
+
+@given(st.text())
+def test_pieces_are_the_text_one_for_each_token(text: str) -> None:
+    """Whole characters, however they lie across the tokens, and never late."""
+    pieces = tokens.pieces(text)
+    assert "".join(pieces) == text
+    assert len(pieces) == tokens.count(text)
+    shown = 0
+    for i, piece in enumerate(pieces):
+        shown += len(piece.encode())
+        assert 4 * i < shown + 4 <= 4 * (i + 2)
+
+
+@given(st.integers(0, 20_000), st.integers(0, 20_000))
+def test_ring_text_is_the_filler(offset: int, n: int) -> None:
+    """Token by token, around the ring as often as it takes."""
+    assert "".join(tokens.ring_text(offset, n)) == tokens.text_of(n, offset)
