@@ -7,10 +7,12 @@ is admitted to the next one, as it would be under a real clock.
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from heapq import heappop, heappush
+from math import inf
 from typing import NamedTuple
 
 from ..traffic.request import Request
-from ..units import Seconds
+from ..traffic.source import Scheduled, Source
+from ..units import Seconds, Tokens
 from .core import Engine
 from .fleet import Fleet
 from .sequence import Sequence, Step
@@ -20,7 +22,7 @@ StepListener = Callable[[int, Step], None]
 
 
 class Served(NamedTuple):
-    """A request that ended, and where."""
+    """A request and where it was served; `last_s` is None if it was left unfinished."""
 
     request: Request
     sequence: Sequence
@@ -56,17 +58,19 @@ class _Agenda:
         if due is not None:
             heappush(self._heap, (due, index))
 
-    def run_before(self, instant: Seconds) -> Iterator[tuple[int, Step]]:
-        """Complete every step that ends before `instant`."""
-        heap = self._heap
-        while heap and heap[0][0] < instant:
-            _, index = heappop(heap)
-            step = self._engines[index].step()
-            self.wake(index)
-            if step is not None:
-                if self._on_step is not None:
-                    self._on_step(index, step)
-                yield index, step
+    @property
+    def next_at(self) -> Seconds:
+        """When the next step ends or begins; infinity while all are idle."""
+        return self._heap[0][0] if self._heap else inf
+
+    def step(self) -> tuple[int, Step | None]:
+        """Let the engine that is due go on; return its index and what it completed."""
+        _, index = heappop(self._heap)
+        step = self._engines[index].step()
+        self.wake(index)
+        if step is not None and self._on_step is not None:
+            self._on_step(index, step)
+        return index, step
 
 
 def plain_sequence(request: Request) -> Sequence:
@@ -74,38 +78,70 @@ def plain_sequence(request: Request) -> Sequence:
     return Sequence(request.id, request.input_tokens, request.output_tokens)
 
 
+def whole_sequence(block_size: Tokens) -> Callable[[Request], Sequence]:
+    """Return what makes sequences with all that a request declares.
+
+    `block_size` is the engines', which a recorded prefix is split into.
+    """
+
+    def sequence(request: Request) -> Sequence:
+        prefix = request.prefix
+        return Sequence(
+            request.id,
+            request.input_tokens,
+            request.output_tokens,
+            max_output_tokens=request.max_output_tokens,
+            priority=request.priority,
+            prefix_ids=prefix.ids(request.input_tokens, block_size) if prefix else (),
+        )
+
+    return sequence
+
+
 def serve(
     fleet: Fleet,
-    arrivals: Iterable[Request],
+    arrivals: Iterable[Request] | Source,
     *,
     on_step: StepListener | None = None,
     sequence_of: Callable[[Request], Sequence] = plain_sequence,
+    until: Seconds = inf,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> Iterator[Served]:
-    """Run `arrivals` (by intended time) through the fleet; yield each as it ends.
+    """Run `arrivals` through the fleet; yield each request as it ends.
 
-    `sequence_of` says what a request's prefix, priority and declared maximum are. Work
-    is O(steps log engines + requests). Raises `UsageError` for a request that the
+    Arrivals are requests in order of intended time, or a source that hears of what
+    ended. `sequence_of` says what a request's prefix, priority and declared maximum
+    are. What is in flight at `until`, or when `stopping()` says so, comes last,
+    unfinished; what was not due by then does not come at all.
+
+    Work is O(steps log engines + requests). Raises `UsageError` for a request that the
     engines could never serve.
     """
+    source = arrivals if isinstance(arrivals, Source) else Scheduled(arrivals)
     agenda = _Agenda(fleet.engines, on_step)
-    asked: dict[Sequence, Request] = {}
-
-    def finished(instant: Seconds) -> Iterator[Served]:
-        for index, step in agenda.run_before(instant):
-            for sequence in step.finished:
-                yield Served(asked.pop(sequence), sequence, index)
-
-    for request in arrivals:
-        yield from finished(request.intended_s)
-        sequence = sequence_of(request)
-        index = fleet.route(sequence)
-        engine = fleet.engines[index]
-        idle = engine.due is None
-        asked[sequence] = request
-        engine.submit(sequence, request.intended_s)
-        if idle:
-            agenda.wake(index)
-    yield from finished(float("inf"))
+    asked: dict[Sequence, tuple[Request, int]] = {}
+    while not stopping():
+        due, step_at = source.next_at, agenda.next_at
+        if min(due, step_at) >= until:
+            break
+        if due <= step_at:
+            request = source.take()
+            sequence = sequence_of(request)
+            index = fleet.route(sequence)
+            asked[sequence] = request, index
+            engine = fleet.engines[index]
+            idle = engine.due is None
+            engine.submit(sequence, due)
+            if idle:
+                agenda.wake(index)
+            continue
+        index, step = agenda.step()
+        for sequence in step.finished if step is not None else ():
+            request, _ = asked.pop(sequence)
+            source.ended(request, step_at)
+            yield Served(request, sequence, index)
+    for sequence, (request, index) in asked.items():
+        yield Served(request, sequence, index)
 
 
 def replay(
