@@ -7,16 +7,62 @@ the first block of the prompt.
 from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
 from random import Random
-from typing import Final
+from typing import Final, NamedTuple, Protocol
 
 from ..errors import UsageError
 from ..physics.limits import EngineLimits
 from ..physics.steplaw import StepLaw
+from ..units import Seconds
 from .core import Engine
-from .sequence import Sequence
+from .sequence import Sequence, Step
 
 Router = Callable[[SequenceOf[Engine], Sequence | None], int]
 """Chooses the engine, by index, for the next arrival."""
+
+
+class Actor(Protocol):
+    """Something with a time of its own: `step` it when it is due."""
+
+    @property
+    def due(self) -> Seconds | None:
+        """When `step` is to be called next; None while there is nothing to do."""
+        ...
+
+    def step(self) -> Step | None:
+        """Do what is due; returns the step that an engine completed by it, if any."""
+        ...
+
+
+class Followed(NamedTuple):
+    """What one actor's `step` led to."""
+
+    touched: SequenceOf[int]
+    """Actors, by index, that were told something and may be due earlier for it."""
+    ended: SequenceOf[Sequence]
+    """Requests that have all their tokens."""
+
+
+class Cluster(Protocol):
+    """What a driver needs of whatever serves a model.
+
+    A request enters by `submit`. Whenever an actor was stepped, `follow` is called with
+    its index and what it returned, and passes things on. Indices may be negative: the
+    lower one goes first at equal instants.
+    """
+
+    @property
+    def actors(self) -> SequenceOf[Actor]:
+        """Everything that is to be stepped, engines first."""
+        ...
+
+    def submit(self, sequence: Sequence, at: Seconds) -> int:
+        """Let a request arrive; returns the index of the actor that took it."""
+        ...
+
+    def follow(self, index: int, step: Step | None) -> Followed:
+        """Pass on what a call of `actors[index].step()` gave."""
+        ...
+
 
 QUEUE_WEIGHT: Final = 4
 """A waiting request counts as this many running ones, as in vLLM's data-parallel
@@ -109,9 +155,27 @@ class Fleet:
         """Requests waiting on all engines."""
         return sum(engine.waiting for engine in self.engines)
 
+    @property
+    def actors(self) -> SequenceOf[Actor]:
+        """What a driver steps: the engines."""
+        return self.engines
+
     def route(self, sequence: Sequence | None = None) -> int:
         """Return the index of the engine for the next arrival, `sequence` if known."""
         return self._choose(self.engines, sequence)
+
+    def submit(self, sequence: Sequence, at: Seconds) -> int:
+        """Route `sequence` and let it arrive at `at`; returns its engine's index.
+
+        Raises `UsageError` when it could never be served.
+        """
+        index = self.route(sequence)
+        self.engines[index].submit(sequence, at)
+        return index
+
+    def follow(self, _: int, step: Step | None) -> Followed:
+        """Return what a call of an engine's `step` led to: requests that ended."""
+        return Followed((), step.finished if step else ())
 
 
 def build_fleet(

@@ -5,6 +5,7 @@ is admitted to the next one, as it would be under a real clock.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Sequence as SequenceOf
 from functools import partial
 from heapq import heappop, heappush
 from math import inf
@@ -14,7 +15,7 @@ from ..traffic.request import Request
 from ..traffic.source import Scheduled, Source
 from ..units import Seconds, Tokens
 from .core import Engine
-from .fleet import Fleet
+from .fleet import Cluster
 from .sequence import Sequence, Step
 
 StepListener = Callable[[int, Step], None]
@@ -45,32 +46,42 @@ class JournalEntry(NamedTuple):
 
 
 class _Agenda:
-    """When each engine is due: a heap with at most one entry for each."""
+    """When each actor is due: a heap with at most one entry for each."""
 
-    def __init__(self, engines: list[Engine], on_step: StepListener | None) -> None:
-        self._engines = engines
+    def __init__(self, cluster: Cluster, on_step: StepListener | None) -> None:
+        self._cluster = cluster
+        self._actors = cluster.actors
         self._on_step = on_step
         self._heap: list[tuple[Seconds, int]] = []
+        self._awake = [False] * len(self._actors)
 
     def wake(self, index: int) -> None:
-        """Note that an engine that was idle now has something to do."""
-        due = self._engines[index].due
-        if due is not None:
-            heappush(self._heap, (due, index))
+        """Note that an actor was told something: if it was idle it now is due."""
+        # One that is in the heap already cannot have become due earlier: it is inside a
+        # step, or waits for the first stamp of its inbox, and stamps only rise.
+        if not self._awake[index]:
+            due = self._actors[index].due
+            if due is not None:
+                self._awake[index] = True
+                heappush(self._heap, (due, index))
 
     @property
     def next_at(self) -> Seconds:
         """When the next step ends or begins; infinity while all are idle."""
         return self._heap[0][0] if self._heap else inf
 
-    def step(self) -> tuple[int, Step | None]:
-        """Let the engine that is due go on; return its index and what it completed."""
+    def step(self) -> tuple[int, SequenceOf[Sequence]]:
+        """Let the actor that is due go on; return its index and who ended by it."""
         _, index = heappop(self._heap)
-        step = self._engines[index].step()
+        step = self._actors[index].step()
+        self._awake[index] = False
         self.wake(index)
         if step is not None and self._on_step is not None:
             self._on_step(index, step)
-        return index, step
+        touched, ended = self._cluster.follow(index, step)
+        for other in touched:
+            self.wake(other)
+        return index, ended
 
 
 def plain_sequence(request: Request) -> Sequence:
@@ -99,7 +110,7 @@ def whole_sequence(block_size: Tokens) -> Callable[[Request], Sequence]:
 
 
 def serve(
-    fleet: Fleet,
+    cluster: Cluster,
     arrivals: Iterable[Request] | Source,
     *,
     on_step: StepListener | None = None,
@@ -107,18 +118,18 @@ def serve(
     until: Seconds = inf,
     stopping: Callable[[], bool] = lambda: False,
 ) -> Iterator[Served]:
-    """Run `arrivals` through the fleet; yield each request as it ends.
+    """Run `arrivals` through a cluster; yield each request as it ends.
 
     Arrivals are requests in order of intended time, or a source that hears of what
     ended. `sequence_of` says what a request's prefix, priority and declared maximum
     are. What is in flight at `until`, or when `stopping()` says so, comes last,
     unfinished; what was not due by then does not come at all.
 
-    Work is O(steps log engines + requests). Raises `UsageError` for a request that the
+    Work is O(steps log actors + requests). Raises `UsageError` for a request that the
     engines could never serve.
     """
     source = arrivals if isinstance(arrivals, Source) else Scheduled(arrivals)
-    agenda = _Agenda(fleet.engines, on_step)
+    agenda = _Agenda(cluster, on_step)
     asked: dict[Sequence, tuple[Request, int]] = {}
     while not stopping():
         due, step_at = source.next_at, agenda.next_at
@@ -127,16 +138,12 @@ def serve(
         if due <= step_at:
             request = source.take()
             sequence = sequence_of(request)
-            index = fleet.route(sequence)
+            index = cluster.submit(sequence, due)
             asked[sequence] = request, index
-            engine = fleet.engines[index]
-            idle = engine.due is None
-            engine.submit(sequence, due)
-            if idle:
-                agenda.wake(index)
+            agenda.wake(index)
             continue
-        index, step = agenda.step()
-        for sequence in step.finished if step is not None else ():
+        index, ended = agenda.step()
+        for sequence in ended:
             request, _ = asked.pop(sequence)
             source.ended(request, step_at)
             yield Served(request, sequence, index)
