@@ -1,5 +1,6 @@
 """From a plan to its requests: reads the files and tables that the plan names."""
 
+import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -50,3 +51,14 @@ def stream_of(plan: Plan) -> Callable[[], Iterator[Request]]:
         rows = read_trace(read_text(plan.trace, "trace").splitlines(), name=plan.trace)
     lengths = lengths_of(plan)
     return lambda: in_turn(plan, lengths, rows)
+
+
+def with_trace_located(plan: Plan) -> Plan:
+    """Return the plan with its trace's whole path and hash, if it has one."""
+    if plan.trace is None:
+        return plan
+    text = read_text(plan.trace, "trace")
+    return plan.retargeted(
+        trace=str(Path(plan.trace).absolute()),
+        trace_sha256=hashlib.sha256(text.encode()).hexdigest(),
+    )

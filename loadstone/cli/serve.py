@@ -94,11 +94,11 @@ def command(
 
     Answers are filler text; their timing is the emulated engine's.
     """
-    machine, fleet = build(**engine)
+    machine, fleet, vms = build(**engine)
     config = ServerConfig(
         model=machine.model,
         preset=machine.name,
-        vms=engine["vms"],
+        vms=vms,
         seed=engine["seed"],
         host=host,
         port=port,
@@ -110,7 +110,7 @@ def command(
         grace_s=parse_duration(grace),
     )
     click.echo(
-        f"{engine['vms']} VM of {machine.name}, {len(fleet.engines)} engines,"
+        f"{vms} VM of {machine.name}, {len(fleet.engines)} engines,"
         f" {machine.model} {machine.precision}, emulated",
         err=True,
     )
@@ -119,7 +119,7 @@ def command(
     about = About(
         model=machine.model,
         preset=machine.name,
-        vms=engine["vms"],
+        vms=vms,
         cache_dtype=machine.cache_dtype,
     )
     lengths = load_lengths(SCENARIOS["chat"].output_lengths)

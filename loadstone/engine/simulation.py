@@ -7,31 +7,37 @@ from ..buckets import LogHistogram
 from ..traffic.plan import Plan
 from ..traffic.record import Outcome, RequestRecord, TokensSource, Truth
 from ..traffic.source import Source
-from ..units import Seconds
-from .fleet import Fleet
+from ..units import Seconds, Tokens
+from .fleet import Cluster
 from .sequence import Step
 from .virtual import Served, serve, whole_sequence
 
 
 class Simulation:
-    """One run of a plan's requests on a fleet of fresh engines."""
+    """One run of a plan's requests on fresh engines."""
 
     def __init__(
         self,
         plan: Plan,
-        fleet: Fleet,
+        cluster: Cluster,
         source: Source,
         *,
+        block_size: Tokens,
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`stopping` is asked at each event and ends the run early."""
+        """Prepare it.
+
+        `block_size` is of the engines' KV cache; `stopping` is asked at each event and
+        ends the run early.
+        """
         self.plan = plan
         self.now: Seconds = 0.0
         """How far it has come: the end of the last step."""
         self.icl = LogHistogram()
         """Gaps between tokens outside the warm-up: a step is one for all that decode in
         it."""
-        self._fleet = fleet
+        self._cluster = cluster
+        self._block_size = block_size
         self._source = source
         self._stopping = stopping
 
@@ -49,12 +55,11 @@ class Simulation:
 
         What is left is `incomplete` after the drain and `cancelled` after a stop.
         """
-        fleet = self._fleet
         served = serve(
-            fleet,
+            self._cluster,
             self._source,
             on_step=self._count_gaps,
-            sequence_of=whole_sequence(fleet.engines[0].limits.block_size),
+            sequence_of=whole_sequence(self._block_size),
             until=self.until,
             stopping=self._stopping,
         )
