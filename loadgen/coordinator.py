@@ -5,7 +5,6 @@ request: a `Session` does, here or in the workers, on the order that the coordin
 gave it.
 """
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -33,7 +32,7 @@ from .series import Series
 from .session import Session, Share
 from .stats import ClientStats, SliceStats, total
 from .tracing import Traces
-from .workload import lengths_of, read_text, requests_of
+from .workload import lengths_of, read_text, requests_of, with_trace_located
 
 LEAD_S: Final = 0.5
 """From the order to t0: time to spawn users and open connections."""
@@ -333,11 +332,7 @@ def _resolve(plan: Plan, target: Target) -> Plan:
     if target.mock is not None:
         changes["price"] = plan.price or price_of_preset(str(target.mock.get("preset")))
         changes["vms"] = plan.vms or target.mock.get("vms")
-    if plan.trace is not None:
-        text = read_text(plan.trace, "trace")
-        changes["trace"] = str(Path(plan.trace).absolute())
-        changes["trace_sha256"] = hashlib.sha256(text.encode()).hexdigest()
-    return plan.retargeted(**changes)
+    return with_trace_located(plan.retargeted(**changes))
 
 
 def _given(values: Mapping[str, Any], host: str, users: int | None) -> dict[str, Any]:

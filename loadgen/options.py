@@ -77,8 +77,8 @@ OPTIONS: Final = (
     Option(flag="--duration", setting="duration_s", read=parse_duration, default="60s",
            metavar="TIME", in_form=True, text="how long requests arrive (30s, 5m)"),
     Option(flag="--trace", setting="trace", metavar="FILE", in_form=True,
-           text="replay arrivals and lengths of a CSV"
-                " with TIMESTAMP,ContextTokens,GeneratedTokens"),
+           text="replay arrivals and lengths of a trace: Azure's CSV"
+                " (TIMESTAMP,ContextTokens,GeneratedTokens) or Mooncake's JSON lines"),
     Option(flag="--speedup", setting="speedup", read=float, default="1", metavar="X",
            in_form=True, text="replay the trace this many times as fast"),
     Option(flag="--arrivals", setting="arrivals", default="poisson", in_form=True,
@@ -144,17 +144,20 @@ def read_options(given: Mapping[str, Value]) -> dict[str, Any]:
     return values
 
 
-def plan_of(values: Mapping[str, Any], *, host: str, users: int | None) -> Plan:
+def plan_of(
+    values: Mapping[str, Any], *, host: str, users: int | None, **more: Any
+) -> Plan:
     """Make a plan of read options; `users` is Locust's own count, None for the default.
 
-    Raises `UsageError` for what cannot be run.
+    `more` are settings without an option here. Raises `UsageError` for what cannot be
+    run.
     """
     settings = {
         option.setting: values[option.name]
         for option in OPTIONS
         if option.setting and values[option.name] is not None
-    }
-    closed = "rate" not in settings and "trace" not in settings
+    } | {name: value for name, value in more.items() if value is not None}
+    closed = not {"rate", "trace", "offline"} & set(settings)
     if closed and users is None:
         raise UsageError(
             "nothing says how much load: no rate, no trace and no users",

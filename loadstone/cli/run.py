@@ -4,7 +4,7 @@ import json
 import os
 import socket
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,25 +19,10 @@ from ..report.progress import Progress
 from ..report.table import print_summary
 from ..telemetry.otel.settings import read_settings
 from ..traffic.verdict import exit_code
+from .load_options import load_options
 from .locust_child import LocustChild, failed, running
 
 _HOST: Final = "http://127.0.0.1:8000"
-
-
-def _load_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    for option in reversed(OPTIONS):
-        if option.name == "scenario":
-            continue
-        default = f"  [default: {option.default}]" if option.default else ""
-        # No default here: what was not given may come from a plan file.
-        command = click.option(
-            option.flag,
-            option.name,
-            type=click.Choice(option.choices) if option.choices else str,
-            metavar=None if option.choices else option.metavar,
-            help=option.text + default,
-        )(command)
-    return command
 
 
 @click.command(
@@ -77,7 +62,7 @@ Examples:
     help="port of the web UI",
 )
 @click.option("--json", "as_json", is_flag=True, help="print the summary as JSON")
-@_load_options
+@load_options({option.name for option in OPTIONS} - {"scenario"})
 def command(
     *, scenario: str, host: str | None, users: int | None, processes: int, web: bool,
     web_port: int, as_json: bool, **given: str | None,

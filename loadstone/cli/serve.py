@@ -94,11 +94,11 @@ def command(
 
     Answers are filler text; their timing is the emulated engine's.
     """
-    machine, fleet = build(**engine)
+    machine, fleet, vms = build(**engine)
     config = ServerConfig(
         model=machine.model,
         preset=machine.name,
-        vms=engine["vms"],
+        vms=vms,
         seed=engine["seed"],
         host=host,
         port=port,
@@ -110,13 +110,13 @@ def command(
         grace_s=parse_duration(grace),
     )
     click.echo(
-        f"{engine['vms']} VM of {machine.name}, {len(fleet.engines)} engines,"
+        f"{vms} VM of {machine.name}, {len(fleet.engines)} engines,"
         f" {machine.model} {machine.precision}, emulated",
         err=True,
     )
     stats = ServerStats(len(fleet.engines), max_model_len=machine.limits.max_model_len)
     gpus = Gpus(GpuFacts.of(machine, load_board(machine.gpu)), fleet.engines)
-    about = About.of(machine, engine["vms"], slowdown=config.slowdown)
+    about = About.of(machine, vms, slowdown=config.slowdown)
     lengths = load_lengths(SCENARIOS["chat"].output_lengths)
     with _observers(machine.model, stats) as observers:
         asyncio.run(

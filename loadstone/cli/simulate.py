@@ -1,36 +1,64 @@
 """`loadstone simulate`: a workload on the engine in virtual time."""
 
 import json
-from collections.abc import Iterator, Sequence
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import click
 from rich.console import Console
-from rich.progress import Progress
 
 from loadgen.folder import SUMMARY, RunFolder
-from loadgen.workload import lengths_of, requests_of
+from loadgen.options import OPTIONS, plan_of, read_options
+from loadgen.workload import read_text, with_trace_located
 
-from ..buckets import LogHistogram
-from ..catalog.presets import Preset
-from ..catalog.workloads import load_price
-from ..engine.fleet import Fleet
-from ..engine.sequence import Step
-from ..engine.virtual import Served, serve
+from ..catalog.recipes import RECIPES, Recipe, load_recipe
+from ..engine.simulation import Simulation
 from ..errors import UsageError
-from ..physics.cost import Rent
-from ..report.table import number, print_summary
-from ..traffic.plan import SCENARIOS, Plan, draw, plan_hash
-from ..traffic.record import Outcome, RequestRecord, TokensSource, Truth
-from ..traffic.request import Request
-from ..traffic.summary import summarize
+from ..report.table import print_summary
+from ..report.virtual import VirtualProgress
+from ..traffic.slo import read_slos
+from ..traffic.summary import Fold
+from ..traffic.survey import Survey
 from ..traffic.verdict import exit_code
-from ..units import parse_duration
-from .engine_options import build, engine_options
+from .engine_options import build, virtual_engine_options
+from .find_max import SearchSettings, find, search_options
+from .load_options import load_options
+from .virtual_run import VirtualRun, interruptible
 
-_LONG_RUN: Final = 20
-"""An offline run of fewer batches than this is mostly ramp and drain, and says so."""
+_LOAD: Final = frozenset({
+    "scenario", "rate", "duration", "trace", "speedup", "arrivals", "think", "drain",
+    "warmup", "prices", "slo", "out",
+})  # fmt: skip
+"""Options of `loadstone run` that mean something without an endpoint."""
+_ENGINE: Final = frozenset({
+    "preset", "model", "vms", "racks", "router", "policy", "seed", "max_num_seqs",
+    "max_num_batched_tokens", "max_model_len", "scheduling_policy", "prefix_caching",
+})  # fmt: skip
+_DEFAULTS: Final = {"duration": "10m"}
+"""Where time is cheap, a run is longer."""
+
+
+def _from_plan(ctx: click.Context, _: click.Parameter, path: str | None) -> None:
+    """Let the options of an earlier run be the defaults of this one."""
+    if path is None:
+        return
+    try:
+        options = tomllib.loads(read_text(path, "plan")).get("options")
+    except tomllib.TOMLDecodeError as wrong:
+        raise UsageError(f"{path}: {wrong}") from None
+    known = {parameter.name for parameter in ctx.command.params}
+    endpoint = {"host", *(option.name for option in OPTIONS)}
+    if not isinstance(options, dict) or not set(options) <= known | endpoint:
+        raise UsageError(
+            f"{path}: no [options] of a run, or unknown ones",
+            hint="give the plan.toml of a run folder",
+        )
+    if options.get("ignore_eos", "True") != "True":
+        raise UsageError(f"{path}: ignore_eos=false: virtual answers have set lengths")
+    ctx.default_map = {k: v for k, v in options.items() if k in known - {"out"}}
 
 
 @click.command(
@@ -38,79 +66,55 @@ _LONG_RUN: Final = 20
     epilog="""\b
 Examples:
   loadstone simulate --vms 1 --offline 200000
-  loadstone simulate --vms 1 --rate 100 --duration 10m
-  loadstone simulate --vms 2 --trace azure_llm_2023_conv.csv --speedup 4""",
+  loadstone simulate --racks 1 --rate 500 --duration 10m --warmup 1m
+  loadstone simulate --users 200 --think 5s --duration 5m
+  loadstone simulate --trace mooncake_trace.jsonl --max-model-len 131072
+      --router prefix_affine
+  loadstone simulate --recipe mlperf-server --rate 150
+  loadstone simulate --recipe mlperf-interactive --find-max
+  loadstone simulate runs/latest/plan.toml --policy trtllm_max_util""",
 )
-@engine_options
-@click.option(
-    "--offline", type=click.IntRange(1), metavar="N", help="N requests, all at t = 0"
-)
-@click.option(
-    "--rate", type=float, metavar="REQ/S", help="Poisson arrivals at this rate"
-)
-@click.option(
-    "--trace", metavar="FILE", help="arrivals and lengths of a CSV in Azure's format"
-)
-@click.option(
-    "--speedup",
-    type=float,
-    default=1.0,
-    show_default=True,
-    metavar="X",
-    help="replay the trace this many times as fast",
-)
-@click.option(
-    "--duration",
-    default="10m",
-    show_default=True,
-    metavar="TIME",
-    help="how long requests arrive (--rate, --trace)",
-)
-@click.option(
-    "--scenario",
-    type=click.Choice(list(SCENARIOS)),
-    help="whose lengths (default: mlperf with --offline, chat with --rate)",
-)
-@click.option(
-    "--out",
-    default="runs",
-    show_default=True,
-    metavar="DIR",
-    help="where run folders go",
-)
+@click.argument("plan", required=False, is_eager=True, expose_value=False,
+                callback=_from_plan)  # fmt: skip
+@virtual_engine_options
+@click.option("--offline", type=click.IntRange(1), metavar="N",
+              help="N requests, all due at t0")  # fmt: skip
+@click.option("--users", type=click.IntRange(1), metavar="N",
+              help="closed loop: N users ask, wait, think and ask again")  # fmt: skip
+@click.option("--max-tokens", type=click.IntRange(1), metavar="N",
+              help="what each request declares as the longest answer it takes"
+              "  [default: its true length]")  # fmt: skip
+@click.option("--recipe", type=click.Choice(RECIPES),
+              help="lengths, maximum and limits of an MLPerf scenario")  # fmt: skip
+@load_options(_LOAD)
+@search_options
 @click.option("--no-rows", is_flag=True, help="write no requests.jsonl")
 @click.option("--json", "as_json", is_flag=True, help="print the summary as JSON")
+@click.pass_context
 def command(
-    *, offline: int | None, rate: float | None, trace: str | None, speedup: float,
-    duration: str, scenario: str | None, out: str, no_rows: bool, as_json: bool,
-    **engine: Any,
+    ctx: click.Context, /, *, no_rows: bool, as_json: bool, find_max: bool,
+    **given: Any,
 ) -> int:  # fmt: skip
-    """Run a workload through the emulated engines as fast as the CPU allows."""
-    if sum(given is not None for given in (offline, rate, trace)) != 1:
-        raise UsageError(
-            "say what load: exactly one of --offline N, --rate REQ/S, --trace FILE"
-        )
-    machine, fleet = build(**engine)
-    plan = Plan(
-        scenario=scenario or ("mlperf" if offline else "chat"),
-        model=machine.model,
-        rate=rate,
-        trace=trace,
-        speedup=speedup,
-        duration_s=parse_duration(duration),
-        seed=engine["seed"],
-        price=machine.price,
-        vms=engine["vms"],
-    )
-    requests = _offline(plan, offline) if offline else requests_of(plan)
-    _refuse_too_long(requests, machine)
-    folder = RunFolder.create(Path(out), f"simulate-{plan.scenario}")
-    folder.write_plan(
-        plan, plan_hash(plan, requests), offline=offline, engine=_given(engine)
-    )
+    """Run a workload through the emulated engines as fast as the CPU allows.
+
+    Exactly one of --rate, --users, --trace and --offline says how much load there is.
+    PLAN is the plan.toml of an earlier run, of `run` or of `simulate`: its options are
+    used where none is given here.
+    """
+    asked = _Asked(given)
     console = Console(stderr=as_json)
-    summary = _simulate(fleet, requests, folder, rows=not no_rows)
-    summary |= _about(machine, engine["vms"], plan, offline, summary)
+    settings = SearchSettings.of(given, find_max=find_max)
+    run = asked.run(searched=settings is not None)
+    if settings is not None:
+        return find(
+            run, settings, out=asked.out, options=_kept(ctx.params),
+            console=console, as_json=as_json,
+        )  # fmt: skip
+    seen = run.survey()
+    folder = RunFolder.create(asked.out, f"simulate-{run.plan.scenario}")
+    folder.write_plan(run.plan, seen.plan_hash, options=_kept(ctx.params))
+    folder.write_environment(None, workers=1)
+    summary = _simulate(run, seen, folder, rows=not no_rows)
     folder.write_json(SUMMARY, summary)
     if as_json:
         click.echo(json.dumps(summary))
@@ -120,130 +124,128 @@ def command(
     return exit_code(summary)
 
 
-def _refuse_too_long(requests: Sequence[Request], machine: Preset) -> None:
-    """Refuse what the engines could not serve, before anything is written."""
-    longest = max(requests, key=lambda r: r.input_tokens + r.output_tokens)
-    length = longest.input_tokens + longest.output_tokens
-    if length > machine.limits.max_model_len:
-        raise UsageError(
-            f"request {longest.id} has {length} tokens, prompt and answer together;"
-            f" max_model_len is {machine.limits.max_model_len}",
-            hint="raise --max-model-len, or leave such requests out",
-            code="context_length_exceeded",
+def _kept(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that make a run what it is, to be given again."""
+    kept = {
+        name: value
+        for name, value in params.items()
+        if value is not None and name not in ("out", "as_json", "no_rows")
+    }
+    if "trace" in kept:
+        kept["trace"] = str(Path(kept["trace"]).absolute())
+    return kept
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The options as they were given."""
+
+    given: Mapping[str, Any]
+
+    @property
+    def out(self) -> Path:
+        return Path(self.given["out"] or "runs")
+
+    def run(self, *, searched: bool) -> VirtualRun:
+        """Make a run of them; raises `UsageError` for what cannot be run."""
+        given = self.given
+        engine = {name: given[name] for name in _ENGINE}
+        recipe = (
+            load_recipe(given["recipe"], given["model"]) if given["recipe"] else None
+        )
+        load = dict(given)
+        if recipe is not None:
+            load |= _of_recipe(recipe, given, searched=searched)
+        if searched:
+            # Each probe has its own.
+            load |= {"rate": "1", "duration": None, "warmup": None}
+        kinds = [
+            k for k in ("offline", "rate", "trace", "users") if load[k] is not None
+        ]
+        if len(kinds) != 1:
+            raise UsageError(
+                "say what load: exactly one of --offline N, --rate REQ/S, --trace FILE,"
+                " --users N"
+            )
+        if kinds != ["offline"]:
+            load = {
+                k: v if v is not None else _DEFAULTS.get(k) for k, v in load.items()
+            }
+        machine, _, vms = build(**engine)
+        values = read_options(
+            {n: load.get(n) for n in _LOAD} | {"model": machine.model}
+        )
+        values["seed"], values["vms"] = engine["seed"], vms
+        values["price"] = values["prices"] or machine.price
+        values["scenario"] = load["scenario"] or (
+            "mlperf" if kinds == ["offline"] else "chat"
+        )
+        plan = plan_of(
+            values | {"prices": values["price"]}, host="", users=load["users"],
+            offline=load["offline"], max_tokens=load["max_tokens"],
+        ).retargeted(hosts=())  # fmt: skip
+        slos = (
+            read_slos(read_text(given["slo"], "SLO file"), name=given["slo"])
+            if given["slo"]
+            else ()
+        )
+        return VirtualRun(
+            plan=with_trace_located(plan),
+            engine=engine,
+            slos=slos or (recipe.slos if recipe else ()),
+            recipe=recipe,
         )
 
 
-def _given(engine: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in engine.items() if value is not None}
-
-
-def _offline(plan: Plan, n: int) -> list[Request]:
-    lengths = draw(plan, lengths_of(plan))
-    return [Request(i, 0.0, *next(lengths), plan.scenario) for i in range(n)]
+def _of_recipe(
+    recipe: Recipe, given: Mapping[str, Any], *, searched: bool
+) -> dict[str, Any]:
+    """Return what a recipe sets; raises `UsageError` where something else was asked."""
+    for name in ("scenario", "trace", "users", "slo", "arrivals", "max_tokens"):
+        if given[name] is not None:
+            flag = "--" + name.replace("_", "-")
+            raise UsageError(f"{flag} and --recipe: {recipe.name} brings its own")
+    fixed: dict[str, Any] = {
+        "scenario": recipe.scenario,
+        "max_tokens": recipe.max_output_tokens,
+    }
+    if recipe.offline:
+        if given["rate"] is not None or searched:
+            raise UsageError(
+                f"{recipe.name} has no rate: all requests are there at once",
+                hint="give --offline N, or another recipe",
+            )
+        fixed["offline"] = given["offline"] or recipe.samples
+    elif given["offline"] is not None or (given["rate"] is None and not searched):
+        raise UsageError(
+            f"{recipe.name} needs a rate", hint="give --rate REQ/S, or --find-max"
+        )
+    return fixed
 
 
 def _simulate(
-    fleet: Fleet, requests: Sequence[Request], folder: RunFolder, *, rows: bool
+    run: VirtualRun, seen: Survey, folder: RunFolder, *, rows: bool
 ) -> dict[str, Any]:
-    icl = LogHistogram()
-
-    def on_step(_: int, step: Step) -> None:
-        if step.decoding:
-            icl.add(step.end_s - step.start_s, step.decoding)
-
-    records = []
     target = folder.path / "requests.jsonl" if rows else Path("/dev/null")
+    console = Console(stderr=True)
     with (
         target.open("w", encoding="utf-8") as lines,
-        Progress(console=Console(stderr=True), transient=True) as bar,
+        VirtualProgress(console) as progress,
+        interruptible() as stopping,
     ):
-        task = bar.add_task("simulating", total=len(requests))
-        for done, record in enumerate(
-            _records(serve(fleet, requests, on_step=on_step)), 1
-        ):
-            records.append(record)
-            if rows:
-                lines.write(record.to_line())
-            if done % 2048 == 0:
-                bar.update(task, completed=done)
-    return summarize(records, icl=icl)
 
+        def show(simulation: Simulation, fold: Fold) -> None:
+            share = simulation.now / run.plan.duration_s
+            done = fold.sent / seen.requests if seen.requests else min(share, 1.0)
+            progress.show(done=done, requests=fold.sent, now=simulation.now)
 
-def _records(served: Iterator[Served]) -> Iterator[RequestRecord]:
-    for request, sequence, engine in served:
-        first, last = sequence.first_s, sequence.last_s
-        assert first is not None
-        assert last is not None
-        yield RequestRecord(
-            id=request.id,
-            scenario=request.scenario,
-            intended_s=request.intended_s,
-            sent_s=request.intended_s,
-            end_s=last,
-            outcome=Outcome.OK,
-            first_s=first,
-            last_s=last,
-            asked_input_tokens=request.input_tokens,
-            asked_output_tokens=request.output_tokens,
-            input_tokens=request.input_tokens,
-            output_tokens=request.output_tokens,
-            first_event_tokens=1,
-            events=request.output_tokens,
-            tokens_source=TokensSource.USAGE,
-            finish_reason="length",
-            truth=Truth(request.intended_s, first, first, last, engine),
+        summary = run.run(
+            on_row=(lambda row: lines.write(row.to_line())) if rows else lambda _: None,
+            on_progress=show,
+            stopping=stopping,
         )
-
-
-def _about(
-    machine: Preset, vms: int, plan: Plan, offline: int | None, summary: dict[str, Any]
-) -> dict[str, Any]:
-    price = load_price(machine.price)
-    rent = Rent(price.usd_per_vm_hour.value, vms, (price.assumption(),))
-    requests, tokens = summary["requests"], summary["tokens"]
-    notes = ["virtual time: no client and no network, so nothing here can be late"]
-    notes += _offline_notes(machine, vms, offline, summary) if offline else []
-    samples = summary["ttft_s"]["n"]
-    return {
-        "scenario": plan.scenario,
-        "loop": "offline" if offline else plan.loop,
-        "model": machine.model,
-        "preset": machine.name,
-        "vms": vms,
-        "complete": True,
-        "cost": rent.summary(summary["makespan_s"], requests["ok"], tokens["output"]),
-        "assumptions": list(machine.assumptions()),
-        "instrument": {
-            "verdict": "ok" if samples >= 100 else "too_few_samples",
-            "reasons": [] if samples >= 100 else [f"{samples} requests; p99 needs 100"],
-            "virtual": True,
-            "notes": [
-                *notes,
-                "timing assumes: " + "; ".join(machine.assumptions(short=True)),
-            ],
-        },
-    }
-
-
-def _offline_notes(
-    machine: Preset, vms: int, n: int, summary: dict[str, Any]
-) -> Iterator[str]:
-    rate = summary["throughput"]["output_tok_s"] / vms
-    low, high = machine.facts["published_vm_min"], machine.facts["published_vm_max"]
-    inside = "inside" if low.value <= rate <= high.value else "outside"
-    yield (
-        f"{number(rate, 0)} output tokens/s per VM is {inside} the published"
-        f" {number(low.value, 0)} to {number(high.value, 0)} ({low.source})"
-    )
-    batches = n / (machine.limits.max_num_seqs * machine.engines_per_vm * vms)
-    share = (
-        1
-        - summary["throughput"]["output_tok_s"]
-        / summary["throughput"]["steady_output_tok_s"]
-    )
-    yield (
-        "offline, no latency limit:"
-        f" requests wait up to {number(summary['makespan_s'], 0)} s;"
-        f" {batches:.1f} times the batch, ramp and drain cost {share:.1%}"
-        + ("" if batches >= _LONG_RUN else ": too short, mostly ramp and drain")
-    )
+        told = progress.last(
+            requests=summary["requests"]["sent"], now=summary["makespan_s"]
+        )
+    console.print(told, highlight=False, soft_wrap=True)
+    return {"run": folder.path.name, "plan_hash": seen.plan_hash, **summary}

@@ -5,12 +5,15 @@ is admitted to the next one, as it would be under a real clock.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Sequence as SequenceOf
 from functools import partial
 from heapq import heappop, heappush
+from math import inf
 from typing import NamedTuple
 
 from ..traffic.request import Request
-from ..units import Seconds
+from ..traffic.source import Scheduled, Source
+from ..units import Seconds, Tokens
 from .core import Engine
 from .fleet import Cluster
 from .sequence import Sequence, Step
@@ -20,7 +23,7 @@ StepListener = Callable[[int, Step], None]
 
 
 class Served(NamedTuple):
-    """A request that ended, and where."""
+    """A request and where it was served; `last_s` is None if it was left unfinished."""
 
     request: Request
     sequence: Sequence
@@ -62,21 +65,23 @@ class _Agenda:
                 self._awake[index] = True
                 heappush(self._heap, (due, index))
 
-    def run_before(self, instant: Seconds) -> Iterator[tuple[int, Sequence]]:
-        """Do everything due before `instant`; yield who ended, and on which actor."""
-        heap, follow = self._heap, self._cluster.follow
-        while heap and heap[0][0] < instant:
-            _, index = heappop(heap)
-            step = self._actors[index].step()
-            self._awake[index] = False
-            self.wake(index)
-            if step is not None and self._on_step is not None:
-                self._on_step(index, step)
-            touched, ended = follow(index, step)
-            for other in touched:
-                self.wake(other)
-            for sequence in ended:
-                yield index, sequence
+    @property
+    def next_at(self) -> Seconds:
+        """When the next step ends or begins; infinity while all are idle."""
+        return self._heap[0][0] if self._heap else inf
+
+    def step(self) -> tuple[int, SequenceOf[Sequence]]:
+        """Let the actor that is due go on; return its index and who ended by it."""
+        _, index = heappop(self._heap)
+        step = self._actors[index].step()
+        self._awake[index] = False
+        self.wake(index)
+        if step is not None and self._on_step is not None:
+            self._on_step(index, step)
+        touched, ended = self._cluster.follow(index, step)
+        for other in touched:
+            self.wake(other)
+        return index, ended
 
 
 def plain_sequence(request: Request) -> Sequence:
@@ -84,32 +89,66 @@ def plain_sequence(request: Request) -> Sequence:
     return Sequence(request.id, request.input_tokens, request.output_tokens)
 
 
+def whole_sequence(block_size: Tokens) -> Callable[[Request], Sequence]:
+    """Return what makes sequences with all that a request declares.
+
+    `block_size` is the engines', which a recorded prefix is split into.
+    """
+
+    def sequence(request: Request) -> Sequence:
+        prefix = request.prefix
+        return Sequence(
+            request.id,
+            request.input_tokens,
+            request.output_tokens,
+            max_output_tokens=request.max_output_tokens,
+            priority=request.priority,
+            prefix_ids=prefix.ids(request.input_tokens, block_size) if prefix else (),
+        )
+
+    return sequence
+
+
 def serve(
     cluster: Cluster,
-    arrivals: Iterable[Request],
+    arrivals: Iterable[Request] | Source,
     *,
     on_step: StepListener | None = None,
     sequence_of: Callable[[Request], Sequence] = plain_sequence,
+    until: Seconds = inf,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> Iterator[Served]:
-    """Run `arrivals` (by intended time) through a cluster; yield each as it ends.
+    """Run `arrivals` through a cluster; yield each request as it ends.
 
-    `sequence_of` says what a request's prefix, priority and declared maximum are. Work
-    is O(steps log actors + requests). Raises `UsageError` for a request that the
+    Arrivals are requests in order of intended time, or a source that hears of what
+    ended. `sequence_of` says what a request's prefix, priority and declared maximum
+    are. What is in flight at `until`, or when `stopping()` says so, comes last,
+    unfinished; what was not due by then does not come at all.
+
+    Work is O(steps log actors + requests). Raises `UsageError` for a request that the
     engines could never serve.
     """
+    source = arrivals if isinstance(arrivals, Source) else Scheduled(arrivals)
     agenda = _Agenda(cluster, on_step)
-    asked: dict[Sequence, Request] = {}
-
-    def finished(instant: Seconds) -> Iterator[Served]:
-        for index, sequence in agenda.run_before(instant):
-            yield Served(asked.pop(sequence), sequence, index)
-
-    for request in arrivals:
-        yield from finished(request.intended_s)
-        sequence = sequence_of(request)
-        asked[sequence] = request
-        agenda.wake(cluster.submit(sequence, request.intended_s))
-    yield from finished(float("inf"))
+    asked: dict[Sequence, tuple[Request, int]] = {}
+    while not stopping():
+        due, step_at = source.next_at, agenda.next_at
+        if min(due, step_at) >= until:
+            break
+        if due <= step_at:
+            request = source.take()
+            sequence = sequence_of(request)
+            index = cluster.submit(sequence, due)
+            asked[sequence] = request, index
+            agenda.wake(index)
+            continue
+        index, ended = agenda.step()
+        for sequence in ended:
+            request, _ = asked.pop(sequence)
+            source.ended(request, step_at)
+            yield Served(request, sequence, index)
+    for sequence, (request, index) in asked.items():
+        yield Served(request, sequence, index)
 
 
 def replay(

@@ -11,6 +11,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from random import Random
+from struct import Struct
 from typing import Any, Final, Literal
 
 from ..errors import UsageError
@@ -21,7 +22,7 @@ from .profile import Profile
 from .request import Request
 from .trace import TraceRow
 
-Loop = Literal["open", "closed", "trace"]
+Loop = Literal["open", "closed", "trace", "offline"]
 
 DEFAULT_CAP: Final = 512
 """Requests in flight under open loop unless `users` says otherwise."""
@@ -76,6 +77,8 @@ class Plan:
     trace: str | None = None
     trace_sha256: str | None = None
     speedup: float = 1.0
+    offline: int | None = None
+    max_tokens: Tokens | None = None
     users: int = DEFAULT_CAP
     think_s: Seconds = 0.0
     duration_s: Seconds = 60.0
@@ -99,6 +102,10 @@ class Plan:
             raise UsageError(
                 "a trace brings its own arrivals: give --trace or --rate, not both"
             )
+        if self.offline is not None and (self.rate or self.trace):
+            raise UsageError(
+                "offline requests are all due at once: no --rate and no --trace"
+            )
         for name, least in _LEAST.items():
             value = getattr(self, name)
             if value is not None and not least <= value < float("inf"):
@@ -114,7 +121,9 @@ class Plan:
 
     @property
     def loop(self) -> Loop:
-        """Which of the three ways of arriving this is."""
+        """Which of the four ways of arriving this is."""
+        if self.offline is not None:
+            return "offline"
         if self.trace is not None:
             return "trace"
         return "closed" if self.rate is None else "open"
@@ -142,7 +151,7 @@ class Plan:
 
 _LEAST: Final[dict[str, float]] = {
     "rate": 1e-9, "speedup": 1e-9, "users": 1, "think_s": 0, "duration_s": 1e-3,
-    "drain_s": 0, "warmup_s": 0, "vms": 1,
+    "drain_s": 0, "warmup_s": 0, "vms": 1, "offline": 1, "max_tokens": 1,
 }  # fmt: skip
 
 
@@ -151,36 +160,71 @@ def schedule(
     lengths: tuple[Lengths, Lengths],
     trace: Sequence[TraceRow] | None = None,
 ) -> list[Request]:
-    """Draw the requests of an open-loop or trace plan, in order of intended time.
+    """Draw the requests of a plan that has a schedule, in order of intended time.
+
+    Raises `UsageError` for a closed loop, and when no arrival falls into the duration.
+    """
+    return list(in_turn(plan, lengths, trace))
+
+
+def in_turn(
+    plan: Plan,
+    lengths: tuple[Lengths, Lengths],
+    trace: Sequence[TraceRow] | None = None,
+) -> Iterator[Request]:
+    """Draw the same one by one, as they are asked for, and keep none.
 
     `lengths` are the scenario's input and output tables; `trace` the rows of the plan's
-    trace. Raises `UsageError` when no arrival falls into the duration.
+    trace.
     """
-    if plan.loop == "trace":
-        requests = list(_from_trace(plan, trace or ()))
-    elif plan.loop == "open" and plan.rate is not None:
-        times = Arrivals.parse(plan.arrivals).times(
+    if plan.loop == "closed":
+        raise UsageError(
+            "a closed loop has no schedule: its users ask when they are ready"
+        )
+    drawn = (
+        _from_trace(plan, trace or ())
+        if plan.loop == "trace"
+        else _drawn(plan, lengths)
+    )
+    first = next(drawn, None)
+    if first is None:
+        raise UsageError(
+            f"no request arrives within {plan.duration_s:g} s",
+            hint="raise --rate or --duration",
+        )
+    yield first
+    yield from drawn
+
+
+def _drawn(plan: Plan, lengths: tuple[Lengths, Lengths]) -> Iterator[Request]:
+    times = enumerate(_times(plan))
+    for (i, due), of in zip(times, draw(plan, lengths), strict=False):
+        yield request_of(plan, i, due, of)
+
+
+def _times(plan: Plan) -> Iterator[Seconds]:
+    """Yield when the requests of an offline or open-loop plan are due."""
+    if plan.rate is None:
+        yield from (0.0 for _ in range(plan.offline or 0))
+    else:
+        yield from Arrivals.parse(plan.arrivals).times(
             plan.rate,
             plan.duration_s,
             Random(f"{plan.seed}/arrivals"),
             Profile.parse(plan.profile),
         )
-        requests = [
-            Request(i, due, n_in, n_out, plan.scenario)
-            for i, (due, (n_in, n_out)) in enumerate(
-                zip(times, draw(plan, lengths), strict=False)
-            )
-        ]
-    else:
-        raise UsageError(
-            "a closed loop has no schedule: its users ask when they are ready"
-        )
-    if not requests:
-        raise UsageError(
-            f"no request arrives within {plan.duration_s:g} s",
-            hint="raise --rate or --duration",
-        )
-    return requests
+
+
+def request_of(
+    plan: Plan, index: int, due: Seconds, lengths: tuple[Tokens, Tokens]
+) -> Request:
+    """Make a request of a drawn (input, output) length, cut at the plan's maximum."""
+    n_in, n_out = lengths
+    limit = plan.max_tokens
+    return Request(
+        index, due, n_in, n_out if limit is None else min(n_out, limit), plan.scenario,
+        max_output_tokens=limit,
+    )  # fmt: skip
 
 
 def draw(
@@ -197,16 +241,28 @@ def _from_trace(plan: Plan, rows: Iterable[TraceRow]) -> Iterator[Request]:
         due = row.at_s / plan.speedup
         if due >= plan.duration_s:
             return
-        yield Request(i, due, row.input_tokens, row.output_tokens, plan.scenario)
+        plain = request_of(plan, i, due, (row.input_tokens, row.output_tokens))
+        yield replace(plain, priority=row.priority, prefix=row.prefix)
 
 
-def plan_hash(plan: Plan, requests: Sequence[Request]) -> str:
+_HASHED: Final = Struct("<dqqqqqq")
+"""Due time, input, output, declared maximum, priority, blocks of a prefix and their
+size."""
+
+
+def plan_hash(plan: Plan, requests: Iterable[Request]) -> str:
     """Hash what decides the load: traffic settings and schedule; not the target."""
     settings = plan.to_toml()
     for target in ("hosts", "model", "price", "vms", "trace"):
         settings.pop(target, None)
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    digest.update(array("d", (r.intended_s for r in requests)).tobytes())
-    digest.update(array("q", (r.input_tokens for r in requests)).tobytes())
-    digest.update(array("q", (r.output_tokens for r in requests)).tobytes())
+    for r in requests:
+        size, blocks = r.prefix or (0, ())
+        digest.update(
+            _HASHED.pack(
+                r.intended_s, r.input_tokens, r.output_tokens,
+                r.max_output_tokens or 0, r.priority, len(blocks), size,
+            )
+        )  # fmt: skip
+        digest.update(array("q", blocks).tobytes())
     return digest.hexdigest()

@@ -1,6 +1,7 @@
 """Service-level objectives: limits on percentiles and, for goodput, on requests."""
 
 import tomllib
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf
@@ -41,27 +42,36 @@ class Slo:
         at_once = self.metric == "tpot_s" and row.first_s is not None
         return inf if value is None and not at_once else value
 
-    def judge(self, rows: Iterable[RequestRecord]) -> dict[str, Any]:
-        """Return the limit's line of `summary.json`; `met` is None without a sample.
+    def counted_wait(self, row: RequestRecord) -> float | None:
+        """Return what a request adds to the judgement, if anything.
 
-        Over the requests outside the warm-up, but for those that we cancelled. What
-        failed is slower than any answer: a limit is not met by survivors alone. Where
-        the statistic falls on a failure there is no value, and the limit is not met.
+        Warm-up and what we cancelled ourselves are not judged.
         """
-        counted = (
-            self.wait_of(row)
-            for row in rows
-            if not row.warmup and row.outcome is not Outcome.CANCELLED
-        )
-        waits = sorted(wait for wait in counted if wait is not None)
-        value = self._stat_of(waits)
+        if row.warmup or row.outcome is Outcome.CANCELLED:
+            return None
+        return self.wait_of(row)
+
+    def judge(self, rows: Iterable[RequestRecord]) -> dict[str, Any]:
+        """Return the limit's line of `summary.json` for these rows."""
+        waits = (self.counted_wait(row) for row in rows)
+        return self.judge_waits(wait for wait in waits if wait is not None)
+
+    def judge_waits(self, waits: Iterable[float]) -> dict[str, Any]:
+        """Return the line for what `counted_wait` said; `met` is None without a sample.
+
+        What failed is slower than any answer: a limit is not met by survivors alone.
+        Where the statistic falls on a failure there is no value, and the limit is not
+        met.
+        """
+        ordered = sorted(waits)
+        value = self._stat_of(ordered)
         return {
             "metric": self.metric,
             "stat": self.stat,
             "max_s": self.max_s,
             "value_s": None if value == inf else value,
             "met": None if value is None else value <= self.max_s,
-            "failed_as_inf": waits.count(inf),
+            "failed_as_inf": len(ordered) - bisect_left(ordered, inf),
         }
 
     def _stat_of(self, ordered: list[float]) -> float | None:
@@ -109,10 +119,6 @@ def _read(entry: Any, where: str) -> Slo:
     return Slo(entry["metric"], entry["stat"], float(limit))
 
 
-def goodput(
-    rows: Iterable[RequestRecord], slos: tuple[Slo, ...], span: float
-) -> float | None:
-    """Return requests/s that met every objective; None where there is no objective."""
-    if not slos or span <= 0:
-        return None
-    return sum(all(slo.met_by(row) for slo in slos) for row in rows) / span
+def meets_all(row: RequestRecord, slos: tuple[Slo, ...]) -> bool:
+    """Whether a request keeps every limit by its own values: it counts as goodput."""
+    return all(slo.met_by(row) for slo in slos)

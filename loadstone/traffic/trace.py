@@ -1,19 +1,26 @@
-"""Recorded arrivals and lengths: the Azure LLM inference trace format.
+"""Recorded arrivals and lengths, in the formats of Azure and of Mooncake.
 
-`TIMESTAMP,ContextTokens,GeneratedTokens`, as Azure published its 2023 conversation and
-code traces (github.com/Azure/AzurePublicDataset). Timestamps have seven decimals there,
-one more than Python keeps, so the fraction is read apart.
+Azure: `TIMESTAMP,ContextTokens,GeneratedTokens`, as it published its 2023 conversation
+and code traces (github.com/Azure/AzurePublicDataset). Timestamps have seven decimals
+there, one more than Python keeps, so the fraction is read apart.
+
+Mooncake: a JSON object a line, as published with the FAST 2025 paper
+(github.com/kvcache-ai/Mooncake): `timestamp` in ms, `input_length`, `output_length`,
+and `hash_ids`, one for each begun block of 512 prompt tokens. Of our own, a line may
+have a `priority` (an integer, the lower the sooner).
 """
 
 import csv
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from operator import itemgetter
-from typing import Final
+from operator import attrgetter, itemgetter
+from typing import Any, Final
 
 from ..errors import UsageError
-from ..units import Seconds, Tokens
+from ..units import MS, Seconds, Tokens
+from .request import Prefix
 
 COLUMNS: Final = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
 
@@ -25,6 +32,15 @@ class TraceRow:
     at_s: Seconds
     input_tokens: Tokens
     output_tokens: Tokens
+    priority: int = 0
+    prefix: Prefix | None = None
+
+
+def read_trace(lines: Sequence[str], *, name: str) -> list[TraceRow]:
+    """Read a trace in either format, told apart by its first character."""
+    first = next((line for line in lines if line.strip()), "")
+    jsonl = first.lstrip("\ufeff \t").startswith("{")
+    return (read_mooncake_jsonl if jsonl else read_azure_csv)(lines, name=name)
 
 
 def read_azure_csv(lines: Iterable[str], *, name: str) -> list[TraceRow]:
@@ -44,6 +60,94 @@ def read_azure_csv(lines: Iterable[str], *, name: str) -> list[TraceRow]:
         raise UsageError(f"{name}: the trace has a header and no rows")
     first = rows[0][0]
     return [TraceRow(at - first, n_in, n_out) for at, n_in, n_out in rows]
+
+
+MOONCAKE_BLOCK: Final[Tokens] = 512
+"""Prompt tokens that one of Mooncake's ids stands for."""
+_LINE: Final = (
+    '{"timestamp": 0, "input_length": 600, "output_length": 44, "hash_ids": [0, 1]}'
+)
+
+
+def read_mooncake_jsonl(lines: Iterable[str], *, name: str) -> list[TraceRow]:
+    """Read a trace, in order of time; raises `UsageError` naming the line."""
+    rows: list[TraceRow] = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            rows.append(_mooncake_row(json.loads(line.lstrip("\ufeff"))))
+        except (ValueError, RecursionError) as wrong:
+            what = "is not JSON" if isinstance(wrong, json.JSONDecodeError) else wrong
+            raise UsageError(
+                f"{name}: line {number}: {what}", hint=f"a line is such as {_LINE}"
+            ) from None
+    if not rows:
+        raise UsageError(f"{name}: the trace has no rows")
+    rows.sort(key=attrgetter("at_s"))
+    first = rows[0].at_s
+    return [replace(row, at_s=row.at_s - first) for row in rows]
+
+
+def _mooncake_row(row: Any) -> TraceRow:
+    if not isinstance(row, dict):
+        raise ValueError("not a JSON object")  # noqa: TRY004 - the file's fault
+    unknown = set(row) - {*_NEEDED, "hash_ids", "priority"}
+    missing = set(_NEEDED) - set(row)
+    if unknown or missing:
+        raise ValueError(
+            f"unknown field {min(unknown)!r}"
+            if unknown
+            else f"no field {min(missing)!r}"
+        )
+    for field, (is_right, what) in _CHECKS.items():
+        if field in row and not is_right(row[field]):
+            raise ValueError(f"{field} {row[field]!r:.60} is not {what}")
+    n_in, ids = row["input_length"], row.get("hash_ids", [])
+    if "hash_ids" in row and len(ids) != -(-n_in // MOONCAKE_BLOCK):
+        raise ValueError(
+            f"{len(ids)} hash_ids for {n_in} prompt tokens; there is one for each begun"
+            f" block of {MOONCAKE_BLOCK}"
+        )
+    if len(set(ids)) < len(ids):
+        raise ValueError("hash_ids repeat: an id names a block and all before it")
+    return TraceRow(
+        row["timestamp"] * MS, n_in, row["output_length"], row.get("priority", 0),
+        Prefix(MOONCAKE_BLOCK, tuple(ids)) if ids else None,
+    )  # fmt: skip
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_time(value: Any) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and abs(value) < _LIMIT
+
+
+def _is_count(value: Any) -> bool:
+    return _whole(value) and 1 <= value < _LIMIT
+
+
+def _are_ids(value: Any) -> bool:
+    return isinstance(value, list) and all(_whole(i) and 0 <= i < _LIMIT for i in value)
+
+
+def _is_priority(value: Any) -> bool:
+    return _whole(value) and abs(value) < _LIMIT
+
+
+_LIMIT: Final = 1 << 53
+"""Numbers below it are exact in any JSON reader, and 512 times as much in 64 bits."""
+_NEEDED: Final = ("timestamp", "input_length", "output_length")
+_CHECKS: Final[dict[str, tuple[Callable[[Any], bool], str]]] = {
+    "timestamp": (_is_time, "a time in milliseconds"),
+    "input_length": (_is_count, "a count of tokens, at least 1"),
+    "output_length": (_is_count, "a count of tokens, at least 1"),
+    "hash_ids": (_are_ids, "a list of block ids"),
+    "priority": (_is_priority, "an integer"),
+}
 
 
 def _check_header(cells: list[str], name: str) -> None:

@@ -1,6 +1,10 @@
 """`loadstone simulate`: the rack's published figure, honest notes, repeatable runs."""
 
+import itertools
 import json
+import os
+import re
+import signal
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,8 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli_w
 
+from loadgen.options import plan_of, read_options
+from loadgen.workload import requests_of
 from loadstone.cli.main import main
+from loadstone.report.virtual import VirtualProgress
+from loadstone.traffic.plan import plan_hash
 from loadstone.traffic.record import RequestRecord
 from loadstone.traffic.summary import describe
 
@@ -140,7 +149,7 @@ def test_one_request_has_every_figure(simulate: Simulate) -> None:
     assert summary["throughput"]["output_tok_s"] > 0
     assert summary["ttft_s"]["n"] == 1
     assert summary["instrument"]["verdict"] == "too_few_samples"
-    assert summary["instrument"]["reasons"] == ["1 requests; p99 needs 100"]
+    assert summary["instrument"]["reasons"] == ["1 answered requests; p99 needs 100"]
 
 
 @pytest.mark.parametrize(
@@ -210,10 +219,67 @@ def test_folder_holds_plan_and_summary(simulate: Simulate) -> None:
     ran = simulate("--offline", "150", "--seed", "3", "--max-num-seqs", "64")
     assert json.loads((ran.folder / "summary.json").read_text()) == ran.document
     plan = tomllib.loads((ran.folder / "plan.toml").read_text())
-    assert (plan["offline"], plan["plan"]["seed"]) == (150, 3)
+    assert (plan["plan"]["offline"], plan["plan"]["seed"]) == (150, 3)
     assert plan["plan"]["scenario"] == ran.document["scenario"] == "mlperf"
-    assert plan["engine"]["max_num_seqs"] == 64
+    assert plan["options"]["max_num_seqs"] == 64
+    assert plan["plan_hash"] == ran.document["plan_hash"]
+    assert ran.document["run"] == ran.folder.name
+    environment = json.loads((ran.folder / "environment.json").read_text())
+    assert (environment["mock"], environment["workers"]) == (None, 1)
     assert "simulate-mlperf" in ran.folder.name
+
+
+@pytest.mark.parametrize(
+    "load",
+    [
+        ("--offline", "200", "--policy", "trtllm_no_evict", "--max-tokens", "2048"),
+        ("--rate", "20", "--duration", "10s", "--racks", "1", "--seed", "5"),
+        ("--users", "30", "--think", "500ms", "--duration", "20s", "--warmup", "5s"),
+    ],
+)
+def test_plan_is_run_again_from_its_folder(
+    simulate: Simulate, load: tuple[str, ...]
+) -> None:
+    """The same rows byte by byte; an option given beside it wins."""
+    first = simulate(*load)
+    plan = str(first.folder / "plan.toml")
+    again, other = simulate(plan), simulate(plan, "--seed", "6")
+    assert again.rows == first.rows != other.rows
+    assert again.document["plan_hash"] == first.document["plan_hash"]
+    assert other.document["plan_hash"] != first.document["plan_hash"]
+
+
+def test_plan_of_a_live_run_is_simulated(simulate: Simulate, tmp_path: Path) -> None:
+    """Its options say the same here; those of the endpoint do not matter."""
+    plan = tmp_path / "plan.toml"
+    values = read_options({"rate": "40", "duration": "5s", "seed": "4", "warmup": "1s"})
+    options = {name: str(value) for name, value in values.items() if value is not None}
+    plan.write_text(tomli_w.dumps({"options": options | {"host": "http://x"}}))
+    ran = simulate(str(plan))
+    # The plan a live run would have hashed.
+    live = plan_of(values, host="http://x", users=None)
+    assert ran.document["plan_hash"] == plan_hash(live, requests_of(live))
+    assert ran.document["requests"]["sent"] == len(requests_of(live))
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("rate = ", "Invalid value"),
+        ("rate = 5", "no \\[options\\] of a run"),
+        ("[options]\nrats = 5", "no \\[options\\] of a run, or unknown ones"),
+        ('[options]\nrate = "5"\nignore_eos = "False"', "ignore_eos"),
+    ],
+)
+def test_file_that_is_no_plan_is_refused(
+    simulate: Simulate, tmp_path: Path, text: str, why: str
+) -> None:
+    """With its name."""
+    plan = tmp_path / "p.toml"
+    plan.write_text(text)
+    ran = simulate(str(plan))
+    assert ran.code == 2
+    assert re.search(f"p.toml: .*{why}", ran.document["error"]["message"])
 
 
 # ------------------------------------------------------------- other loads
@@ -246,6 +312,252 @@ def test_trace_is_replayed(simulate: Simulate, tmp_path: Path) -> None:
     assert ran.document["loop"] == "trace"
 
 
+MOONCAKE = """
+{"timestamp": 0, "input_length": 1100, "output_length": 40, "hash_ids": [7, 8, 9]}
+{"timestamp": 4000, "input_length": 1100, "output_length": 40, "hash_ids": [7, 8, 9]}
+{"timestamp": 8000, "input_length": 600, "output_length": 9, "hash_ids": [7, 11]}
+"""
+
+
+def test_prefixes_of_a_trace_hit_the_cache(simulate: Simulate, tmp_path: Path) -> None:
+    """The second has all its 34 whole blocks of 32 cached; the third shares 16."""
+    trace = tmp_path / "t.jsonl"
+    trace.write_text(MOONCAKE)
+    load = ("--trace", str(trace), "--router", "prefix_affine")
+    ran = simulate(*load, "--duration", "9s")
+    hits, asked = 34 * 32 + 16 * 32, 1100 + 1100 + 600
+    assert f"prefix cache: {hits / asked:.1%} of the prompt tokens" in ran.notes
+    first, second, third = (
+        row["first_s"] - row["intended_s"]
+        for row in sorted(map(json.loads, ran.rows.splitlines()), key=lambda r: r["id"])
+    )
+    assert first > max(second, third)
+    off = simulate("--trace", str(trace), "--no-enable-prefix-caching")
+    assert "prefix cache" not in off.notes
+
+
+def test_priorities_of_a_trace_decide_who_is_next(
+    simulate: Simulate, tmp_path: Path
+) -> None:
+    """Engines of one place each: the lower number goes first, whoever came first."""
+    trace = tmp_path / "t.jsonl"
+    line = {"timestamp": 0, "input_length": 10, "output_length": 5}
+    trace.write_text(
+        "\n".join(json.dumps(line | {"priority": 16 - i}) for i in range(16))
+    )
+    load = ("--trace", str(trace), "--max-num-seqs", "1")
+    ran = simulate(*load, "--scheduling-policy", "priority")
+    rows = sorted(map(json.loads, ran.rows.splitlines()), key=lambda r: r["first_s"])
+    for engine in range(4):
+        served = [int(r["id"]) for r in rows if r["truth"]["engine"] == engine]
+        assert len(served) == 4
+        assert served == sorted(served, reverse=True)
+    refused = simulate(*load)
+    message = refused.document["error"]["message"]
+    assert "scheduling is first come, first served" in message
+
+
+def test_closed_loop_obeys_the_response_time_law(simulate: Simulate) -> None:
+    """N = X (R + Z): users, requests/s, answer, pause; whatever the engine does."""
+    ran = simulate(
+        "--users", "200", "--think", "4s", "--duration", "10m", "--warmup", "1m"
+    )
+    summary = ran.document
+    assert (summary["loop"], summary["scenario"]) == ("closed", "chat")
+    rows = [RequestRecord.from_json(json.loads(line)) for line in ran.rows.splitlines()]
+    window = [row for row in rows if 60.0 <= row.end_s < 600.0]
+    rate = len(window) / 540.0
+    stay = sum(row.e2e_s for row in window) / len(window)
+    assert rate * (stay + 4.0) == pytest.approx(200, rel=0.02)
+    assert max(row.intended_s for row in rows) < 600.0
+
+
+def test_one_user_never_queues(simulate: Simulate) -> None:
+    """Alone, each request is prefilled at once, and the next comes after the answer."""
+    ran = simulate("--users", "1", "--duration", "5m")
+    rows = [RequestRecord.from_json(json.loads(line)) for line in ran.rows.splitlines()]
+    assert len(rows) > 30
+    for before, after in itertools.pairwise(rows):
+        assert after.intended_s == pytest.approx(before.end_s, abs=2e-6)
+    # At most 14,050 prompt tokens in chunks of 3,584: four steps, alone.
+    assert max(row.ttft_s or 0.0 for row in rows) < 5 * 0.15
+    tpots = [row.tpot_s for row in rows if row.tpot_s and row.output_tokens > 50]
+    assert max(tpots) / min(tpots) < 1.1
+
+
+def test_a_rack_is_eighteen_vms(simulate: Simulate) -> None:
+    """And not both can be said."""
+    load = ("--rate", "50", "--duration", "5s")
+    assert simulate(*load, "--racks", "2").document["vms"] == 36
+    assert simulate(*load).document["vms"] == 1
+    ran = simulate(*load, "--racks", "1", "--vms", "18")
+    assert "once: --vms N or --racks N" in ran.document["error"]["message"]
+
+
+def test_what_is_left_after_the_drain_is_incomplete(simulate: Simulate) -> None:
+    """As in a live run: it has no first token, and it misses every objective."""
+    ran = simulate("--rate", "50", "--duration", "10s", "--drain", "1s")
+    requests = ran.document["requests"]
+    assert requests["incomplete"] > 50
+    assert requests["ok"] + requests["incomplete"] == requests["sent"]
+    rows = [RequestRecord.from_json(json.loads(line)) for line in ran.rows.splitlines()]
+    assert max(row.end_s for row in rows) == 11.0
+    assert all(row.end_s <= 11.0 for row in rows if row.ok)
+    assert ran.document["errors"] == {"incomplete": requests["incomplete"]}
+
+
+def test_warm_up_is_left_out_of_the_percentiles(simulate: Simulate) -> None:
+    """And counted among the requests."""
+    ran = simulate("--rate", "30", "--duration", "20s", "--warmup", "10s")
+    summary = ran.document
+    early = sum(json.loads(line)["intended_s"] < 10 for line in ran.rows.splitlines())
+    assert summary["requests"]["warmup"] == early > 200
+    assert summary["ttft_s"]["n"] == summary["requests"]["ok"] - early
+
+
+def test_declared_maximum_costs_a_policy_that_never_evicts(simulate: Simulate) -> None:
+    """Room for 2,048 tokens is kept for answers of 273: the batch is smaller."""
+    load = ("--offline", "30000", "--no-rows", "--policy", "trtllm_no_evict")
+    true, declared = simulate(*load), simulate(*load, "--max-tokens", "2048")
+    rate = [r.document["throughput"]["steady_output_tok_s"] for r in (true, declared)]
+    assert rate[1] < 0.97 * rate[0]
+    cut = simulate("--offline", "300", "--max-tokens", "100")
+    rows = [json.loads(line) for line in cut.rows.splitlines()]
+    assert max(row["output_tokens"] for row in rows) == 100
+    assert {row["asked_output_tokens"] for row in rows} == {100}
+    reasons = {(row["output_tokens"] == 100, row["finish_reason"]) for row in rows}
+    assert reasons == {(True, "length"), (False, "stop")}
+
+
+def test_stopped_run_keeps_what_it_has(
+    simulate: Simulate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C half way: rows and figures so far, `complete` false, exit code 4."""
+    shown = 0
+
+    def stop(*_: object, **__: object) -> None:
+        nonlocal shown
+        shown += 1
+        if shown == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(VirtualProgress, "show", stop)
+    before = signal.getsignal(signal.SIGINT)
+    ran = simulate("--rate", "100", "--duration", "1h")
+    assert signal.getsignal(signal.SIGINT) is before
+    requests = ran.document["requests"]
+    assert ran.code == 4
+    assert ran.document["complete"] is False
+    assert requests["ok"] == pytest.approx(2048, abs=5)
+    assert requests["cancelled"] > 100
+    assert requests["sent"] == requests["ok"] + requests["cancelled"]
+    assert len(ran.rows.splitlines()) == requests["sent"]
+    assert json.loads((ran.folder / "summary.json").read_text()) == ran.document
+
+
+# ------------------------------------------------------------- recipes and objectives
+
+
+SLO = """[[slo]]
+metric = "tpot_s"
+stat = "p99"
+max_s = {}
+"""
+
+
+@pytest.mark.parametrize(("limit", "code"), [("0.5", 0), ("0.01", 3)])
+def test_objectives_are_judged(
+    simulate: Simulate, tmp_path: Path, limit: str, code: int
+) -> None:
+    """From a file, as in `run`: met is 0, missed is 3."""
+    slo = tmp_path / "slo.toml"
+    slo.write_text(SLO.format(limit))
+    ran = simulate("--rate", "30", "--duration", "10s", "--slo", str(slo))
+    assert ran.code == code
+    assert ran.document["slo"][0]["met"] is (code == 0)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "rate", "code"),
+    [("server", "100", 0), ("server", "400", 3), ("interactive", "250", 3)],
+)
+def test_recipe_judges_by_the_published_limits(
+    simulate: Simulate, recipe: str, rate: str, code: int
+) -> None:
+    """p99 TTFT and TPOT of Llama-2-70B; far below and far above what a VM can do."""
+    limits = {"server": (2.0, 0.2), "interactive": (0.45, 0.04)}[recipe]
+    ran = simulate(
+        "--recipe", f"mlperf-{recipe}", "--rate", rate, "--duration", "1m", "--no-rows"
+    )
+    assert ran.code == code
+    assert [line["max_s"] for line in ran.document["slo"]] == list(limits)
+    assert ran.document["recipe"] == f"mlperf-{recipe}"
+    assert ran.document["scenario"] == "mlperf"
+    assert "MLPerf-like, not an MLPerf result" in ran.notes
+    assert "MLCommons" in ran.notes
+    plan = tomllib.loads((ran.folder / "plan.toml").read_text())["plan"]
+    assert (plan["max_tokens"], plan["arrivals"]) == (1024, "poisson")
+
+
+def test_offline_recipe_asks_the_whole_data_set(simulate: Simulate) -> None:
+    """24,576 samples unless told otherwise; there is no limit to miss."""
+    plan = simulate("--recipe", "mlperf-offline", "--offline", "100")
+    assert plan.document["requests"]["ok"] == 100
+    assert plan.document["slo"] == []
+    full = simulate("--recipe", "mlperf-offline", "--vms", "4", "--no-rows")
+    assert full.document["requests"]["ok"] == 24_576
+
+
+# ------------------------------------------------------------- the highest rate
+
+
+def search(simulate: Simulate, *args: str) -> Ran:
+    """Search on one small engine set, briefly."""
+    return simulate("--find-max", *args, "--max-num-seqs", "64", "--duration", "20s",
+                    "--warmup", "5s", "--precision", "0.1")  # fmt: skip
+
+
+def test_highest_rate_is_found(simulate: Simulate) -> None:
+    """Each probe is kept, and the answer is what they say; a seed finds it again."""
+    ran = search(simulate, "--recipe", "mlperf-server", "--repeats", "1")
+    found = ran.document
+    assert ran.code == 0
+    assert json.loads((ran.folder / "search.json").read_text()) == found
+    answer = found["answer"]
+    met = [probe["rate"] for probe in found["probes"] if probe["met"]]
+    missed = [probe["rate"] for probe in found["probes"] if not probe["met"]]
+    assert answer["end"] == "found"
+    assert answer["met"] == max(met) < min(missed) == answer["missed"]
+    assert answer["missed"] / answer["met"] <= 1.1 * (1 + 1e-9)
+    assert all(p["requests"]["sent"] > 10_000 for p in found["probes"] if p["met"])
+    assert all(p["cut_short"] for p in found["probes"] if not p["met"])
+    assert f"{answer['met']:.2f} requests/s" in found["notes"][0]
+    assert "MLPerf-like, not an MLPerf result" in " ".join(found["notes"])
+    for told in found["probes"]:
+        assert f"{told['rate']:,.2f} requests/s" in ran.err
+    # 256 places over about ten seconds an answer.
+    assert 15 < answer["met"] < 45
+    assert found["at_answer"]["throughput"]["steady_output_tok_s"] == pytest.approx(
+        answer["met"] * 273, rel=0.1
+    )
+
+
+def test_unreachable_and_trivial_objectives_are_said(
+    simulate: Simulate, tmp_path: Path
+) -> None:
+    """Below one step's time at any rate: 3. Met up to --max-rate: 0, and it says so."""
+    slo = tmp_path / "slo.toml"
+    slo.write_text(SLO.format(0.001))
+    never = search(simulate, "--slo", str(slo), "--max-rate", "200")
+    assert never.code == 3
+    assert "not met at any rate down to" in never.document["notes"][0]
+    slo.write_text(SLO.format(0.5))
+    always = search(simulate, "--slo", str(slo), "--max-rate", "10")
+    assert always.code == 0
+    assert always.document["answer"]["met"] == 10.0
+    assert "met up to the highest rate that was tried" in always.document["notes"][0]
+
+
 def test_table_for_people(simulate: Simulate) -> None:
     """Without --json: figures, price and verdict in words on stdout."""
     ran = simulate("--offline", "200", json=False)
@@ -273,6 +585,46 @@ def test_table_for_people(simulate: Simulate) -> None:
         (("--rate", "nan"), "usage", "rate must be at least"),
         (("--rate", "1", "--duration", "soon"), "usage", "'soon' is not a duration"),
         (("--trace", "none.csv"), "usage", "cannot read the trace none.csv"),
+        (("--users", "5", "--rate", "1"), "usage", "exactly one of"),
+        (("--users", "5", "--speedup", "2"), "usage", "--speedup has no meaning here"),
+        (("--rate", "5", "--think", "2s"), "usage", "--think has no meaning here"),
+        (("--rate", "5", "--slo", "no.toml"), "usage", "cannot read the SLO file"),
+        (
+            ("--rate", "5", "--router", "prefix_affine"),
+            "usage",
+            "no prefix is cached",
+        ),
+        (
+            ("--rate", "5", "--scheduling-policy", "priority"),
+            "usage",
+            "no request has a priority",
+        ),
+        (("--recipe", "mlperf-server"), "usage", "needs a rate"),
+        (("--recipe", "mlperf-server", "--offline", "5"), "usage", "needs a rate"),
+        (("--recipe", "mlperf-offline", "--rate", "5"), "usage", "has no rate"),
+        (
+            ("--recipe", "mlperf-server", "--rate", "5", "--slo", "s.toml"),
+            "usage",
+            "--slo and --recipe",
+        ),
+        (
+            ("--recipe", "mlperf-server", "--rate", "5", "--max-tokens", "9"),
+            "usage",
+            "--max-tokens and --recipe",
+        ),
+        (("--find-max",), "usage", "needs objectives"),
+        (
+            ("--find-max", "--recipe", "mlperf-server", "--rate", "5"),
+            "usage",
+            "leave --rate out",
+        ),
+        (("--find-max", "--recipe", "mlperf-offline"), "usage", "has no rate"),
+        (("--rate", "5", "--precision", "0.1"), "usage", "--precision is for a search"),
+        (
+            ("--find-max", "--recipe", "mlperf-server", "--repeats", "2"),
+            "usage",
+            "odd repeats",
+        ),
         (("--offline", "5", "--preset", "a100"), "catalog", "no preset 'a100'"),
         (("--offline", "5", "--model", "gpt-5"), "not_modelled", "no timing for model"),
         (

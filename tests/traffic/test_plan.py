@@ -2,6 +2,7 @@
 
 import tomllib
 from dataclasses import replace
+from itertools import islice
 from math import inf, nan
 
 import pytest
@@ -16,10 +17,12 @@ from loadstone.traffic.plan import (
     SCENARIOS,
     Plan,
     draw,
+    in_turn,
     plan_hash,
     schedule,
 )
-from loadstone.traffic.request import Request
+from loadstone.traffic.request import Prefix, Request
+from loadstone.traffic.survey import survey, survey_of_users
 from loadstone.traffic.trace import TraceRow
 
 LENGTHS = Lengths((0.0, 1.0), (10, 1000)), Lengths((0.0, 1.0), (1, 300))
@@ -239,3 +242,97 @@ def test_hash_sees_a_single_request_change(change: dict[str, float]) -> None:
     changed = [*requests[:-1], replace(requests[-1], **change)]
     assert plan_hash(OPEN, changed) != plan_hash(OPEN, requests)
     assert plan_hash(OPEN, list(requests)) == plan_hash(OPEN, requests)
+
+
+# ------------------------------------------------------------- offline, declared, drawn
+
+
+def test_offline_requests_are_all_due_at_once() -> None:
+    """N of them, with the lengths that the seed gives any other load."""
+    plan = Plan(offline=50)
+    assert plan.loop == "offline"
+    requests = schedule(plan, LENGTHS)
+    assert {r.intended_s for r in requests} == {0.0}
+    opened = schedule(OPEN, LENGTHS)[:50]
+    assert [(r.input_tokens, r.output_tokens) for r in requests] == [
+        (r.input_tokens, r.output_tokens) for r in opened
+    ]
+    for other in ({"rate": 5.0}, {"trace": "t.csv"}):
+        with pytest.raises(UsageError, match="offline requests are all due at once"):
+            replace(plan, **other)
+
+
+@pytest.mark.parametrize("setting", ["offline", "max_tokens"])
+def test_counts_are_at_least_one(setting: str) -> None:
+    """Both sides of the limit."""
+    assert getattr(replace(Plan(), **{setting: 1}), setting) == 1
+    with pytest.raises(UsageError, match="must be at least 1, not 0"):
+        replace(Plan(), **{setting: 0})
+
+
+def test_declared_maximum_cuts_answers_and_is_declared() -> None:
+    """A trace's too; without one a request declares what it gets."""
+    plan = replace(OPEN, max_tokens=100)
+    cut, whole = schedule(plan, LENGTHS), schedule(OPEN, LENGTHS)
+    for a, b in zip(cut, whole, strict=True):
+        assert a.output_tokens == min(b.output_tokens, 100)
+        assert (a.max_output_tokens, b.max_output_tokens) == (100, None)
+    traced = schedule(replace(TRACE, max_tokens=7), LENGTHS, ROWS)
+    assert [(r.output_tokens, r.max_output_tokens) for r in traced] == [(6, 7), (7, 7)]
+
+
+def test_requests_may_be_drawn_one_by_one() -> None:
+    """The first of a schedule of a year, without the rest; the same as the schedule."""
+    endless = in_turn(replace(OPEN, duration_s=3e7), LENGTHS)
+    assert list(islice(endless, 100)) == schedule(OPEN, LENGTHS)[:100]
+
+
+def test_traces_bring_priorities_and_prefixes() -> None:
+    """And the hash sees both."""
+    row = TraceRow(0.0, 600, 6, 3, Prefix(512, (4, 9)))
+    (request,) = schedule(TRACE, LENGTHS, [row])
+    assert (request.priority, request.prefix) == (3, Prefix(512, (4, 9)))
+    hashes = {
+        plan_hash(TRACE, schedule(TRACE, LENGTHS, [replace(row, **change)]))
+        for change in (
+            {},
+            {"priority": 2},
+            {"prefix": None},
+            {"prefix": Prefix(512, (4, 8))},
+            {"prefix": Prefix(256, (4, 9))},
+        )
+    }
+    assert len(hashes) == 5
+
+
+def test_survey_sees_every_request_and_keeps_none() -> None:
+    """Number, longest, what is special, and the hash of the plan."""
+    rows = [*ROWS[:2], TraceRow(5.0, 600, 6, 3, Prefix(512, (4, 9)))]
+    requests = schedule(TRACE, LENGTHS, rows)
+    seen = survey(TRACE, iter(requests))
+    assert (seen.requests, seen.longest, seen.longest_id) == (3, 606, "request 000002")
+    assert (seen.prefixes, seen.priorities) == (True, True)
+    assert seen.plan_hash == plan_hash(TRACE, requests)
+    plain = survey(OPEN, schedule(OPEN, LENGTHS))
+    assert (plain.prefixes, plain.priorities) == (False, False)
+    declared = replace(OPEN, max_tokens=900)
+    assert survey(declared, schedule(declared, LENGTHS)).longest > 900
+
+
+@pytest.mark.parametrize(("limit", "refused"), [(606, False), (605, True)])
+def test_longest_request_must_fit(limit: int, *, refused: bool) -> None:
+    """Both sides, with the request's name."""
+    seen = survey(TRACE, [Request(0, 0.0, 5, 6), Request(1, 0.0, 600, 6)])
+    if refused:
+        with pytest.raises(UsageError, match="request 000001 has 606 tokens"):
+            seen.refuse_beyond(limit)
+    else:
+        seen.refuse_beyond(limit)
+
+
+def test_users_may_ask_the_longest_there_is() -> None:
+    """A closed loop has no schedule to look through."""
+    seen = survey_of_users(Plan(users=3), LENGTHS)
+    assert (seen.requests, seen.longest) == (None, 1300)
+    assert survey_of_users(Plan(users=3, max_tokens=50), LENGTHS).longest == 1050
+    assert seen.plan_hash == plan_hash(Plan(users=3), [])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from loadstone.errors import UsageError
 from loadstone.traffic.quantiles import QUANTILES, nearest_rank
 from loadstone.traffic.record import Outcome, RequestRecord
-from loadstone.traffic.slo import METRICS, STATS, Slo, goodput, read_slos
+from loadstone.traffic.slo import METRICS, STATS, Slo, meets_all, read_slos
 from loadstone.traffic.summary import LATENCIES, describe
 
 FILE = """
@@ -201,10 +201,13 @@ def test_judgement_is_nearest_rank_with_failures_as_infinity(
 # ---------------------------------------------------------------- goodput
 
 
-def test_goodput_by_hand() -> None:
-    """Two of three within the limit in four seconds; none where nothing was asked."""
-    rows = [row(), row(), row(first_s=0.6)]
-    slos = (Slo("ttft_s", "p99", 0.5),)
-    assert goodput(rows, slos, 4.0) == 0.5
-    assert goodput(rows, (), 4.0) is None
-    assert goodput(rows, slos, 0.0) is None
+def test_goodput_is_of_requests_that_meet_every_limit() -> None:
+    """By their own values; where nothing is asked, all do."""
+    slow_first = row(first_s=0.6)
+    limits = Slo("ttft_s", "p99", 0.5), Slo("tpot_s", "p50", 0.1)
+    assert meets_all(row(), limits)
+    assert not meets_all(slow_first, limits)
+    assert meets_all(slow_first, limits[1:])
+    assert not meets_all(row(last_s=1.01), limits)
+    assert not meets_all(row(outcome=Outcome.FAILED), limits)
+    assert meets_all(slow_first, ())

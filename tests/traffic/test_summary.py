@@ -12,11 +12,11 @@ from loadstone.buckets import LogHistogram, bucket_of
 from loadstone.traffic.quantiles import QUANTILES, nearest_rank
 from loadstone.traffic.record import Outcome, RequestRecord
 from loadstone.traffic.slo import Slo
+from loadstone.traffic.steady import Spans
 from loadstone.traffic.summary import (
+    Fold,
     describe,
     describe_histogram,
-    makespan,
-    steady_rate,
     summarize,
 )
 
@@ -219,11 +219,25 @@ def test_nothing_answered_has_no_throughput() -> None:
 
 def test_makespan_ends_with_the_last_token_or_the_end_where_none_came() -> None:
     """A connection that stays open after the last token does not count."""
-    assert makespan([]) == 0.0
-    assert makespan([A]) == pytest.approx(1.5)
-    assert makespan([A, replace(B, last_s=4.0, end_s=60.0)]) == pytest.approx(4.0)
-    assert makespan([A, REFUSED]) == pytest.approx(3.1)
-    assert makespan([B, ONE]) == pytest.approx(4.2)
+
+    def makespan(*rows: RequestRecord) -> float:
+        return float(summarize(rows)["makespan_s"])
+
+    assert makespan() == 0.0
+    assert makespan(A) == pytest.approx(1.5)
+    assert makespan(A, replace(B, last_s=4.0, end_s=60.0)) == pytest.approx(4.0)
+    assert makespan(A, REFUSED) == pytest.approx(3.1)
+    assert makespan(B, ONE) == pytest.approx(4.2)
+
+
+def test_fold_may_be_asked_on_the_way() -> None:
+    """Its figures so far are those of the rows so far, and no row is kept."""
+    slos = (Slo("ttft_s", "p99", 1.0),)
+    fold = Fold(slos)
+    for n, each in enumerate(ROWS, 1):
+        fold.add(each)
+        assert fold.summary(dropped=2) == summarize(ROWS[:n], dropped=2, slos=slos)
+    assert fold.sent == len(ROWS)
 
 
 # ------------------------------------------------------------- quantiles
@@ -263,9 +277,12 @@ def test_histogram_says_the_same_as_the_values(values: list[float]) -> None:
 # ------------------------------------------------------------- the steady rate
 
 
-def answer(first: float, last: float, tokens: int) -> RequestRecord:
-    """Return an answer whose tokens came evenly between two instants."""
-    return row(0.0, 0.0, first, last, last, output_tokens=tokens)
+def rate_of(*answers: tuple[float, float, int]) -> float | None:
+    """Return the steady rate of answers: first token, last token, how many."""
+    spans = Spans()
+    for answer in answers:
+        spans.add(*answer)
+    return spans.rate()
 
 
 @pytest.mark.parametrize(
@@ -289,15 +306,50 @@ def test_steady_rate_by_hand(
     answers: list[tuple[float, float, int]], rate: float
 ) -> None:
     """The middle 80 % of the tokens over the time they took: ramp and drain are out."""
-    assert steady_rate([answer(*each) for each in answers]) == pytest.approx(
-        rate, rel=1e-5
-    )
+    assert rate_of(*answers) == pytest.approx(rate, rel=1e-5)
 
 
 def test_steady_rate_needs_tokens() -> None:
     """Without an event there is none."""
-    assert steady_rate([]) is None
-    assert steady_rate([row(0.0, 0.0, None, None, 1.0)]) is None
+    assert rate_of() is None
+    assert rate_of((0.0, 1.0, 0)) is None
+    rows = [row(0.0, 0.0, None, None, 1.0)]
+    assert summarize(rows)["throughput"]["steady_output_tok_s"] is None
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(0, 1e4), st.floats(0, 1e3), st.integers(1, 1000)),
+        min_size=1,
+        max_size=40,
+    )
+)
+def test_steady_rate_is_that_of_all_kinks_in_order(
+    spans: list[tuple[float, float, int]],
+) -> None:
+    """Cutting time into bins loses nothing against a walk over every kink."""
+    ends = [(first, max(first + more, first + 1e-6), n) for first, more, n in spans]
+    total = sum(n for _, _, n in ends)
+
+    def given_by(t: float) -> float:
+        return sum(
+            n * min(max((t - first) / (last - first), 0.0), 1.0)
+            for first, last, n in ends
+        )
+
+    def when(count: float) -> float:
+        times = sorted({t for first, last, _ in ends for t in (first, last)})
+        after = next(t for t in times if given_by(t) >= count * (1 - 1e-12))
+        before = max((t for t in times if t < after), default=after)
+        low, high = given_by(before), given_by(after)
+        return before + (after - before) * (
+            (count - low) / (high - low) if high > low else 1
+        )
+
+    time = when(0.9 * total) - when(0.1 * total)
+    rate = rate_of(*ends)
+    assert rate is not None
+    assert 0.8 * total / rate == pytest.approx(time, rel=1e-6, abs=2e-6)
 
 
 def test_steady_rate_is_that_of_the_middle_of_a_long_run() -> None:
@@ -307,10 +359,10 @@ def test_steady_rate_is_that_of_the_middle_of_a_long_run() -> None:
     for i in range(1000):
         first, n = i * 0.05 + rng.random(), rng.randint(50, 150)
         last = first + n * 0.02
-        answers.append(answer(first, last, n))
+        answers.append((first, last, n))
         stamps += [first + (j + 0.5) * (last - first) / n for j in range(n)]
     stamps.sort()
     early, late = stamps[len(stamps) // 10], stamps[len(stamps) * 9 // 10]
     naive = 0.8 * len(stamps) / (late - early)
-    assert steady_rate(answers) == pytest.approx(naive, rel=1e-3)
+    assert rate_of(*answers) == pytest.approx(naive, rel=1e-3)
     assert naive == pytest.approx(len(stamps) / 50, rel=0.02)

@@ -1,15 +1,26 @@
 """The trace reader: exact to the microsecond, and every wrong line is named."""
 
+import json
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from loadstone.errors import UsageError
-from loadstone.traffic.trace import TraceRow, read_azure_csv
+from loadstone.traffic.request import Prefix
+from loadstone.traffic.trace import (
+    TraceRow,
+    read_azure_csv,
+    read_mooncake_jsonl,
+    read_trace,
+)
+
+CALIBRATION = Path(__file__).parents[3] / "shared" / "calibration"
+MOONCAKE = CALIBRATION / "traces" / "mooncake_conversation_trace.jsonl"
 
 HEADER = "TIMESTAMP,ContextTokens,GeneratedTokens"
 ROW = "2023-11-16 18:15:46.6805900,374,44"
@@ -171,3 +182,99 @@ def test_file_that_is_no_csv_is_named_too(line: int) -> None:
     lines[line - 1] = "x" * 200_000
     with pytest.raises(UsageError, match=rf"^t\.csv: line {line}: field larger"):
         read_azure_csv(lines, name="t.csv")
+
+
+# ------------------------------------------------------------- Mooncake's JSON lines
+
+
+LINE = (
+    '{"timestamp": 500, "input_length": 600, "output_length": 44, "hash_ids": [4, 9]}'
+)
+
+
+def test_mooncake_lines_by_hand() -> None:
+    """Milliseconds, in order of time from the first; ids are of 512 tokens."""
+    later = LINE.replace("500", "2500.5").replace("[4, 9]", "[4, 7]")
+    bare = '{"timestamp": 3500, "input_length": 5, "output_length": 1, "priority": -2}'
+    rows = read_trace([later, "", LINE, bare], name="t.jsonl")
+    assert rows == [
+        TraceRow(0.0, 600, 44, 0, Prefix(512, (4, 9))),
+        TraceRow(pytest.approx(2.0005), 600, 44, 0, Prefix(512, (4, 7))),
+        TraceRow(3.0, 5, 1, -2),
+    ]
+
+
+def test_formats_are_told_apart() -> None:
+    """By the first character that is not blank, a byte order mark or not."""
+    assert read_trace(["", "\ufeff" + LINE], name="t")[0].prefix == Prefix(512, (4, 9))
+    assert read_trace(["\ufeff" + HEADER, ROW], name="t") == [TraceRow(0.0, 374, 44)]
+    with pytest.raises(UsageError, match="line 1: expected the columns"):
+        read_trace([], name="t")
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ('{"timestamp": 0,', "is not JSON"),
+        ("[1]", "not a JSON object"),
+        (ROW, "is not JSON"),
+        (LINE.replace("hash_ids", "hashes"), "unknown field 'hashes'"),
+        (LINE.replace('"timestamp": 500, ', ""), "no field 'timestamp'"),
+        (LINE.replace("500", '"500"'), "timestamp '500' is not a time in milli"),
+        (LINE.replace("500", "NaN"), "timestamp nan is not a time"),
+        (LINE.replace("500", "1e400"), "timestamp inf is not a time"),
+        (LINE.replace("500", "1" + "0" * 400), "is not a time"),
+        (LINE.replace("600", "0"), "input_length 0 is not a count of tokens"),
+        (LINE.replace("600", "600.0"), "input_length 600.0 is not a count"),
+        (LINE.replace("44", "true"), "output_length True is not a count"),
+        (LINE.replace("[4, 9]", "[4, -9]"), "hash_ids [4, -9] is not a list of block"),
+        (LINE.replace("[4, 9]", '"4, 9"'), "is not a list of block ids"),
+        (LINE.replace("[4, 9]", "[4]"), "1 hash_ids for 600 prompt tokens"),
+        (LINE.replace("[4, 9]", "[]"), "0 hash_ids for 600 prompt tokens"),
+        (LINE.replace("[4, 9]", "[4, 4]"), "hash_ids repeat"),
+        (LINE.replace("}", ', "priority": 0.5}'), "priority 0.5 is not an integer"),
+        ("[" * 100_000, "recursion"),
+    ],
+)
+def test_wrong_line_is_named(line: str, why: str) -> None:
+    """With its number, blank lines counted, and what a line should be."""
+    with pytest.raises(UsageError) as caught:
+        read_mooncake_jsonl([LINE, "", line, LINE], name="t.jsonl")
+    assert caught.value.message.startswith("t.jsonl: line 3: ")
+    assert why in caught.value.message
+    assert '"hash_ids": [0, 1]' in caught.value.hint
+
+
+@pytest.mark.parametrize("length", [512, 513, 1024])
+def test_there_is_an_id_for_each_begun_block(length: int) -> None:
+    """At the border and one beyond."""
+    ids = list(range(-(-length // 512)))
+    line = json.dumps(
+        {"timestamp": 0, "input_length": length, "output_length": 1, "hash_ids": ids}
+    )
+    assert read_mooncake_jsonl([line], name="t")[0].prefix == Prefix(512, tuple(ids))
+    more = line.replace("]", ", 99]")
+    with pytest.raises(UsageError, match="hash_ids for"):
+        read_mooncake_jsonl([more], name="t")
+
+
+def test_mooncake_trace_without_lines_is_refused() -> None:
+    """Not an empty run."""
+    with pytest.raises(UsageError, match="has no rows"):
+        read_mooncake_jsonl(["", " "], name="t")
+
+
+@pytest.mark.skipif(not MOONCAKE.exists(), reason="the published trace is not here")
+def test_published_trace_has_the_reuse_it_is_known_for() -> None:
+    """12,031 requests; an unlimited cache would hold 36.6 % of their blocks."""
+    rows = read_trace(MOONCAKE.read_text().splitlines(), name="m")
+    assert len(rows) == 12_031
+    assert rows[-1].at_s == pytest.approx(3537, abs=1)
+    seen: set[int] = set()
+    hits = total = 0
+    for row in rows:
+        assert row.prefix is not None
+        hits += sum(block in seen for block in row.prefix.blocks)
+        total += len(row.prefix.blocks)
+        seen.update(row.prefix.blocks)
+    assert hits / total == pytest.approx(0.366, abs=0.001)

@@ -1,0 +1,204 @@
+"""A plan on emulated engines in virtual time: its rows, and what they add up to."""
+
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, Final
+
+from loadgen.workload import lengths_of, stream_of
+
+from ..catalog.presets import Preset
+from ..catalog.recipes import Recipe
+from ..catalog.workloads import load_price
+from ..engine.simulation import Simulation
+from ..errors import UsageError
+from ..physics.cost import Rent
+from ..report.table import number
+from ..traffic.plan import Plan, draw
+from ..traffic.record import RequestRecord
+from ..traffic.slo import Slo
+from ..traffic.source import Scheduled, Source, Users
+from ..traffic.summary import Fold, describe
+from ..traffic.survey import Survey, survey, survey_of_users
+from ..traffic.verdict import Evidence, judge
+from .engine_options import Built, build
+
+_LONG_RUN: Final = 20
+"""An offline run of fewer batches than this is mostly ramp and drain, and says so."""
+
+Seen = Callable[[Simulation, Fold], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VirtualRun:
+    """A plan, the engines it is for, and what it is judged by."""
+
+    plan: Plan
+    engine: Mapping[str, Any]
+    """The engines' options, by name."""
+    slos: tuple[Slo, ...] = ()
+    recipe: Recipe | None = None
+
+    def survey(self) -> Survey:
+        """See all that will be asked; raises `UsageError` for what could not be served.
+
+        Draws the schedule once, as `run` will again: that takes some 5 us of CPU for a
+        request, and no memory.
+        """
+        plan, machine = self.plan, build(**self.engine).machine
+        if plan.loop == "closed":
+            seen = survey_of_users(plan, lengths_of(plan))
+        else:
+            seen = survey(plan, stream_of(plan)())
+        seen.refuse_beyond(machine.limits.max_model_len)
+        self._refuse_idle(seen)
+        return seen
+
+    def _refuse_idle(self, seen: Survey) -> None:
+        """Refuse options that this load would leave without effect."""
+        if not seen.priorities and self.engine["scheduling_policy"] != "fcfs":
+            raise UsageError(
+                "scheduling by priority: no request has a priority",
+                hint='give a --trace of JSON lines with "priority"',
+            )
+        prefixes = seen.prefixes and self.engine["prefix_caching"]
+        if not prefixes and self.engine["router"] == "prefix_affine":
+            raise UsageError(
+                "router prefix_affine: no prefix is cached",
+                hint='give a --trace of JSON lines with "hash_ids",'
+                " and leave prefix caching on",
+            )
+
+    def run(
+        self,
+        *,
+        on_row: Callable[[RequestRecord], object] = lambda _: None,
+        on_progress: Seen = lambda *_: None,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> dict[str, Any]:
+        """Run it and return its summary; each row is shown as it ends, and not kept."""
+        built = build(**self.engine)
+        simulation = Simulation(
+            self.plan,
+            built.fleet,
+            _source(self.plan),
+            block_size=built.machine.limits.block_size,
+            stopping=stopping,
+        )
+        fold = Fold(self.slos)
+        for row in simulation.rows():
+            fold.add(row)
+            on_row(row)
+            if fold.sent % 1024 == 0:
+                on_progress(simulation, fold)
+        figures = fold.summary(icl=simulation.icl)
+        return self._summary(built, figures, complete=not stopping())
+
+    def _summary(
+        self, built: Built, figures: dict[str, Any], *, complete: bool
+    ) -> dict[str, Any]:
+        machine = built.machine
+        price = load_price(self.plan.price or machine.price)
+        rent = Rent(price.usd_per_vm_hour.value, built.vms, (price.assumption(),))
+        requests, tokens = figures["requests"], figures["tokens"]
+        return {
+            "scenario": self.plan.scenario,
+            "loop": self.plan.loop,
+            "host": None,
+            "model": machine.model,
+            "preset": machine.name,
+            "vms": built.vms,
+            **({"recipe": self.recipe.name} if self.recipe else {}),
+            "complete": complete,
+            **figures,
+            "cost": rent.summary(
+                figures["makespan_s"], requests["ok"], tokens["output"]
+            ),
+            "assumptions": list(machine.assumptions()),
+            "instrument": self._instrument(built, figures),
+        }
+
+    def _instrument(self, built: Built, figures: dict[str, Any]) -> dict[str, Any]:
+        sent = figures["requests"]["sent"]
+        scheduled = None if self.plan.loop == "closed" else sent
+        verdict, reasons = judge(
+            Evidence(samples=figures["ttft_s"]["n"], scheduled=scheduled, sent=sent)
+        )
+        nothing = describe(())
+        return {
+            "verdict": verdict.value,
+            "reasons": reasons,
+            "scheduled": scheduled,
+            "ttft_error_s": nothing,
+            "loop_lag_s": nothing,
+            "worst_gc_pause_s": None,
+            "mock_lag_s": nothing,
+            "workers": {"expected": 1, "reported": 1},
+            "virtual": True,
+            "notes": list(self._notes(built, figures)),
+        }
+
+    def _notes(self, built: Built, figures: dict[str, Any]) -> Iterator[str]:
+        yield "virtual time: no client and no network, so nothing here can be late"
+        if self.recipe is not None:
+            yield from self.recipe.notes()
+        if self.plan.loop == "offline" and figures["requests"]["ok"]:
+            yield from _offline_notes(built, self.plan.offline or 0, figures)
+        cached = self._cached(built)
+        if cached:
+            yield cached
+        yield "timing assumes: " + "; ".join(built.machine.assumptions(short=True))
+
+    @staticmethod
+    def _cached(built: Built) -> str | None:
+        engines = built.fleet.engines
+        queries = sum(engine.prefix_cache_queries for engine in engines)
+        hits = sum(engine.prefix_cache_hits for engine in engines)
+        if not hits:
+            return None
+        return f"prefix cache: {hits / queries:.1%} of the prompt tokens were in it"
+
+
+def _source(plan: Plan) -> Source:
+    if plan.loop == "closed":
+        return Users(plan, draw(plan, lengths_of(plan)))
+    return Scheduled(stream_of(plan)())
+
+
+def _offline_notes(built: Built, n: int, figures: Mapping[str, Any]) -> Iterator[str]:
+    machine: Preset = built.machine
+    rates = figures["throughput"]
+    rate = rates["output_tok_s"] / built.vms
+    low, high = machine.facts["published_vm_min"], machine.facts["published_vm_max"]
+    inside = "inside" if low.value <= rate <= high.value else "outside"
+    yield (
+        f"{number(rate, 0)} output tokens/s per VM is {inside} the published"
+        f" {number(low.value, 0)} to {number(high.value, 0)} ({low.source})"
+    )
+    batches = n / (machine.limits.max_num_seqs * len(built.fleet.engines))
+    share = 1 - rates["output_tok_s"] / rates["steady_output_tok_s"]
+    yield (
+        "offline, no latency limit:"
+        f" requests wait up to {number(figures['makespan_s'], 0)} s;"
+        f" {batches:.1f} times the batch, ramp and drain cost {share:.1%}"
+        + ("" if batches >= _LONG_RUN else ": too short, mostly ramp and drain")
+    )
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Let the first Ctrl-C only be noted, and give what asks for it."""
+    asked = False
+
+    def note(_: int, __: FrameType | None) -> None:
+        nonlocal asked
+        asked = True
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, before)
