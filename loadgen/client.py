@@ -23,6 +23,7 @@ from .connection import Connection, Response, Timeouts
 from .dial import Address, DeadlineError, Security
 from .endpoint import Endpoint
 from .exchange import Exchange, code_of, judge, text_of
+from .receive import ReceiveLags
 
 __all__ = ["Endpoint", "Exchange", "StreamingClient", "Timeouts"]
 
@@ -54,6 +55,7 @@ class StreamingClient:
         self.timeouts = timeouts or Timeouts()
         self.opened = 0
         """Connections opened so far."""
+        self.lags = ReceiveLags()
         self._limit = limit
         self._idle: list[Connection] = []
         self._busy = 0
@@ -114,6 +116,8 @@ class StreamingClient:
             )
         finally:
             self._busy -= 1
+        self.lags.clock_set += response.clock_set
+        self.lags.add(response.lags)
         return judge(
             response,
             stream=stream,

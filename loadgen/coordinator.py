@@ -28,6 +28,7 @@ from .client import Endpoint, StreamingClient
 from .folder import METRICS, SUMMARY, RunFolder
 from .options import plan_of
 from .probe import Target, probe
+from .receive import why_absent
 from .results import RowWriter, read_rows, rows_name
 from .series import Series
 from .session import Session, Share
@@ -245,6 +246,7 @@ class Run:
             part.dropped = max(0, part.scheduled - part.sent)
         settled.loop_lag = seen.loop_lag
         settled.worst_pause_s = seen.worst_pause_s
+        settled.recv_lags, settled.vitals = seen.recv_lags, seen.vitals
         return settled
 
     def summary(self, rows: list[RequestRecord], *, complete: bool) -> dict[str, Any]:
@@ -279,6 +281,8 @@ class Run:
                 samples=whole.percentiles["ttft_s"].count,
                 ttft_error={"p99": stats.ttft_error.quantile(0.99)},
                 loop_lag_p99=stats.loop_lag.quantile(0.99),
+                recv_lag_p99=stats.recv_lags.p99,
+                vitals=stats.vitals,
                 send_lag_p99=whole.percentiles["send_lag_s"].quantile(0.99),
                 # What is due and waits in the queue may still be sent.
                 scheduled=self._scheduled(whole),
@@ -295,12 +299,15 @@ class Run:
         errors = describe(abs(e) for r in rows if (e := r.ttft_error_s) is not None)
         lags = describe(r.truth.lag_s for r in rows if r.truth is not None)
         loop_lag = describe_histogram(stats.loop_lag)
+        recv_lag = describe_histogram(stats.recv_lags.histogram)
         scheduled = self._scheduled(stats.whole())
         verdict, reasons = judge(
             Evidence(
                 samples=int(figures["ttft_s"]["n"] or 0),
                 ttft_error=errors,
                 loop_lag_p99=loop_lag["p99"],
+                recv_lag_p99=recv_lag["p99"],
+                vitals=stats.vitals,
                 send_lag_p99=figures["send_lag_s"]["p99"],
                 scheduled=scheduled,
                 sent=figures["requests"]["sent"],
@@ -314,10 +321,17 @@ class Run:
             "scheduled": scheduled,
             "ttft_error_s": errors,
             "loop_lag_s": loop_lag,
+            "recv_lag_s": recv_lag,
+            "recv_lag_absent": None if recv_lag["n"] else why_absent(unix=self._unix()),
+            "recv_lag_dropped": stats.recv_lags.clock_set,
             "worst_gc_pause_s": stats.worst_pause_s,
+            **stats.vitals,
             "mock_lag_s": lags,
             "workers": {"expected": self.workers, "reported": self._reported()},
         }
+
+    def _unix(self) -> bool:
+        return self.plan.hosts[0].startswith("unix:")
 
     def _reported(self) -> int:
         return 1 if self.workers == 1 else len(self.handed_in)

@@ -19,6 +19,7 @@ from gevent.socket import wait_read, wait_write
 from loadstone.errors import LoadstoneError
 from loadstone.units import Seconds
 
+from .receive import stamp_reads
 from .tls import TlsLayer
 
 READ_SIZE: Final = 64 * 1024
@@ -72,6 +73,7 @@ def dial(
         dialled.setblocking(False)  # noqa: FBT003 - the socket has no other name for it
         if address.family != socket.AF_UNIX:
             dialled.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            stamp_reads(dialled)
         _connect(dialled, address, deadline)
         if security is None:
             return dialled, None

@@ -98,7 +98,8 @@ class Session:
         self._traces = traces
         self._think = Random(f"{plan.seed}/think/{share.rank}")
         self._clock = clock or MonotonicClock()
-        self._watch = Watch(stats)
+        self._watch = Watch(stats, rows.stops)
+        stats.recv_lags = client.lags
         self._open = plan.loop != "closed"
         self._dispatcher = Dispatcher(
             share.of(requests), clock=self._clock, t0=t0, on_due=self._count_due
@@ -282,6 +283,8 @@ class Session:
         row = replace(
             row,
             connect_s=exchange.connect_s,
+            recv_lag_s=exchange.recv_lag_s,
+            worst_recv_lag_s=exchange.worst_recv_lag_s,
             reconnects=exchange.reconnects,
             status=exchange.status,
             error=exchange.error,

@@ -78,6 +78,11 @@ class RequestRecord:
     """How often it was sent again because a kept connection turned out to be dead."""
     first_s: Seconds | None = None
     last_s: Seconds | None = None
+    recv_lag_s: Seconds | None = None
+    """How long the first token lay in the client's kernel before it was read: the part
+    of TTFT that is the client's own. None where the kernel does not say."""
+    worst_recv_lag_s: Seconds | None = None
+    """The longest of any read of the answer that the kernel told of."""
     status: int | None = None
     error: str | None = None
     asked_input_tokens: Tokens = 0

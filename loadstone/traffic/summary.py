@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import Any, Final
 
-from ..buckets import LogHistogram
+from ..buckets import BucketArray, LogHistogram
 from ..units import Seconds
 from .quantiles import QUANTILES, nearest_rank
 from .record import Outcome, RequestRecord
@@ -36,8 +36,8 @@ def describe(values: Iterable[float]) -> Stats:
     return {"mean": mean, **ranks, "n": len(ordered)}
 
 
-def describe_histogram(histogram: LogHistogram) -> Stats:
-    """Return the same of a histogram, right to within 1 %."""
+def describe_histogram(histogram: LogHistogram | BucketArray) -> Stats:
+    """Return the same of a histogram: right to within 1 %, or an upper bound."""
     n = histogram.count
     mean = histogram.total / n if n else None
     return {
