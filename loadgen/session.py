@@ -290,14 +290,18 @@ class Session:
             error=exchange.error,
         )
         reply = exchange.reply
+        if reply is not None and reply.error is not None:
+            row = replace(row, error_kind=reply.error.kind or None)
         # An answer whose tokens are all hidden has a count and no first event.
         if reply is None or not reply.answered:
             return row
         usage = reply.usage
         return replace(
             row,
-            first_s=None if reply.first is None else reply.first - self.t0,
-            last_s=None if reply.last is None else reply.last - self.t0,
+            first_s=self._since_t0(reply.first),
+            last_s=self._since_t0(reply.last),
+            first_output_s=self._since_t0(reply.first_answer),
+            first_tool_s=self._since_t0(reply.first_tool),
             input_tokens=usage.input_tokens if usage else request.input_tokens,
             output_tokens=reply.output_tokens,
             first_event_tokens=reply.first_event_tokens,
@@ -307,6 +311,9 @@ class Session:
             icl=reply.icl,
             truth=reply.truth,
         )
+
+    def _since_t0(self, instant: Seconds | None) -> Seconds | None:
+        return None if instant is None else instant - self.t0
 
 
 def outcome_of(exchange: Exchange) -> Outcome:

@@ -183,6 +183,7 @@ def _records(served: Iterator[Served]) -> Iterator[RequestRecord]:
             outcome=Outcome.OK,
             first_s=first,
             last_s=last,
+            first_output_s=first,
             asked_input_tokens=request.input_tokens,
             asked_output_tokens=request.output_tokens,
             input_tokens=request.input_tokens,

@@ -2,10 +2,12 @@
 
 Percentiles are nearest rank over requests that ended ok outside the warm-up (`slo`
 counts the others too, see `Slo.judge`); `icl_s` pools the gaps of all of them.
-`output_tok_s` counts every output token of an answer that ended ok over the makespan
-(first intended arrival to last token). `steady_output_tok_s` is the rate while the
-middle 80 % of those tokens were given (each request's tokens taken as evenly spread
-between its first and last), which leaves ramp and drain out.
+`streams` counts answers that began with reasoning, that called tools, and whose usage
+names another number of tokens than came in events. `output_tok_s` counts every output
+token of an answer that ended ok over the makespan (first intended arrival to last
+token). `steady_output_tok_s` is the rate while the middle 80 % of those tokens were
+given (each request's tokens taken as evenly spread between its first and last), which
+leaves ramp and drain out.
 """
 
 from bisect import bisect_left
@@ -21,7 +23,8 @@ from .record import Outcome, RequestRecord
 from .slo import Slo, goodput
 
 LATENCIES: Final = (
-    "ttft_s", "ttft_intended_s", "tpot_s", "e2e_s", "response_time_s", "send_lag_s",
+    "ttft_s", "ttft_intended_s", "ttfo_s", "tpot_s", "e2e_s", "response_time_s",
+    "send_lag_s",
 )  # fmt: skip
 _STEADY: Final = (0.1, 0.9)
 
@@ -72,6 +75,11 @@ def summarize(
         "tokens": {
             "input": sum(r.input_tokens for r in ended),
             "output": sum(r.output_tokens for r in ended),
+        },
+        "streams": {
+            "reasoning": sum(r.reasoned for r in ended),
+            "tool_calls": sum(r.first_tool_s is not None for r in ended),
+            "usage_differs": sum(r.usage_differs for r in ended),
         },
         "makespan_s": span,
         "throughput": {
