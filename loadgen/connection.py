@@ -140,10 +140,15 @@ class Connection:
 
     @classmethod
     def open(
-        cls, address: Address, deadline: Seconds, security: Security | None = None
+        cls,
+        address: Address,
+        deadline: Seconds,
+        security: Security | None = None,
+        *,
+        tunnel: bytes | None = None,
     ) -> "Connection":
-        """Connect before `deadline`; raises `OSError` or `DeadlineError`."""
-        dialled, tls = dial(address, deadline, security)
+        """Connect before `deadline`; raises what `dial` does."""
+        dialled, tls = dial(address, deadline, security, tunnel=tunnel)
         return cls(address, dialled, tls)
 
     @property

@@ -26,7 +26,7 @@ from loadstone.units import Seconds
 
 from .client import Endpoint, StreamingClient
 from .folder import METRICS, SUMMARY, RunFolder
-from .options import plan_of
+from .options import plan_of, timeouts_of
 from .probe import Target, probe
 from .receive import why_absent
 from .results import RowWriter, read_rows, rows_name
@@ -78,7 +78,10 @@ def endpoint_of(
 ) -> Endpoint:
     """Return where the plan sends its requests, key and TLS settings included."""
     return Endpoint.parse(
-        plan.hosts[0], api_key=read_key(values, environ), ca_file=values["ca_file"]
+        plan.hosts[0],
+        api_key=read_key(values, environ),
+        ca_file=values["ca_file"],
+        proxy=values["proxy"],
     )
 
 
@@ -108,7 +111,9 @@ def open_session(
         share=Share(order.rank, order.workers),
         requests=requests,
         lengths=draw(plan, lengths_of(plan), order.rank),
-        client=StreamingClient(endpoint_of(plan, order.values, environ)),
+        client=StreamingClient(
+            endpoint_of(plan, order.values, environ), timeouts=timeouts_of(order.values)
+        ),
         rows=RowWriter(
             Path(order.folder) / rows_name(order.rank, order.workers), on_disk_failure
         ),

@@ -17,7 +17,7 @@ from loadstone.wire.http1 import WireError
 from loadstone.wire.reply import ChatReply, read_body, read_stream
 
 from .connection import Response
-from .dial import DeadlineError
+from .dial import DeadlineError, TunnelError
 from .receive import lag_at
 
 MAX_ERROR_TEXT: Final = 200
@@ -78,7 +78,7 @@ class Exchange:
 
 def code_of(error: Exception) -> str | None:
     """Return the code of a fault of the network or the peer, None for a bug of ours."""
-    if isinstance(error, WireError | DeadlineError):
+    if isinstance(error, WireError | DeadlineError | TunnelError):
         return error.code
     number = error.errno if isinstance(error, OSError) else None
     if number in _ERRNO_CODES and not isinstance(error, socket.gaierror | ssl.SSLError):

@@ -7,7 +7,10 @@ from typing import Any, Final
 from loadstone.errors import UsageError
 from loadstone.traffic.arrivals import PROCESSES
 from loadstone.traffic.plan import DEFAULT_CAP, SCENARIOS, Plan
-from loadstone.units import parse_duration
+from loadstone.units import Seconds, parse_duration
+
+from .connection import Timeouts
+from .proxy import FROM_ENVIRONMENT, Proxy
 
 Value = str | None
 
@@ -56,6 +59,27 @@ def _port(text: str) -> int:
     return port
 
 
+def _proxy(text: str) -> str:
+    if text != FROM_ENVIRONMENT:
+        Proxy.parse(text)
+    return text
+
+
+def _patience(text: str) -> Seconds:
+    seconds = parse_duration(text)
+    if seconds <= 0:
+        raise UsageError("a timeout is longer than that", hint="such as 10s")
+    return seconds
+
+
+_TIMEOUTS: Final = {
+    "connect": "fail a request whose connection (name, TCP, TLS) takes longer",
+    "first_byte": "fail a request whose answer's body has not begun by then",
+    "idle": "fail an answer that pauses for longer",
+    "total": "fail a request that takes longer",
+}
+"""The fields of `Timeouts`, each of which is an option."""
+
 OPTIONS: Final = (
     Option(flag="--scenario", setting="scenario", default="chat",
            choices=tuple(SCENARIOS), metavar="NAME", in_form=True,
@@ -99,6 +123,12 @@ OPTIONS: Final = (
            text="file that holds the endpoint's key; an empty one is no key"),
     Option(flag="--ca-file", metavar="FILE",
            text="certificate authority of an https endpoint"),
+    Option(flag="--proxy", read=_proxy, metavar="URL",
+           text="send through this HTTP proxy; `env`: through the one that"
+                " HTTPS_PROXY, http_proxy and NO_PROXY name"),
+    *(Option(flag=f"--{name.replace('_', '-')}-timeout", read=_patience,
+             default=f"{getattr(Timeouts(), name):g}s", metavar="TIME", text=text)
+      for name, text in _TIMEOUTS.items()),
     Option(flag="--out", default="runs", metavar="DIR", text="where run folders go"),
     Option(flag="--metrics-port", read=_port, metavar="PORT",
            text="serve Prometheus metrics on this port of 127.0.0.1;"
@@ -123,6 +153,11 @@ def read_options(given: Mapping[str, Value]) -> dict[str, Any]:
         text = ("" if text is None else str(text).strip()) or option.default
         values[option.name] = option.parse(text) if text else None
     return values
+
+
+def timeouts_of(values: Mapping[str, Any]) -> Timeouts:
+    """Return how long to wait for what, of read options."""
+    return Timeouts(**{name: values[f"{name}_timeout"] for name in _TIMEOUTS})
 
 
 def plan_of(values: Mapping[str, Any], *, host: str, users: int | None) -> Plan:
