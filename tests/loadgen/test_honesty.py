@@ -64,17 +64,15 @@ def run(
     folder: Path,
     fault: Callable[[Session], None],
     *,
-    rate: float = 100.0,
-    **more: float,
+    cap: int = 100,
+    drain: Seconds = 30.0,
 ) -> Finished:
     """Drive two seconds of 100 requests/s, about 12 in flight, under a fault."""
+    requests = constant(100.0, 2.0, TOKENS)
     with truth_server(ttft=TTFT_S, gap=GAP_S) as server:
-        requests = constant(rate, 2.0, TOKENS)
-        cap = int(more.get("cap", 100))
         return drive(
-            server.url, folder / "run", requests, cap=cap, began=fault,
-            drain=more.get("drain", 30.0),
-        )  # fmt: skip
+            server.url, folder / "run", requests, cap=cap, drain=drain, began=fault
+        )
 
 
 def honest(done: Finished) -> Verdict:
