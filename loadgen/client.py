@@ -16,13 +16,14 @@ from gevent.pool import Pool
 
 from loadstone import __version__
 from loadstone.units import Seconds
-from loadstone.wire.http1 import request_bytes
+from loadstone.wire.http1 import WireError, request_bytes
 from loadstone.wire.sse import MAX_BODY
 
 from .connection import Connection, Response, Timeouts
-from .dial import Address, DeadlineError, Security
+from .dial import Address, DeadlineError, Security, TunnelError
 from .endpoint import Endpoint
 from .exchange import Exchange, code_of, judge, text_of
+from .receive import ReceiveLags
 
 __all__ = ["Endpoint", "Exchange", "StreamingClient", "Timeouts"]
 
@@ -37,7 +38,7 @@ NAME_AGE_S: Final = 30.0
 request."""
 WARM_AT_ONCE: Final = 32
 """Connections opened side by side; a listen backlog is often 100 to 128."""
-_FAULTS: Final = (OSError, DeadlineError)
+_FAULTS: Final = (OSError, DeadlineError, TunnelError, WireError)
 
 
 class StreamingClient:
@@ -54,6 +55,7 @@ class StreamingClient:
         self.timeouts = timeouts or Timeouts()
         self.opened = 0
         """Connections opened so far."""
+        self.lags = ReceiveLags()
         self._limit = limit
         self._idle: list[Connection] = []
         self._busy = 0
@@ -114,6 +116,8 @@ class StreamingClient:
             )
         finally:
             self._busy -= 1
+        self.lags.clock_set += response.clock_set
+        self.lags.add(response.lags)
         return judge(
             response,
             stream=stream,
@@ -187,20 +191,23 @@ class StreamingClient:
         refused: Exception | None = None
         for address in self._resolve(deadline):
             try:
-                connection = Connection.open(address, deadline, self._security)
+                connection = Connection.open(
+                    address, deadline, self._security, tunnel=self.endpoint.tunnel
+                )
             except OSError as error:
                 refused = error
             else:
                 self.opened += 1
                 return connection
-        raise refused or socket.gaierror(f"{self.endpoint.host} has no address")
+        raise refused or socket.gaierror("the name has no address")
 
     def _resolve(self, deadline: Seconds) -> list[Address]:
         endpoint, now = self.endpoint, time.monotonic()
         if endpoint.unix_path is not None:
             return [Address(socket.AF_UNIX, endpoint.unix_path)]
         if now >= self._addresses_until:
-            self._addresses = _look_up(endpoint.host, endpoint.port, deadline - now)
+            place = endpoint.proxy or endpoint
+            self._addresses = _look_up(place.host, place.port, deadline - now)
             self._addresses_until = now + NAME_AGE_S
         return self._addresses
 

@@ -25,8 +25,9 @@ from loadstone.units import Seconds
 
 from .client import Endpoint, StreamingClient
 from .folder import METRICS, SUMMARY, RunFolder
-from .options import plan_of
+from .options import plan_of, timeouts_of
 from .probe import Target, probe
+from .receive import why_absent
 from .results import RowWriter, read_rows, rows_name
 from .series import Series
 from .session import Session, Share
@@ -76,7 +77,10 @@ def endpoint_of(
 ) -> Endpoint:
     """Return where the plan sends its requests, key and TLS settings included."""
     return Endpoint.parse(
-        plan.hosts[0], api_key=read_key(values, environ), ca_file=values["ca_file"]
+        plan.hosts[0],
+        api_key=read_key(values, environ),
+        ca_file=values["ca_file"],
+        proxy=values["proxy"],
     )
 
 
@@ -106,7 +110,9 @@ def open_session(
         share=Share(order.rank, order.workers),
         requests=requests,
         lengths=draw(plan, lengths_of(plan), order.rank),
-        client=StreamingClient(endpoint_of(plan, order.values, environ)),
+        client=StreamingClient(
+            endpoint_of(plan, order.values, environ), timeouts=timeouts_of(order.values)
+        ),
         rows=RowWriter(
             Path(order.folder) / rows_name(order.rank, order.workers), on_disk_failure
         ),
@@ -244,6 +250,7 @@ class Run:
             part.dropped = max(0, part.scheduled - part.sent)
         settled.loop_lag = seen.loop_lag
         settled.worst_pause_s = seen.worst_pause_s
+        settled.recv_lags, settled.vitals = seen.recv_lags, seen.vitals
         return settled
 
     def summary(self, rows: list[RequestRecord], *, complete: bool) -> dict[str, Any]:
@@ -278,6 +285,8 @@ class Run:
                 samples=whole.percentiles["ttft_s"].count,
                 ttft_error={"p99": stats.ttft_error.quantile(0.99)},
                 loop_lag_p99=stats.loop_lag.quantile(0.99),
+                recv_lag_p99=stats.recv_lags.p99,
+                vitals=stats.vitals,
                 send_lag_p99=whole.percentiles["send_lag_s"].quantile(0.99),
                 # What is due and waits in the queue may still be sent.
                 scheduled=self._scheduled(whole),
@@ -294,12 +303,15 @@ class Run:
         errors = describe(abs(e) for r in rows if (e := r.ttft_error_s) is not None)
         lags = describe(r.truth.lag_s for r in rows if r.truth is not None)
         loop_lag = describe_histogram(stats.loop_lag)
+        recv_lag = describe_histogram(stats.recv_lags.histogram)
         scheduled = self._scheduled(stats.whole())
         verdict, reasons = judge(
             Evidence(
                 samples=int(figures["ttft_s"]["n"] or 0),
                 ttft_error=errors,
                 loop_lag_p99=loop_lag["p99"],
+                recv_lag_p99=recv_lag["p99"],
+                vitals=stats.vitals,
                 send_lag_p99=figures["send_lag_s"]["p99"],
                 scheduled=scheduled,
                 sent=figures["requests"]["sent"],
@@ -313,10 +325,17 @@ class Run:
             "scheduled": scheduled,
             "ttft_error_s": errors,
             "loop_lag_s": loop_lag,
+            "recv_lag_s": recv_lag,
+            "recv_lag_absent": None if recv_lag["n"] else why_absent(unix=self._unix()),
+            "recv_lag_dropped": stats.recv_lags.clock_set,
             "worst_gc_pause_s": stats.worst_pause_s,
+            **stats.vitals,
             "mock_lag_s": lags,
             "workers": {"expected": self.workers, "reported": self._reported()},
         }
+
+    def _unix(self) -> bool:
+        return self.plan.hosts[0].startswith("unix:")
 
     def _reported(self) -> int:
         return 1 if self.workers == 1 else len(self.handed_in)

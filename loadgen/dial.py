@@ -18,7 +18,9 @@ from gevent.socket import wait_read, wait_write
 
 from loadstone.errors import LoadstoneError
 from loadstone.units import Seconds
+from loadstone.wire.http1 import ResponseParser
 
+from .receive import stamp_reads
 from .tls import TlsLayer
 
 READ_SIZE: Final = 64 * 1024
@@ -38,6 +40,12 @@ class DeadlineError(LoadstoneError):
         """Make the error of one of the `Timeouts`, by its name."""
         what = wait.replace("_", " ")
         return cls(f"gave up waiting ({what} timeout)", code=f"timeout_{wait}")
+
+
+class TunnelError(LoadstoneError):
+    """The proxy makes no tunnel to the endpoint."""
+
+    code = "proxy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +69,26 @@ class Security:
 
 
 def dial(
-    address: Address, deadline: Seconds, security: Security | None = None
+    address: Address,
+    deadline: Seconds,
+    security: Security | None = None,
+    *,
+    tunnel: bytes | None = None,
 ) -> tuple[Any, TlsLayer | None]:
     """Return a connected non-blocking socket and, if asked for, its TLS layer.
 
-    Raises `OSError` (`ssl.SSLError` among them) or `DeadlineError`.
+    `tunnel` is said first, to a proxy, which has to agree. Raises `OSError`
+    (`ssl.SSLError` among them), `DeadlineError`, `TunnelError` or `WireError`.
     """
     dialled = _RawSocket(address.family, socket.SOCK_STREAM)
     try:
         dialled.setblocking(False)  # noqa: FBT003 - the socket has no other name for it
         if address.family != socket.AF_UNIX:
             dialled.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            stamp_reads(dialled)
         _connect(dialled, address, deadline)
+        if tunnel is not None:
+            _dig(dialled, tunnel, deadline)
         if security is None:
             return dialled, None
         tls = TlsLayer(security.context, security.server_name)
@@ -95,13 +111,31 @@ def _connect(dialled: Any, address: Address, deadline: Seconds) -> None:
         raise OSError(error, os.strerror(error))
 
 
+def _dig(dialled: Any, tunnel: bytes, deadline: Seconds) -> None:
+    """Ask a proxy for a tunnel; the bytes after its agreement are the endpoint's."""
+    _send(dialled, tunnel, deadline)
+    parser = ResponseParser()
+    while not parser.head_complete:
+        _wait(wait_read, dialled, deadline)
+        data = dialled.recv(READ_SIZE)
+        if not data:
+            raise TunnelError("the proxy closed the connection")
+        parser.feed(data)
+    if not 200 <= parser.status < 300:
+        raise TunnelError(f"the proxy answered HTTP {parser.status}")
+
+
+def _send(dialled: Any, data: bytes, deadline: Seconds) -> None:
+    view = memoryview(data)
+    while view:
+        _wait(wait_write, dialled, deadline)
+        view = view[dialled.send(view) :]
+
+
 def _shake_hands(dialled: Any, tls: TlsLayer, deadline: Seconds) -> None:
     finished = tls.shake()
     while True:
-        view = memoryview(tls.to_send())
-        while view:
-            _wait(wait_write, dialled, deadline)
-            view = view[dialled.send(view) :]
+        _send(dialled, tls.to_send(), deadline)
         if finished:
             return
         _wait(wait_read, dialled, deadline)

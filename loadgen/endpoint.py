@@ -8,6 +8,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from loadstone.errors import UsageError
 
+from .proxy import Proxy, proxy_for
 from .tls import tls_context
 
 _PORTS: Final = {"http": 80, "https": 443}
@@ -29,6 +30,7 @@ class Endpoint:
     api_key: str | None = field(default=None, repr=False, compare=False)
     key_header: str = "authorization"
     tls: ssl.SSLContext | None = field(default=None, repr=False, compare=False)
+    proxy: Proxy | None = None
 
     @classmethod
     def parse(
@@ -39,12 +41,13 @@ class Endpoint:
         key_header: str = "authorization",
         ca_file: str | None = None,
         verify: bool = True,
+        proxy: str | None = None,
     ) -> Self:
         """Read a base URL: `http://host[:port][/prefix]`, https the same, `unix:/path`.
 
         `key_header` other than `authorization` gets the bare key, as Azure's `api-key`
-        does. Raises `UsageError` for what cannot be meant; it never shows a key or a
-        password.
+        does. `proxy` is a URL, or `env` for what the environment says. Raises
+        `UsageError` for what cannot be meant; it never shows a key or a password.
         """
         if api_key is not None and not _KEY.fullmatch(api_key):
             raise UsageError(
@@ -53,20 +56,23 @@ class Endpoint:
             )
         if url.startswith("unix:") and len(url) > len("unix:"):
             path = url.removeprefix("unix:")
+            _check_unix(path, proxy)
             return cls(
                 scheme="http", host="localhost", port=80, unix_path=path,
                 api_key=api_key, key_header=key_header,
             )  # fmt: skip
         parts = _split(url)
         secure = parts.scheme == "https"
+        host, port = _host(parts.hostname or ""), parts.port or _PORTS[parts.scheme]
         return cls(
             scheme=parts.scheme,
-            host=_host(parts.hostname or ""),
-            port=parts.port or _PORTS[parts.scheme],
+            host=host,
+            port=port,
             prefix=parts.path.rstrip("/"),
             api_key=api_key,
             key_header=key_header,
             tls=tls_context(ca_file, verify=verify) if secure else None,
+            proxy=proxy_for(proxy, scheme=parts.scheme, host=host, port=port),
         )
 
     def __str__(self) -> str:
@@ -85,22 +91,40 @@ class Endpoint:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
 
+    @property
+    def tunnel(self) -> bytes | None:
+        """What asks the proxy for a tunnel; None where none is needed."""
+        if self.proxy is None or self.scheme != "https":
+            return None
+        return self.proxy.tunnel_request(self.host, self.port)
+
     def target(self, path: str) -> str:
-        """Return what to ask this server for.
+        """Return what to ask this server for, or the proxy that passes it on.
 
         A base URL that ends in `/v1`, as OpenAI's own clients want it, says it once for
         all.
         """
         if self.prefix.endswith("/v1") and path.startswith("/v1/"):
             path = path.removeprefix("/v1")
-        return self.prefix + path
+        through_proxy = self.proxy is not None and self.scheme == "http"
+        return (self.url if through_proxy else self.prefix) + path
 
     def headers(self) -> dict[str, str]:
         """Return the headers that show who asks; the only way to the key."""
+        plain = self.proxy is not None and self.scheme == "http"
+        shown = self.proxy.headers() if self.proxy is not None and plain else {}
         if self.api_key is None:
-            return {}
+            return shown
         bearer = self.key_header.lower() == "authorization"
-        return {self.key_header: f"Bearer {self.api_key}" if bearer else self.api_key}
+        key = f"Bearer {self.api_key}" if bearer else self.api_key
+        return {self.key_header: key, **shown}
+
+
+def _check_unix(path: str, proxy: str | None) -> None:
+    if not path.startswith("/"):
+        raise UsageError(f"'unix:{path}' is not an absolute path", hint=_HINT)
+    if proxy is not None:
+        raise UsageError("there is no proxy to a Unix socket", hint="leave it out")
 
 
 def _split(url: str) -> SplitResult:

@@ -17,7 +17,8 @@ from loadstone.wire.http1 import WireError
 from loadstone.wire.reply import ChatReply, read_body, read_stream
 
 from .connection import Response
-from .dial import DeadlineError
+from .dial import DeadlineError, TunnelError
+from .receive import lag_at
 
 MAX_ERROR_TEXT: Final = 200
 """Most characters of `Exchange.error_text`."""
@@ -65,6 +66,10 @@ class Exchange:
     retry_after_s: Seconds | None = None
     bytes_in: int = 0
     """As read from the socket: heads, framing and TLS included."""
+    recv_lag_s: Seconds | None = None
+    """How long the first token lay in the kernel before it was read; None where the
+    kernel does not say. `worst_recv_lag_s` is the longest of any read it told of."""
+    worst_recv_lag_s: Seconds | None = None
     reconnects: int = 0
     """1 if a kept connection turned out to be dead and the request went out again."""
     body: bytes = field(default=b"", repr=False)
@@ -73,7 +78,7 @@ class Exchange:
 
 def code_of(error: Exception) -> str | None:
     """Return the code of a fault of the network or the peer, None for a bug of ours."""
-    if isinstance(error, WireError | DeadlineError):
+    if isinstance(error, WireError | DeadlineError | TunnelError):
         return error.code
     number = error.errno if isinstance(error, OSError) else None
     if number in _ERRNO_CODES and not isinstance(error, socket.gaierror | ssl.SSLError):
@@ -121,6 +126,10 @@ def judge(
         error_text=text[:MAX_ERROR_TEXT],
         retry_after_s=_retry_after(parser.headers, wall),
         bytes_in=response.bytes_in,
+        recv_lag_s=lag_at(
+            response.lag_stamps, response.lags, reply.first if reply else None
+        ),
+        worst_recv_lag_s=max(response.lags, default=None),
         reconnects=reconnects,
         body=b"" if streamed else bytes(response.scanner.body),
     )

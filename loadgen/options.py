@@ -8,7 +8,10 @@ from loadstone.errors import UsageError
 from loadstone.traffic.arrivals import PROCESSES, Arrivals
 from loadstone.traffic.plan import DEFAULT_CAP, SCENARIOS, Plan
 from loadstone.traffic.profile import PROFILES, Profile
-from loadstone.units import parse_duration
+from loadstone.units import Seconds, parse_duration
+
+from .connection import Timeouts
+from .proxy import FROM_ENVIRONMENT, Proxy
 
 Value = str | None
 
@@ -67,6 +70,27 @@ def _checked(parse: Callable[[str], object]) -> Callable[[str], str]:
     return read
 
 
+def _proxy(text: str) -> str:
+    if text != FROM_ENVIRONMENT:
+        Proxy.parse(text)
+    return text
+
+
+def _patience(text: str) -> Seconds:
+    seconds = parse_duration(text)
+    if seconds <= 0:
+        raise UsageError("a timeout is longer than that", hint="such as 10s")
+    return seconds
+
+
+_TIMEOUTS: Final = {
+    "connect": "fail a request whose connection (name, TCP, TLS) takes longer",
+    "first_byte": "fail a request whose answer's body has not begun by then",
+    "idle": "fail an answer that pauses for longer",
+    "total": "fail a request that takes longer",
+}
+"""The fields of `Timeouts`, each of which is an option."""
+
 OPTIONS: Final = (
     Option(flag="--scenario", setting="scenario", default="chat",
            choices=tuple(SCENARIOS), metavar="NAME", in_form=True,
@@ -117,6 +141,12 @@ OPTIONS: Final = (
            text="file that holds the endpoint's key; an empty one is no key"),
     Option(flag="--ca-file", metavar="FILE",
            text="certificate authority of an https endpoint"),
+    Option(flag="--proxy", read=_proxy, metavar="URL",
+           text="send through this HTTP proxy; `env`: through the one that"
+                " HTTPS_PROXY, http_proxy and NO_PROXY name"),
+    *(Option(flag=f"--{name.replace('_', '-')}-timeout", read=_patience,
+             default=f"{getattr(Timeouts(), name):g}s", metavar="TIME", text=text)
+      for name, text in _TIMEOUTS.items()),
     Option(flag="--out", default="runs", metavar="DIR", text="where run folders go"),
     Option(flag="--metrics-port", read=_port, metavar="PORT",
            text="serve Prometheus metrics on this port of 127.0.0.1;"
@@ -142,6 +172,11 @@ def read_options(given: Mapping[str, Value]) -> dict[str, Any]:
         text = ("" if text is None else str(text).strip()) or option.default
         values[option.name] = option.parse(text) if text else None
     return values
+
+
+def timeouts_of(values: Mapping[str, Any]) -> Timeouts:
+    """Return how long to wait for what, of read options."""
+    return Timeouts(**{name: values[f"{name}_timeout"] for name in _TIMEOUTS})
 
 
 def plan_of(

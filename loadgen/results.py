@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +12,8 @@ import gevent
 
 from loadstone.errors import LoadstoneError
 from loadstone.traffic.record import RequestRecord
+
+from .watch import Stops
 
 FLUSH_EVERY_S: Final = 1.0
 """What a kill can lose at most."""
@@ -30,6 +33,8 @@ class RowWriter:
     def __init__(self, path: Path, on_failure: Callable[[OSError], None]) -> None:
         self.path = path
         self.written = 0
+        self.stops = Stops()
+        """How long writes held the hub: the row is written where its answer is read."""
         self._on_failure = on_failure
         self._failed = False
         self._file = path.open("x", encoding="utf-8")
@@ -55,11 +60,13 @@ class RowWriter:
     def _guarded(self, act: Callable[[], object]) -> None:
         if self._failed:
             return
+        began = time.monotonic()
         try:
             act()
         except OSError as failed:
             self._failed = True
             self._on_failure(failed)
+        self.stops.add(time.monotonic() - began)
 
     def _flush_often(self) -> None:
         while True:

@@ -98,7 +98,8 @@ class Session:
         self._traces = traces
         self._think = Random(f"{plan.seed}/think/{share.rank}")
         self._clock = clock or MonotonicClock()
-        self._watch = Watch(stats)
+        self._watch = Watch(stats, rows.stops)
+        stats.recv_lags = client.lags
         self._open = plan.loop != "closed"
         self._dispatcher = Dispatcher(
             share.of(requests), clock=self._clock, t0=t0, on_due=self._count_due
@@ -282,19 +283,25 @@ class Session:
         row = replace(
             row,
             connect_s=exchange.connect_s,
+            recv_lag_s=exchange.recv_lag_s,
+            worst_recv_lag_s=exchange.worst_recv_lag_s,
             reconnects=exchange.reconnects,
             status=exchange.status,
             error=exchange.error,
         )
         reply = exchange.reply
+        if reply is not None and reply.error is not None:
+            row = replace(row, error_kind=reply.error.kind or None)
         # An answer whose tokens are all hidden has a count and no first event.
         if reply is None or not reply.answered:
             return row
         usage = reply.usage
         return replace(
             row,
-            first_s=None if reply.first is None else reply.first - self.t0,
-            last_s=None if reply.last is None else reply.last - self.t0,
+            first_s=self._since_t0(reply.first),
+            last_s=self._since_t0(reply.last),
+            first_output_s=self._since_t0(reply.first_answer),
+            first_tool_s=self._since_t0(reply.first_tool),
             input_tokens=usage.input_tokens if usage else request.input_tokens,
             output_tokens=reply.output_tokens,
             first_event_tokens=reply.first_event_tokens,
@@ -304,6 +311,9 @@ class Session:
             icl=reply.icl,
             truth=reply.truth,
         )
+
+    def _since_t0(self, instant: Seconds | None) -> Seconds | None:
+        return None if instant is None else instant - self.t0
 
 
 def outcome_of(exchange: Exchange) -> Outcome:

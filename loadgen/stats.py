@@ -12,6 +12,8 @@ from loadstone.buckets import BucketArray, LogHistogram, bucket_value
 from loadstone.traffic.record import Outcome, RequestRecord
 from loadstone.vocabulary import Client
 
+from .receive import ReceiveLags
+
 LATENCIES: Final = {
     "ttft_s": Client.TTFT,
     "ttft_intended_s": Client.TTFT_INTENDED,
@@ -115,6 +117,10 @@ class ClientStats:
         """Size of the TTFT error of each request against the server's truth."""
         self.worst_pause_s = 0.0
         """Longest garbage collection seen."""
+        self.recv_lags = ReceiveLags()
+        """How long bytes of answers lay in the kernel before they were read."""
+        self.vitals: dict[str, float] = {}
+        """What `loadgen.watch` tallies; of several processes the worst."""
 
     def __repr__(self) -> str:
         whole = self.whole()
@@ -148,6 +154,8 @@ class ClientStats:
             "slices": [[*key, part.snapshot()] for key, part in self.slices.items()],
             **{name: getattr(self, name).pairs() for name in _LOGS},
             "worst_pause_s": self.worst_pause_s,
+            "recv_lags": self.recv_lags.snapshot(),
+            "vitals": dict(self.vitals),
         }
 
     def merge(self, snapshot: Mapping[str, Any]) -> None:
@@ -157,6 +165,9 @@ class ClientStats:
         for name in _LOGS:
             getattr(self, name).merge((b, n) for b, n in snapshot[name])
         self.worst_pause_s = max(self.worst_pause_s, snapshot["worst_pause_s"])
+        self.recv_lags.merge(snapshot["recv_lags"])
+        for name, value in snapshot["vitals"].items():
+            self.vitals[name] = max(value, self.vitals.get(name, value))
 
 
 def total(snapshots: Iterable[Mapping[str, Any]]) -> ClientStats:

@@ -42,6 +42,19 @@ class BucketArray:
         self.counts[bisect_left(self.bounds, value)] += weight
         self.total += value * weight
 
+    def quantile(self, q: float) -> float | None:
+        """Return the bound below which the nearest-rank `q` quantile lies.
+
+        What lies beyond all bounds is given as the last one, as Prometheus does; None
+        when empty.
+        """
+        rank = max(1, ceil(q * self.count))
+        for bound, count in zip(self.bounds, self.counts, strict=False):
+            rank -= count
+            if rank <= 0:
+                return bound
+        return self.bounds[-1] if self.count else None
+
     def merge(self, counts: Sequence[int], total: float) -> None:
         """Add another's counts and sum; raises `ValueError` if the shapes differ."""
         if len(counts) != len(self.counts):

@@ -87,6 +87,7 @@ class Simulation:
             end_s=last,
             outcome=Outcome.OK,
             first_s=first,
+            first_output_s=first,
             last_s=last,
             asked_input_tokens=request.input_tokens,
             asked_output_tokens=declared,

@@ -78,8 +78,19 @@ class RequestRecord:
     """How often it was sent again because a kept connection turned out to be dead."""
     first_s: Seconds | None = None
     last_s: Seconds | None = None
+    first_output_s: Seconds | None = None
+    """The first content event that was not reasoning: text, or a tool call."""
+    first_tool_s: Seconds | None = None
+    """The first content event that was of a tool call."""
+    recv_lag_s: Seconds | None = None
+    """How long the first token lay in the client's kernel before it was read: the part
+    of TTFT that is the client's own. None where the kernel does not say."""
+    worst_recv_lag_s: Seconds | None = None
+    """The longest of any read of the answer that the kernel told of."""
     status: int | None = None
     error: str | None = None
+    error_kind: str | None = None
+    """What the server calls an error that it told of inside a stream."""
     asked_input_tokens: Tokens = 0
     asked_output_tokens: Tokens = 0
     input_tokens: Tokens = 0
@@ -117,6 +128,28 @@ class RequestRecord:
     def ttft_intended_s(self) -> Seconds | None:
         """First content event, from the intended time."""
         return None if self.first_s is None else self.first_s - self.intended_s
+
+    @property
+    def ttfo_s(self) -> Seconds | None:
+        """First output event, reasoning skipped, from the first byte sent."""
+        return (
+            None if self.first_output_s is None else self.first_output_s - self.sent_s
+        )
+
+    @property
+    def reasoned(self) -> bool:
+        """Whether reasoning was streamed before the output."""
+        first, output = self.first_s, self.first_output_s
+        return first is not None and output is not None and output > first
+
+    @property
+    def usage_differs(self) -> bool:
+        """Whether the server counted another number of tokens than events came.
+
+        So it is where several tokens share an event, or some are not shown at all.
+        """
+        counted = self.tokens_source is TokensSource.USAGE and self.events > 0
+        return counted and self.events != self.output_tokens
 
     @property
     def tpot_s(self) -> Seconds | None:

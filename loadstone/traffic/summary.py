@@ -2,10 +2,12 @@
 
 Percentiles are nearest rank over requests that ended ok outside the warm-up (`slo`
 counts the others too, see `Slo.judge`); `icl_s` pools the gaps of all of them.
-`output_tok_s` counts every output token of an answer that ended ok over the makespan
-(first intended arrival to last token). `steady_output_tok_s` is the rate while the
-middle 80 % of those tokens were given (each request's tokens taken as evenly spread
-between its first and last), which leaves ramp and drain out.
+`streams` counts answers that began with reasoning, that called tools, and whose usage
+names another number of tokens than came in events. `output_tok_s` counts every output
+token of an answer that ended ok over the makespan (first intended arrival to last
+token). `steady_output_tok_s` is the rate while the middle 80 % of those tokens were
+given (each request's tokens taken as evenly spread between its first and last), which
+leaves ramp and drain out.
 """
 
 from array import array
@@ -14,14 +16,15 @@ from collections.abc import Iterable
 from math import inf
 from typing import Any, Final
 
-from ..buckets import LogHistogram
+from ..buckets import BucketArray, LogHistogram
 from .quantiles import QUANTILES, nearest_rank
 from .record import Outcome, RequestRecord
 from .slo import Slo, meets_all
 from .steady import Spans
 
 LATENCIES: Final = (
-    "ttft_s", "ttft_intended_s", "tpot_s", "e2e_s", "response_time_s", "send_lag_s",
+    "ttft_s", "ttft_intended_s", "ttfo_s", "tpot_s", "e2e_s", "response_time_s",
+    "send_lag_s",
 )  # fmt: skip
 
 Stats = dict[str, float | int | None]
@@ -35,8 +38,8 @@ def describe(values: Iterable[float]) -> Stats:
     return {"mean": mean, **ranks, "n": len(ordered)}
 
 
-def describe_histogram(histogram: LogHistogram) -> Stats:
-    """Return the same of a histogram, right to within 1 %."""
+def describe_histogram(histogram: LogHistogram | BucketArray) -> Stats:
+    """Return the same of a histogram: right to within 1 %, or an upper bound."""
     n = histogram.count
     mean = histogram.total / n if n else None
     return {
@@ -60,6 +63,7 @@ class Fold:
         self._errors: Counter[str] = Counter()
         self._warmup = self._reconnects = self._good = 0
         self._input = self._output = 0
+        self._streams = {"reasoning": 0, "tool_calls": 0, "usage_differs": 0}
         self._begin, self._end = inf, -inf
         self._latencies = {name: array("d") for name in LATENCIES}
         self._waits = [array("d") for _ in slos]
@@ -94,6 +98,9 @@ class Fold:
     def _add_answer(self, row: RequestRecord) -> None:
         self._input += row.input_tokens
         self._output += row.output_tokens
+        self._streams["reasoning"] += row.reasoned
+        self._streams["tool_calls"] += row.first_tool_s is not None
+        self._streams["usage_differs"] += row.usage_differs
         if row.first_s is not None and row.last_s is not None:
             self._spans.add(row.first_s, row.last_s, row.output_tokens)
         if row.warmup:
@@ -114,6 +121,7 @@ class Fold:
         return {
             "requests": self._requests(dropped),
             "tokens": {"input": self._input, "output": self._output},
+            "streams": dict(self._streams),
             "makespan_s": self.makespan_s,
             "throughput": self._throughput(),
             **{name: describe(values) for name, values in self._latencies.items()},

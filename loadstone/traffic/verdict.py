@@ -18,6 +18,9 @@ believed."""
 MAX_LOOP_LAG_S: Final = 0.005
 """p99 lateness of the client's event loop above which its stamps are not to be
 believed."""
+MAX_RECV_LAG_S: Final = 0.005
+"""p99 of the time that bytes lay in the client's kernel above which its stamps are not
+to be believed."""
 MAX_SEND_LAG_S: Final = 0.05
 """p99 send lag above which the asked schedule was not the one delivered."""
 MIN_DELIVERED: Final = 0.99
@@ -27,6 +30,16 @@ MAX_SERVER_LAG_S: Final = 0.005
 machine does not keep the emulated timing."""
 MIN_SAMPLES: Final = 100
 """Requests below which a p99 is only the maximum."""
+VITALS: Final[Mapping[str, tuple[float, str]]] = {
+    "gc_share": (0.01, "garbage collections stood the client still for {}"),
+    "disk_share": (0.01, "writes of rows stood the client still for {}"),
+    "cpu_share": (0.95, "the client needed a core for {}: give it more workers"),
+    "cpu_wait_share": (0.25, "other processes kept the client off the core for {}"),
+    "steal_share": (0.1, "the hypervisor gave the machine's cores to others for {}"),
+}
+"""Of each share of the run's time the most that is let pass, and what more means. A
+stop of 1 % of the time is in every p99. A core is never had at once by who shares it,
+and a quarter of the time is where the loop's lag follows in trials."""
 
 
 class Verdict(StrEnum):
@@ -47,6 +60,10 @@ class Evidence:
     """`describe()` of client TTFT minus truth; `p99` missing where the server tells
     none."""
     loop_lag_p99: Seconds | None = None
+    recv_lag_p99: Seconds | None = None
+    """The same of the time between the kernel's receive stamp and the read."""
+    vitals: Mapping[str, float] = field(default_factory=dict)
+    """Shares of the run's time, by the names in `VITALS`."""
     send_lag_p99: Seconds | None = None
     scheduled: int | None = None
     """Requests the schedule intended so far; None for a closed loop."""
@@ -79,6 +96,16 @@ def _client(e: Evidence) -> list[tuple[Verdict, str]]:
             f"the client's event loop was {_ms(e.loop_lag_p99)} late at p99"
             f" (limit {_ms(MAX_LOOP_LAG_S)})"
         )
+    if e.recv_lag_p99 is not None and e.recv_lag_p99 > MAX_RECV_LAG_S:
+        found.append(
+            f"answers lay in the client's kernel for {_ms(e.recv_lag_p99)} at p99"
+            f" (limit {_ms(MAX_RECV_LAG_S)})"
+        )
+    found += [
+        f"{text.format(f'{e.vitals[name]:.1%} of the run')} (limit {limit:.0%})"
+        for name, (limit, text) in VITALS.items()
+        if e.vitals.get(name, 0.0) > limit
+    ]
     if e.server_lag_p99 is not None and e.server_lag_p99 > MAX_SERVER_LAG_S:
         found.append(
             f"the mock wrote first tokens {_ms(e.server_lag_p99)} late at p99"

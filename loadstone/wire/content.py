@@ -133,6 +133,7 @@ class ContentScan:
         "_events",
         "_first",
         "first_answer",
+        "first_tool",
         "first_usage",
         "notes",
         "stamps",
@@ -144,6 +145,8 @@ class ContentScan:
         self._first = -1
         self.first_answer: Seconds | None = None
         """The first content event that was not reasoning."""
+        self.first_tool: Seconds | None = None
+        """The first content event that was of a tool call."""
         self.first_usage: Usage | None = None
         """The usage that came with the first content event."""
         self.notes = Notes()
@@ -195,6 +198,8 @@ class ContentScan:
             self.first_usage = Usage.of(chunk or self._look(index) or {})
         if self.first_answer is None and kind is not Kind.THOUGHT:
             self.first_answer = stamp
+        if self.first_tool is None and kind is Kind.TOOL:
+            self.first_tool = stamp
         runs = self.words.runs
         if not runs or runs[-1][1] is not kind:
             runs.append((len(self.stamps), kind))

@@ -36,7 +36,9 @@ class ChatReply:
     """First content event of any kind: the end of TTFT. None if nothing was
     streamed."""
     first_answer: Seconds | None = None
-    """First content event that was not reasoning."""
+    """First content event that was not reasoning: text, or a tool call."""
+    first_tool: Seconds | None = None
+    """First content event that was of a tool call."""
     last: Seconds | None = None
     """Last content event."""
     first_event_tokens: Tokens = 0
@@ -99,6 +101,7 @@ def read_stream(events: Events) -> ChatReply:
         events=len(stamps),
         first=stamps[0] if stamps else None,
         first_answer=scan.first_answer,
+        first_tool=scan.first_tool,
         last=stamps[-1] if stamps else None,
         first_event_tokens=_first_event_tokens(scan) if stamps else 0,
         output_tokens=tokens,

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from loadgen.options import OPTIONS, Option, plan_of, read_options
+from loadgen.connection import Timeouts
+from loadgen.options import OPTIONS, Option, plan_of, read_options, timeouts_of
 from loadstone.errors import UsageError
 from loadstone.traffic.plan import DEFAULT_CAP, Plan
 
@@ -32,6 +33,11 @@ TEXTS: dict[str, tuple[str, Any, str | None]] = {
     "--api-key-env": ("KEY", "KEY", None),
     "--api-key-file": ("key.txt", "key.txt", None),
     "--ca-file": ("ca.pem", "ca.pem", None),
+    "--proxy": ("http://proxy:3128", "http://proxy:3128", "http://u:p@proxy"),
+    "--connect-timeout": ("2s", 2.0, "0"),
+    "--first-byte-timeout": ("1m", 60.0, "0s"),
+    "--idle-timeout": ("500ms", 0.5, "-1s"),
+    "--total-timeout": ("1h", 3600.0, "never"),
     "--out": ("elsewhere", "elsewhere", None),
     "--metrics-port": ("0", 0, "http"),
 }
@@ -104,6 +110,10 @@ def test_defaults_where_nothing_or_an_empty_text_is_given(
         "warmup": 0.0,
         "seed": 0,
         "ignore_eos": True,
+        "connect_timeout": 10.0,
+        "first_byte_timeout": 300.0,
+        "idle_timeout": 120.0,
+        "total_timeout": 1800.0,
         "out": "runs",
     }
     assert set(values) == {option.name for option in OPTIONS}
@@ -113,6 +123,14 @@ def test_defaults_are_those_of_a_plan() -> None:
     """So a plan file and the command line mean the same by saying nothing."""
     plan = plan_of(read_options({"rate": "1"}), host="h", users=None)
     assert plan == Plan(rate=1.0, hosts=("h",))
+
+
+def test_timeouts_are_the_clients() -> None:
+    """Each option sets its own, and without any they are the client's defaults."""
+    assert timeouts_of(read_options({})) == Timeouts()
+    given = {"idle_timeout": "1s", "total_timeout": "2s", "connect_timeout": "3s"}
+    made = timeouts_of(read_options(given | {"first_byte_timeout": "4s"}))
+    assert made == Timeouts(connect=3.0, first_byte=4.0, idle=1.0, total=2.0)
 
 
 def test_settings_are_fields_of_a_plan() -> None:

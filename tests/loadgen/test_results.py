@@ -6,6 +6,7 @@ import gevent
 import pytest
 
 from loadgen.results import FLUSH_EVERY_S, RowWriter, read_rows, rows_name
+from loadgen.watch import Stops
 from loadstone.errors import LoadstoneError
 from loadstone.traffic.record import Outcome, RequestRecord
 
@@ -38,7 +39,7 @@ def test_a_disk_that_takes_no_more_is_told_once() -> None:
     full = Path("/dev/full")
     writer = RowWriter.__new__(RowWriter)
     writer.path, writer.written, writer._failed = full, 0, False
-    writer._on_failure = told.append
+    writer._on_failure, writer.stops = told.append, Stops()
     writer._file = full.open("w", encoding="utf-8", buffering=1)
     writer._flusher = gevent.spawn(lambda: None)
     for number in range(5):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from loadstone.buckets import LogHistogram, bucket_of
 from loadstone.traffic.quantiles import QUANTILES, nearest_rank
-from loadstone.traffic.record import Outcome, RequestRecord
+from loadstone.traffic.record import Outcome, RequestRecord, TokensSource
 from loadstone.traffic.slo import Slo
 from loadstone.traffic.steady import Spans
 from loadstone.traffic.summary import (
@@ -88,6 +88,31 @@ def test_tokens_are_those_of_whole_answers() -> None:
         "input": 10 + 20 + 5 + 7,
         "output": 11 + 21 + 1 + 6,
     }
+
+
+def test_streams_are_told_apart() -> None:
+    """Reasoning, tool calls, and events that are not one token each."""
+    first, usage = A.first_s, TokensSource.USAGE
+    assert first is not None
+    whole = replace(
+        A, first_output_s=first, events=A.output_tokens, tokens_source=usage
+    )
+    rows = [
+        whole,
+        replace(whole, first_output_s=first + 0.1),
+        replace(whole, first_output_s=first + 0.3, first_tool_s=first + 0.3),
+        replace(whole, events=whole.output_tokens - 1),
+        replace(whole, events=1, tokens_source=TokensSource.CHUNKS),
+        replace(whole, events=0),
+        replace(whole, first_output_s=None),
+    ]
+    summary = summarize(rows)
+    assert summary["streams"] == {"reasoning": 2, "tool_calls": 1, "usage_differs": 1}
+    ttft = A.ttft_s
+    assert ttft is not None
+    assert summary["ttfo_s"]["n"] == 6
+    assert summary["ttfo_s"]["p50"] == pytest.approx(ttft)
+    assert summary["ttfo_s"]["p99"] == pytest.approx(ttft + 0.3)
 
 
 def test_throughput_by_hand() -> None:

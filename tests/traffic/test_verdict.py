@@ -11,6 +11,7 @@ from loadstone.traffic.verdict import (
     MAX_TTFT_ERROR_S,
     MIN_DELIVERED,
     MIN_SAMPLES,
+    VITALS,
     Evidence,
     Verdict,
     judge,
@@ -20,6 +21,8 @@ GOOD = Evidence(
     samples=100,
     ttft_error={"mean": 0.001, "p99": 0.005},
     loop_lag_p99=0.005,
+    recv_lag_p99=0.005,
+    vitals={name: limit for name, (limit, _) in VITALS.items()},
     send_lag_p99=0.05,
     scheduled=1000,
     sent=990,
@@ -57,6 +60,11 @@ def test_at_every_limit_a_run_is_ok() -> None:
             Verdict.CLIENT_LIMITED,
             "event loop was 5.0 ms late",
         ),
+        (
+            {"recv_lag_p99": nextafter(0.005, inf)},
+            Verdict.CLIENT_LIMITED,
+            "lay in the client's kernel for 5.0 ms",
+        ),
         ({"sent": 989}, Verdict.RATE_NOT_DELIVERED, "989 of 1000 intended"),
         (
             {"send_lag_p99": nextafter(0.05, inf)},
@@ -80,6 +88,25 @@ def test_just_beyond_a_limit_is_not_ok(
     found, reasons = judge(replace(GOOD, **worse))
     assert found is verdict
     assert len(reasons) == 1
+    assert reason in reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "limit", "reason"),
+    [
+        ("gc_share", 0.01, "garbage collections stood the client still for 1.0%"),
+        ("disk_share", 0.01, "writes of rows stood the client still for 1.0%"),
+        ("cpu_share", 0.95, "needed a core for 95.0% of the run: give it more"),
+        ("cpu_wait_share", 0.25, "kept the client off the core for 25.0%"),
+        ("steal_share", 0.1, "gave the machine's cores to others for 10.0%"),
+    ],
+)
+def test_each_vital_has_a_limit(name: str, limit: float, reason: str) -> None:
+    """Beyond it the client is limited, and the reason has the figure."""
+    assert VITALS[name][0] == limit
+    beyond = replace(GOOD, vitals={name: nextafter(limit, inf)})
+    verdict, reasons = judge(beyond)
+    assert (verdict, len(reasons)) == (Verdict.CLIENT_LIMITED, 1)
     assert reason in reasons[0]
 
 

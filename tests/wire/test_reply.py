@@ -185,6 +185,7 @@ def test_kinds_of_tokens(delta: object, kind: Kind, style: dict[str, Any]) -> No
     reply = stream(chat(delta), chat(delta), **style)
     assert reply.events == 2
     assert reply.first_answer == (None if kind is Kind.THOUGHT else 0.0)
+    assert reply.first_tool == (0.0 if kind is Kind.TOOL else None)
 
 
 def test_reasoning_comes_before_the_answer() -> None:
@@ -194,7 +195,19 @@ def test_reasoning_comes_before_the_answer() -> None:
         chat({"content": "42"}), chat({"content": "."}), chat({}, "stop"),
     )  # fmt: skip
     assert (reply.first, reply.first_answer, reply.last) == (1.0, 3.0, 4.0)
-    assert (reply.events, reply.text) == (4, "42.")
+    assert (reply.events, reply.text, reply.first_tool) == (4, "42.", None)
+
+
+def test_tool_calls_are_seen_apart() -> None:
+    """They are output like text, and the first of them has its own instant."""
+    call = {"tool_calls": [{"index": 0, "function": {"name": "f", "arguments": ""}}]}
+    part = {"tool_calls": [{"index": 0, "function": {"arguments": "{}"}}]}
+    reply = stream(
+        chat(ROLE), chat({"reasoning": "hm"}), chat({"content": "Well"}),
+        chat(call), chat(part), chat({}, "tool_calls"),
+    )  # fmt: skip
+    assert (reply.first, reply.first_answer, reply.first_tool) == (1.0, 2.0, 3.0)
+    assert (reply.events, reply.text, reply.finish_reason) == (4, "Well", "tool_calls")
 
 
 def test_without_usage_events_are_counted() -> None:
