@@ -25,7 +25,7 @@ from .grafana import (
 )
 from .normal import Json
 from .queries import level, placed, rate, ratio, series
-from .shared import FILLING, NOBODY_WAITS, TOKENS_PER_S, scope
+from .shared import FILLING, NO_LOOKUP, NOBODY_WAITS, TOKENS_PER_S, scope
 
 NO_RACK: Final = "no emulated rack"
 NOT_PUBLISHED: Final = "not published"
@@ -365,6 +365,7 @@ def _work() -> list[Panel]:
             "Share of the admitted prompts' tokens that an engine's prefix cache had.",
             [Query(_hits(_GPU, _CHOSEN), _GPU_NAME)],
             unit="percentunit",
+            empty=NO_LOOKUP,
         ),
         _lines(
             "Power by GPU",

@@ -9,7 +9,16 @@ from loadstone.vocabulary import MetricSpec, Server
 from .grafana import Column, Panel, Query, Row, dashboard, stat, table, timeseries
 from .normal import Json
 from .queries import level, mean, quantile, rate, ratio, series
-from .shared import TOKENS, TOKENS_PER_S, parts, percentiles, scope, tokens, waiting
+from .shared import (
+    NO_LOOKUP,
+    TOKENS,
+    TOKENS_PER_S,
+    parts,
+    percentiles,
+    scope,
+    tokens,
+    waiting,
+)
 
 MJ_PER_J = 1000
 """dcgm-exporter counts energy in millijoules."""
@@ -160,6 +169,7 @@ def _steps() -> list[Panel]:
                 )
             ],
             unit="percentunit",
+            empty=NO_LOOKUP,
         ),
         tokens(
             "Tokens/s",

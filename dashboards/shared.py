@@ -11,6 +11,8 @@ from .queries import bound, level, mean, quantile, rate, ratio, series
 QUANTILES: Final = (0.5, 0.9, 0.95, 0.99)
 TOKENS: Final = "count:tok"
 TOKENS_PER_S: Final = "count:tok/s"
+NO_LOOKUP: Final = "no prefix looked up"
+"""There is no traffic, or no prefix cache: a series cannot tell."""
 ATTAINMENT: Final = (("red", 0.0), ("orange", 0.95), ("green", 0.99))
 """Steps of a share that should be near 1."""
 RARE: Final = (("green", 0.0), ("orange", 0.001), ("red", 0.01))

@@ -13,6 +13,7 @@ from processes import mock_server, start
 from prometheus_process import Prometheus, finite, prometheus
 from scraped import GPU, PUBLISHED_PER_GPU, Driven, driven, fleet_of
 
+from dashboards.files import DOCUMENT
 from dashboards.rack import NO_CACHE
 from loadstone.catalog.boards import load_board
 from loadstone.catalog.presets import load_preset
@@ -211,6 +212,18 @@ def test_power_is_the_gpus_and_the_rest(busy: Watched) -> None:
     assert busy.tile("Energy per output token") == pytest.approx(per_token, rel=0.02)
     published = busy.tile("Energy per output token over time", ref="B")
     assert published == pytest.approx(0.1235, abs=5e-5)
+
+
+def test_the_page_has_the_catalogs_figures() -> None:
+    """What is written of the published run, and of power, is what is computed."""
+    text = " ".join(DOCUMENT.read_text().split())
+    facts = [
+        fact for name, fact in MACHINE.facts.items() if name.startswith("published")
+    ]
+    assert len(facts) == 4
+    assert all(f"{fact.value:,.0f}" in text for fact in facts)
+    idle_w = 18 * (4 * FACTS.power.idle_w + FACTS.rest_w_per_vm)
+    assert f"136 kW, an idle one {idle_w / 1e3:.1f} kW" in text
 
 
 # ------------------------------------------------------------------ against the engines
