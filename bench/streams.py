@@ -115,6 +115,8 @@ class Stream(asyncio.Protocol):
 
     def token(self, planned: float) -> None:
         """Write the token that was due at `planned`."""
+        if self.transport.is_closing():
+            return  # the client has had enough
         now = time.time()
         self.first = self.first or now
         self.left -= 1
