@@ -514,12 +514,12 @@ def test_offline_recipe_asks_the_whole_data_set(simulate: Simulate) -> None:
 def search(simulate: Simulate, *args: str) -> Ran:
     """Search on one small engine set, briefly."""
     return simulate("--find-max", *args, "--max-num-seqs", "64", "--duration", "20s",
-                    "--warmup", "5s", "--precision", "0.1")  # fmt: skip
+                    "--warmup", "5s", "--precision", "0.1", "--repeats", "1")  # fmt: skip
 
 
 def test_highest_rate_is_found(simulate: Simulate) -> None:
     """Each probe is kept, and the answer is what they say; a seed finds it again."""
-    ran = search(simulate, "--recipe", "mlperf-server", "--repeats", "1")
+    ran = search(simulate, "--recipe", "mlperf-server")
     found = ran.document
     assert ran.code == 0
     assert json.loads((ran.folder / "search.json").read_text()) == found
@@ -530,7 +530,10 @@ def test_highest_rate_is_found(simulate: Simulate) -> None:
     assert answer["met"] == max(met) < min(missed) == answer["missed"]
     assert answer["missed"] / answer["met"] <= 1.1 * (1 + 1e-9)
     assert all(p["requests"]["sent"] > 10_000 for p in found["probes"] if p["met"])
-    assert all(p["cut_short"] for p in found["probes"] if not p["met"])
+    for probe in found["probes"]:
+        first, last = probe["backlog"]
+        grows = last - first > 3 * (last + first) ** 0.5
+        assert probe["met"] is not (probe["cut_short"] or grows)
     assert f"{answer['met']:.2f} requests/s" in found["notes"][0]
     assert "MLPerf-like, not an MLPerf result" in " ".join(found["notes"])
     for told in found["probes"]:
@@ -540,6 +543,19 @@ def test_highest_rate_is_found(simulate: Simulate) -> None:
     assert found["at_answer"]["throughput"]["steady_output_tok_s"] == pytest.approx(
         answer["met"] * 273, rel=0.1
     )
+
+
+def test_a_rate_that_nothing_sustains_is_not_found(
+    simulate: Simulate, tmp_path: Path
+) -> None:
+    """Twice the capacity meets any limit on TPOT; the backlog gives it away."""
+    slo = tmp_path / "slo.toml"
+    slo.write_text(SLO.format(0.2))
+    ran = search(simulate, "--slo", str(slo), "--scenario", "mlperf")
+    offline = simulate("--offline", "8000", "--max-num-seqs", "64", "--no-rows")
+    capacity = offline.document["throughput"]["steady_output_tok_s"] / 273
+    assert 0.85 * capacity < ran.document["answer"]["met"] < 1.05 * capacity
+    assert "backlog grows from" in ran.err
 
 
 def test_unreachable_and_trivial_objectives_are_said(
