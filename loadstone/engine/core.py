@@ -24,6 +24,7 @@ from collections import deque
 from collections.abc import Callable
 from math import inf, nextafter
 from random import Random
+from typing import Final
 
 from ..errors import UsageError
 from ..physics.limits import EngineLimits
@@ -37,6 +38,9 @@ from .policy import find_policy
 from .sequence import Kv, Sequence, State, Step
 
 Event = Callable[[Sequence], None]
+
+# NOTE: a lookup in an enum's class is slow, and there are several for each sequence.
+_DECODE, _FINISHED, _FETCHED = State.DECODE, State.FINISHED, Kv.FETCHED
 
 
 class Engine:
@@ -300,7 +304,7 @@ class Engine:
                 seq.first_s = end
         step.finished = batch.end_step()
         for seq in step.finished:
-            self._leave(seq, State.FINISHED, seq.output_tokens)
+            self._leave(seq, _FINISHED, seq.output_tokens)
             seq.last_s = end
         self.prompt_tokens_done += step.prefill_tokens
         self.generated_tokens += step.tokens
@@ -354,7 +358,7 @@ class Engine:
             seq = head()
             if seq is None:
                 break
-            if seq.kv is Kv.FETCHED:
+            if seq.kv is _FETCHED:
                 if not self._grant(seq):
                     break
                 continue
@@ -443,15 +447,15 @@ class Engine:
         `generated` is its count of output tokens by now.
         """
         context = seq.done
-        if seq.state is State.DECODE:
-            ended = state is State.FINISHED
+        if seq.state is _DECODE:
+            ended = state is _FINISHED
             context = self._decoding.leave(seq, ended=ended)
         elif seq is self._partial:
             self._partial = None
         held = seq.reserved
         if self.policy.grows:
             held = max(self._blocks(context), held)
-        if state is State.FINISHED and seq.kv is Kv.SENT:
+        if state is _FINISHED and seq.kv is Kv.SENT:
             self._kept[seq] = held
         else:
             self._pool.release(seq.blocks, held)
@@ -488,11 +492,20 @@ class Engine:
 
     def _generated_by_now(self, seq: Sequence) -> Tokens:
         """Output tokens given before the step that is being planned."""
-        if seq.state is State.DECODE:
+        if seq.state is _DECODE:
             return seq.generated + 1 + self._decoding.clock - seq.first_clock
         # What is still to be fetched had its first token where it was prefilled.
-        return seq.generated + (seq.kv is Kv.FETCHED)
+        return seq.generated + (seq.kv is _FETCHED)
 
     def _blocks(self, tokens: Tokens) -> int:
         """Count the blocks for so many tokens and the drafts beyond them."""
         return -(-(tokens + self._drafts) // self.limits.block_size)
+
+
+EVENTS: Final[dict[str, Callable[[Engine, Sequence, Seconds], Seconds]]] = {
+    "submit": Engine.submit,
+    "cancel": Engine.cancel,
+    "receive": Engine.receive,
+    "release": Engine.release,
+}
+"""Everything that an engine can be told, and of which a journal tells."""
