@@ -74,7 +74,7 @@ def run_rack(
     deque(serve(fleet, requests, sequence_of=sequence_of), maxlen=0)
     cpu = time.process_time() - start
     tokens = sum(engine.generated_tokens for engine in fleet.engines)
-    steps = sum(engine._index for engine in fleet.engines)  # noqa: SLF001
+    steps = sum(engine.steps for engine in fleet.engines)
     queries = sum(engine.prefix_cache_queries for engine in fleet.engines)
     hits = sum(engine.prefix_cache_hits for engine in fleet.engines)
     return tokens / cpu, cpu / steps * 1e6, hits / queries if queries else 0.0

@@ -132,9 +132,9 @@ class Pump:
                 done.append(step)
         if not done:
             return
-        index = done[-1].index
+        clock = done[-1].clock
         for sink in self._batch.values():
-            sink.write(index)
+            sink.write(clock)
         now = self._clock.now()
         for step in done:
             self._stats.lag.add(max(0.0, now - step.end_s))
@@ -144,18 +144,18 @@ class Pump:
         for sequence in step.preempted:
             sink = self._batch.pop(sequence, None)
             if sink is not None:
-                sink.write(step.index - 1)
+                sink.write(step.clock - step.advance)
         for sequence in step.started:
             self._begin(sequence, step)
         for sequence in step.finished:
-            self._end(sequence, step)
+            self._end(sequence)
         self._stats.step(step)
 
     def _begin(self, sequence: Sequence, step: Step) -> None:
         sink = self.sinks.get(sequence)
         if sink is None:  # cancelled while the step ran
             return
-        sink.begin(step.index)
+        sink.begin(step.clock)
         if sink.streams:
             self._batch[sequence] = sink
         if sequence.first_s == step.end_s:
@@ -168,12 +168,12 @@ class Pump:
                 trace_id=ticket.trace_id,
             )
 
-    def _end(self, sequence: Sequence, step: Step) -> None:
+    def _end(self, sequence: Sequence) -> None:
         sink = self.sinks.pop(sequence, None)
         if sink is None:
             return
         self._batch.pop(sequence, None)
-        sink.end(step.index)
+        sink.end(sequence.last_clock)
         now, ticket = self._clock.now(), sink.ticket
         self._stats.finish(
             sequence,
@@ -249,10 +249,5 @@ class Driver:
 
     def _note(self, kind: str, ticket: Ticket, stamp: Seconds) -> None:
         if self._journal is not None:
-            sequence = ticket.sequence
-            entry = JournalEntry(
-                kind, sequence.id, ticket.engine, stamp, sequence.prompt_tokens,
-                sequence.output_tokens, sequence.max_output_tokens, sequence.priority,
-                sequence.prefix_ids,
-            )  # fmt: skip
+            entry = JournalEntry.of(kind, ticket.engine, ticket.sequence, stamp)
             self._journal.append(entry)

@@ -14,29 +14,33 @@ missing, the sequence admitted last is preempted: its blocks are freed, it goes 
 front of the queue and is recomputed later; a step that preempted admits nobody.
 `policy` has what other engines do at admission, `order` what priorities change, and
 `blocks` the prefix cache: what it has of a prompt is neither prefilled nor attended
-from again, but at least one token always is.
+from again, but at least one token always is. `disaggregated` has what becomes of a
+sequence whose KV is sent or fetched.
 
-Why a step costs O(admitted + finished) and not O(batch)
--------------------------------------------------------- All decoding sequences advance
-together, one token a step, so nothing is kept per token. With `f` the step that gave a
-sequence its first token and `P` the tokens it had prefilled, at step `n` its context is
-`P + n - f`. Hence the batch's context is `sum(P - f) + B n`, the step that finishes it
-is known when it starts, and it needs a new block exactly at the steps with `(P - f - 1
-+ n) % block_size == 0`: one counter per residue says how many blocks a step needs.
+A step costs O(admitted + finished) and not O(batch): `decoding` says why.
 """
 
 from collections import deque
+from collections.abc import Callable
 from math import inf, nextafter
 from random import Random
+from typing import Final
 
 from ..errors import UsageError
 from ..physics.limits import EngineLimits
+from ..physics.speculation import PLAIN, Speculation
 from ..physics.steplaw import StepLaw
 from ..units import Seconds, Tokens
 from .blocks import BlockPool
-from .order import ORDERS
+from .decoding import Decoding
+from .order import ORDERS, Order
 from .policy import find_policy
-from .sequence import Sequence, State, Step
+from .sequence import Kv, Sequence, State, Step
+
+Event = Callable[[Sequence], None]
+
+# NOTE: a lookup in an enum's class is slow, and there are several for each sequence.
+_DECODE, _FINISHED, _FETCHED = State.DECODE, State.FINISHED, Kv.FETCHED
 
 
 class Engine:
@@ -51,38 +55,37 @@ class Engine:
         policy: str = "vllm",
         scheduling_policy: str = "fcfs",
         prefix_caching: bool = True,
+        speculation: Speculation = PLAIN,
     ) -> None:
         """Raise `UsageError` for a combination that is not modelled."""
+        speculation.check(limits)
         self.limits = limits
         self.policy = find_policy(policy)
         self.policy.check(limits)
-        if scheduling_policy not in ORDERS:
-            raise UsageError(
-                f"no scheduling policy {scheduling_policy!r}",
-                hint=f"one of {', '.join(ORDERS)}",
-            )
-        if scheduling_policy != "fcfs":
-            self.policy.refuse_extra("scheduling by priority", "use policy vllm")
         self.scheduling_policy = scheduling_policy
         self.prefix_caching = prefix_caching
         self.law = law
         self._rng = rng
-        self._inbox: deque[tuple[Seconds, bool, Sequence]] = deque()
+        self._inbox: deque[tuple[Seconds, Event, Sequence]] = deque()
         self._last_stamp: Seconds = -inf
         self._start: Seconds = -inf
         """Start of the step planned last: what comes later than that must be stamped
         later."""
-        self._index = 0
         self._planned: Step | None = None
-        self._queue = ORDERS[scheduling_policy]()
+        self._queue = self._find_order(scheduling_policy)
+        self._arrive = self._queue.arrive
         self._running: dict[Sequence, None] = {}
         self._partial: Sequence | None = None
-        self._decoding = 0
-        self._context_base = 0
+        self._decoding = Decoding(
+            speculation, limits.block_size, grows=self.policy.grows
+        )
         self._pool = BlockPool(limits.kv_blocks)
+        self._drafts = speculation.draft_tokens
         self._chunk_unit = limits.block_size if self.policy.whole_chunks else 1
-        self._growth = [0] * limits.block_size
-        self._finishing: dict[int, list[Sequence]] = {}
+        self._kept: dict[Sequence, int] = {}
+        """Blocks of those that ended and whose KV is to be sent."""
+        self.granted: list[Sequence] = []
+        """Those that the step planned last gave blocks and a place, to be fetched."""
         self.waiting = 0
         """Sequences waiting to be admitted, those preempted included."""
         self.waiting_output_tokens: Tokens = 0
@@ -102,9 +105,19 @@ class Engine:
         self.prefix_cache_hits: Tokens = 0
         """Those of them that were cached."""
 
+    def _find_order(self, scheduling_policy: str) -> Order:
+        if scheduling_policy not in ORDERS:
+            raise UsageError(
+                f"no scheduling policy {scheduling_policy!r}",
+                hint=f"one of {', '.join(ORDERS)}",
+            )
+        if scheduling_policy != "fcfs":
+            self.policy.refuse_extra("scheduling by priority", "use policy vllm")
+        return ORDERS[scheduling_policy]()
+
     def __repr__(self) -> str:
         return (
-            f"<Engine step {self._index} running={self.running} waiting={self.waiting}"
+            f"<Engine step {self.steps} running={self.running} waiting={self.waiting}"
             f" kv={self.kv_usage:.1%} due={self.due}>"
         )
 
@@ -135,7 +148,12 @@ class Engine:
     @property
     def steps(self) -> int:
         """Steps completed."""
-        return self._index
+        return self._decoding.steps
+
+    @property
+    def start_s(self) -> Seconds:
+        """Start of the step planned last, or when there was nothing left to plan."""
+        return self._start
 
     def busy_s(self, now: Seconds) -> Seconds:
         """Return the time spent inside steps up to `now`; it never falls."""
@@ -158,15 +176,16 @@ class Engine:
         stamps, so that replaying it gives the same schedule. Raises `UsageError` when
         the sequence could never be served.
         """
-        self._check(seq)
+        self.check(seq)
         seq.arrived_s = self._stamp(at)
         seq.state = State.WAITING
-        self._inbox.append((seq.arrived_s, True, seq))
+        self._inbox.append((seq.arrived_s, self._arrive, seq))
         self.waiting += 1
-        self.waiting_output_tokens += seq.output_tokens
+        self.waiting_output_tokens += seq.wanted
         return seq.arrived_s
 
-    def _check(self, seq: Sequence) -> None:
+    def check(self, seq: Sequence) -> None:
+        """Raise `UsageError` for what could never be served here."""
         if seq.prompt_tokens + seq.max_output_tokens > self.limits.max_model_len:
             raise UsageError(
                 f"{seq.prompt_tokens} prompt and {seq.max_output_tokens} output tokens"
@@ -187,16 +206,25 @@ class Engine:
                 f" tokens are more than the prompt's {seq.prompt_tokens}",
                 hint="prefix_ids are of whole blocks only",
             )
-        if len(set(seq.prefix_ids)) < len(seq.prefix_ids):
-            raise UsageError(
-                f"sequence {seq.id}: two of its blocks have the same prefix id",
-                hint="an id names a block's tokens and all before them",
-            )
 
     def cancel(self, seq: Sequence, at: Seconds) -> Seconds:
         """Take `seq` out at the first step from `at` on; an ended one is left alone."""
+        return self._note(at, self._remove, seq)
+
+    def receive(self, seq: Sequence, at: Seconds) -> Seconds:
+        """Let `seq`, which was granted, decode from `at` on: its KV has arrived."""
+        return self._note(at, self._enter, seq)
+
+    def release(self, seq: Sequence, at: Seconds) -> Seconds:
+        """Free the blocks that `seq` kept to be sent, at the first step from `at` on.
+
+        A sequence that keeps none is left alone.
+        """
+        return self._note(at, self._free_kept, seq)
+
+    def _note(self, at: Seconds, event: Event, seq: Sequence) -> Seconds:
         stamp = self._stamp(at)
-        self._inbox.append((stamp, False, seq))
+        self._inbox.append((stamp, event, seq))
         return stamp
 
     def _stamp(self, at: Seconds) -> Seconds:
@@ -223,15 +251,20 @@ class Engine:
 
     def _plan(self, start: Seconds) -> Step | None:
         self._start = start
-        self._admit_events(start)
+        self.granted = []
+        inbox = self._inbox
+        while inbox and inbox[0][0] <= start:
+            _, event, seq = inbox.popleft()
+            event(seq)
         preempted: list[Sequence] = []
         growth = self._preempt_until(0, preempted)
-        budget = self.limits.max_num_batched_tokens - self._decoding
+        decoding = self._decoding.count
+        budget = self.limits.max_num_batched_tokens - decoding * (1 + self._drafts)
         chunks = self._continue_partial(budget, growth, preempted)
         # A prompt that is still cut short is first in line for what is left.
         if not preempted and self._partial is None:
-            self._admit_waiting(budget - sum(n for _, n in chunks), chunks)
-        if not self._decoding and not chunks:
+            self._admit_waiting(budget - sum([n for _, n in chunks]), chunks)
+        if not self._decoding.count and not chunks:
             return None
         return self._price(start, chunks, preempted)
 
@@ -248,44 +281,39 @@ class Engine:
             prefill += n
             pairs += n * (seq.done + 0.5 * n)
             seq.done += n
-            if seq.done == seq.target:
+            if seq.done == seq.prompt_tokens + seq.generated:
                 started.append(seq)
-        decoding = self._decoding
-        context = self._context_base + decoding * self._index
-        expected = self.law.seconds(decoding, prefill, context, pairs)
+        batch = self._decoding
+        count, steps, context = batch.count, batch.steps, batch.context
+        expected = self.law.seconds(
+            count, prefill, context, pairs, count * self._drafts
+        )
         end = start + expected * self.law.noise(self._rng)
+        clock = batch.speculation.clock(steps + 1)
         return Step(
-            self._index, start, end, decoding, prefill, context, pairs, self._pool.free,
-            started, [], preempted,
+            steps, start, end, count, prefill, context, pairs, self._pool.free, clock,
+            clock - batch.clock, batch.clipped(clock), started, [], preempted,
         )  # fmt: skip
 
     def _complete(self, step: Step) -> None:
+        batch, end = self._decoding, step.end_s
+        batch.clock = step.clock
         for seq in step.started:
-            self._join(seq, step)
-        for seq in self._finishing.pop(step.index, ()):
-            # An entry is stale when its sequence was preempted or cancelled since.
-            if seq.state is State.DECODE and seq.finish_step == step.index:
-                self._leave(seq, State.FINISHED, seq.output_tokens)
-                seq.last_s = step.end_s
-                step.finished.append(seq)
+            batch.join(seq)
+            if seq.first_s is None:
+                seq.first_s = end
+        step.finished = batch.end_step()
+        for seq in step.finished:
+            self._leave(seq, _FINISHED, seq.output_tokens)
+            seq.last_s = end
         self.prompt_tokens_done += step.prefill_tokens
         self.generated_tokens += step.tokens
-        self.computed_tokens += step.decoding + step.prefill_tokens
+        self.computed_tokens += step.decoding * (1 + self._drafts) + step.prefill_tokens
         self.context_read += step.context
-        self._busy_s += step.end_s - step.start_s
-        self._index += 1
+        self._busy_s += end - step.start_s
 
     # ---------------------------------------------------------------- planning, part by
     # part
-
-    def _admit_events(self, start: Seconds) -> None:
-        inbox = self._inbox
-        while inbox and inbox[0][0] <= start:
-            _, arrives, seq = inbox.popleft()
-            if arrives:
-                self._queue.arrive(seq)
-            else:
-                self._remove(seq)
 
     def _preempt_until(self, more: int, preempted: list[Sequence]) -> int:
         """Preempt until decoding can go on and, with it, the partial prefill.
@@ -294,12 +322,11 @@ class Engine:
         Returns the blocks that decoding needs.
         """
         partial = self._partial
-        growth, residue = self._growth, -self._index % self.limits.block_size
-        while growth[residue] + more > self._pool.free:
-            preempted.append(self._preempt_worst())
+        while (growth := self._decoding.growth()) + more > self._pool.free:
+            preempted.append(self._preempt_one())
             if preempted[-1] is partial:
                 more = 0
-        return growth[residue]
+        return growth
 
     def _continue_partial(
         self, budget: Tokens, growth: int, preempted: list[Sequence]
@@ -326,10 +353,17 @@ class Engine:
     def _admit_waiting(
         self, budget: Tokens, chunks: list[tuple[Sequence, Tokens]]
     ) -> None:
-        while budget > 0 and len(self._running) < self.limits.max_num_seqs:
-            seq = self._queue.head()
-            n = self._admit(seq, budget) if seq else 0
-            if seq is None or n == 0:
+        running, most, head = self._running, self.limits.max_num_seqs, self._queue.head
+        while budget > 0 and len(running) < most:
+            seq = head()
+            if seq is None:
+                break
+            if seq.kv is _FETCHED:
+                if not self._grant(seq):
+                    break
+                continue
+            n = self._admit(seq, budget)
+            if n == 0:
                 break
             chunks.append((seq, n))
             budget -= n
@@ -340,50 +374,57 @@ class Engine:
         """Let the head of the queue in and return its first chunk, 0 if it stays."""
         # NOTE: `if seq.prefix_ids` spares plain traffic what it does not use; 10 % of
         # an offline run of 72 engines.
-        found, idle = self._cached(seq) if seq.prefix_ids else (0, 0)
-        start = found * self.limits.block_size
-        n = self._chunk(seq.target - start, budget)
+        pool, target = self._pool, seq.prompt_tokens + seq.generated
+        found = idle = start = 0
+        if seq.prefix_ids and self.prefix_caching:
+            # Its last token it must always compute.
+            most = (target - 1) // self.limits.block_size
+            found, idle, run = pool.find(seq.prefix_ids[:most])
+            start = found * self.limits.block_size
+        n = self._chunk(target - start, budget)
         reserved = self._blocks(self.policy.room(seq, start + n))
-        pool, new = self._pool, reserved - found
-        if n == 0 or new + idle > pool.free:
+        if n == 0 or reserved - found + idle > pool.free:
             return 0
-        self._queue.admit(self._running)
-        self.waiting -= 1
-        self.waiting_output_tokens -= seq.output_tokens - seq.generated
-        seq.reserved = reserved
         if found:
-            seq.blocks = seq.prefix_ids[:found]
-            pool.hold(seq.blocks)
+            seq.blocks = pool.hold(run, found)
             seq.done = start
-        pool.take(new)
+        pool.take(reserved - found)
+        self._take_in(seq, State.PREFILL, reserved)
         if seq.prefix_ids:
             self._name_blocks(seq, start + n)
         if seq.cached_tokens is None:
             self._count_cached(seq, start)
-        seq.state = State.PREFILL
         if seq.scheduled_s is None:
             seq.scheduled_s = self._start
-        if start + n < seq.target:
+        if start + n < target:
             self._partial = seq
         return n
+
+    def _grant(self, seq: Sequence) -> bool:
+        """Give blocks and a place to the head of the queue, whose KV is to arrive."""
+        reserved = self._blocks(self.policy.room(seq, seq.prompt_tokens))
+        if reserved > self._pool.free:
+            return False
+        self._pool.take(reserved)
+        self._take_in(seq, State.FETCHING, reserved)
+        self.granted.append(seq)
+        return True
+
+    def _take_in(self, seq: Sequence, state: State, reserved: int) -> None:
+        self._queue.admit(self._running)
+        self.waiting -= 1
+        self.waiting_output_tokens -= seq.wanted
+        seq.reserved = reserved
+        seq.state = state
 
     def _chunk(self, rest: Tokens, budget: Tokens) -> Tokens:
         return rest if rest <= budget else budget - budget % self._chunk_unit
 
-    def _cached(self, seq: Sequence) -> tuple[int, int]:
-        """Count the blocks it need not compute, and those of them that are idle.
-
-        Its last token it must always compute.
-        """
-        if not self.prefix_caching:
-            return 0, 0
-        most = (seq.target - 1) // self.limits.block_size
-        return self._pool.find(seq.prefix_ids[:most])
-
     def _name_blocks(self, seq: Sequence, end: Tokens) -> None:
         if self.prefix_caching:
-            filled = end // self.limits.block_size
-            seq.blocks = self._pool.name(seq.blocks, seq.prefix_ids, filled)
+            ids = seq.prefix_ids
+            filled = min(end // self.limits.block_size, len(ids))
+            seq.blocks = self._pool.name(seq.blocks, ids, filled)
 
     def _count_cached(self, seq: Sequence, cached: Tokens) -> None:
         if self.prefix_caching:
@@ -394,65 +435,77 @@ class Engine:
     # ---------------------------------------------------------------- a sequence's
     # moves
 
-    def _join(self, seq: Sequence, step: Step) -> None:
-        seq.state = State.DECODE
-        seq.first_step = step.index
-        seq.finish_step = step.index + seq.output_tokens - seq.generated - 1
-        if seq.first_s is None:
-            seq.first_s = step.end_s
-        self._decoding += 1
-        self._context_base += seq.done - step.index
-        if self.policy.grows:
-            self._growth[self._residue(seq)] += 1
-        self._finishing.setdefault(seq.finish_step, []).append(seq)
+    def _enter(self, seq: Sequence) -> None:
+        if seq.state is State.FETCHING:
+            seq.kv = Kv.HERE
+            seq.done = seq.prompt_tokens
+            self._decoding.join(seq)
 
     def _leave(self, seq: Sequence, state: State, generated: Tokens) -> None:
         """Take a sequence out of the batch and free its blocks.
 
-        `generated` is its count of output tokens by now. Its context holds all of them
-        but the newest, plus what it had prefilled.
+        `generated` is its count of output tokens by now.
         """
         context = seq.done
-        if seq.state is State.DECODE:
-            context += generated - seq.generated - 1
-            self._decoding -= 1
-            self._context_base -= seq.done - seq.first_step
-            if self.policy.grows:
-                self._growth[self._residue(seq)] -= 1
+        if seq.state is _DECODE:
+            ended = state is _FINISHED
+            context = self._decoding.leave(seq, ended=ended)
         elif seq is self._partial:
             self._partial = None
-        self._pool.release(seq.blocks, max(self._blocks(context), seq.reserved))
-        seq.blocks = ()
+        held = seq.reserved
+        if self.policy.grows:
+            held = max(self._blocks(context), held)
+        if state is _FINISHED and seq.kv is Kv.SENT:
+            self._kept[seq] = held
+        else:
+            self._pool.release(seq.blocks, held)
+            seq.blocks = None
         del self._running[seq]
         seq.state = state
         seq.generated = generated
         seq.done = 0
 
-    def _preempt_worst(self) -> Sequence:
-        seq = self._queue.worst(self._running)
+    def _preempt_one(self) -> Sequence:
+        seq = self._queue.give_up(self._running)
         self._leave(seq, State.WAITING, self._generated_by_now(seq))
         self._queue.put_back(seq)
         self.waiting += 1
-        self.waiting_output_tokens += seq.output_tokens - seq.generated
+        self.waiting_output_tokens += seq.wanted
         self.preemptions += 1
         seq.preemptions += 1
         return seq
 
     def _remove(self, seq: Sequence) -> None:
         if seq.state is State.WAITING:
-            seq.state = State.CANCELLED
             self.waiting -= 1
-            self.waiting_output_tokens -= seq.output_tokens - seq.generated
-        elif seq.state in (State.PREFILL, State.DECODE):
+            self.waiting_output_tokens -= seq.wanted
+            seq.generated = self._generated_by_now(seq)
+            seq.state = State.CANCELLED
+        elif seq.state in (State.FETCHING, State.PREFILL, State.DECODE):
             self._leave(seq, State.CANCELLED, self._generated_by_now(seq))
+
+    def _free_kept(self, seq: Sequence) -> None:
+        held = self._kept.pop(seq, None)
+        if held is not None:
+            self._pool.release(seq.blocks, held)
+            seq.blocks = None
 
     def _generated_by_now(self, seq: Sequence) -> Tokens:
         """Output tokens given before the step that is being planned."""
-        stay = self._index - seq.first_step if seq.state is State.DECODE else 0
-        return seq.generated + stay
-
-    def _residue(self, seq: Sequence) -> int:
-        return (seq.done - seq.first_step - 1) % self.limits.block_size
+        if seq.state is _DECODE:
+            return seq.generated + 1 + self._decoding.clock - seq.first_clock
+        # What is still to be fetched had its first token where it was prefilled.
+        return seq.generated + (seq.kv is _FETCHED)
 
     def _blocks(self, tokens: Tokens) -> int:
-        return -(-tokens // self.limits.block_size)
+        """Count the blocks for so many tokens and the drafts beyond them."""
+        return -(-(tokens + self._drafts) // self.limits.block_size)
+
+
+EVENTS: Final[dict[str, Callable[[Engine, Sequence, Seconds], Seconds]]] = {
+    "submit": Engine.submit,
+    "cancel": Engine.cancel,
+    "receive": Engine.receive,
+    "release": Engine.release,
+}
+"""Everything that an engine can be told, and of which a journal tells."""

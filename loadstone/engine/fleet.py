@@ -11,6 +11,7 @@ from typing import Final, NamedTuple, Protocol
 
 from ..errors import UsageError
 from ..physics.limits import EngineLimits
+from ..physics.speculation import PLAIN, Speculation
 from ..physics.steplaw import StepLaw
 from ..units import Seconds
 from .core import Engine
@@ -188,17 +189,23 @@ def build_fleet(
     policy: str = "vllm",
     scheduling_policy: str = "fcfs",
     prefix_caching: bool = True,
+    speculation: Speculation = PLAIN,
+    first: int = 0,
 ) -> Fleet:
-    """Build equal engines, each with a random stream of its own drawn from `seed`."""
+    """Build equal engines, each with a random stream of its own drawn from `seed`.
+
+    `first` is the number of the first of them, where several fleets share a seed.
+    """
     return Fleet(
         [
             Engine(
                 limits,
                 law,
-                Random(f"{seed}/engine/{i}"),
+                Random(f"{seed}/engine/{first + i}"),
                 policy=policy,
                 scheduling_policy=scheduling_policy,
                 prefix_caching=prefix_caching,
+                speculation=speculation,
             )
             for i in range(engines)
         ],

@@ -4,19 +4,20 @@
 the front. `priority`: by (priority, arrival), the lower the sooner, and the worst of
 the batch is preempted, whoever needed the block; a running sequence is never displaced
 by one that waits. Among equal keys, submission decides.
+
+Whose KV is still on its way is not preempted: vLLM keeps such requests out of its
+running list.
 """
 
 from collections import deque
 from collections.abc import Callable
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from typing import Final, Protocol
 
 from .sequence import Sequence, State
 
 Batch = dict[Sequence, None]
 """The running sequences, in order of admission."""
-Rank = tuple[int, float, int]
-"""Priority, arrival, order of submission; or each of them negative, worst first."""
 
 _SLACK: Final = 64
 """Entries of those who left that are not worth looking for."""
@@ -41,8 +42,8 @@ class Order(Protocol):
         """Move the head to the batch."""
         ...
 
-    def worst(self, batch: Batch) -> Sequence:
-        """Return the member of the batch that is to be preempted first."""
+    def give_up(self, batch: Batch) -> Sequence:
+        """Return the member of the batch that is preempted; it leaves at once."""
         ...
 
 
@@ -76,62 +77,89 @@ class FirstCome:
         batch[seq] = None
         return seq
 
-    def worst(self, batch: Batch) -> Sequence:
+    def give_up(self, batch: Batch) -> Sequence:
         """Return the one admitted last."""
-        return next(reversed(batch))
+        return next(s for s in reversed(batch) if s.state is not State.FETCHING)
 
 
 class ByPriority:
-    """By (priority, arrival); O(log n) each way.
+    """By (priority, arrival); O(log of the priorities in use), and O(them) to give up.
 
-    `_worst` is a heap of everyone admitted. Those who left are dropped when they come
-    up, or all at once when they are the majority.
+    Stamps only rise, and whoever is preempted came after all of its priority who stay:
+    so each priority is a `FirstCome` of its own, and only the priorities are in heaps.
     """
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[Rank, Sequence]] = []
-        self._worst: list[tuple[Rank, int, Sequence]] = []
-        self._count = 0
+        self._waiting: dict[int, deque[Sequence]] = {}
+        self._best: list[int] = []
+        self._admitted: dict[int, list[Sequence]] = {}
+        """In order of admission; those who left are dropped now and then."""
+        self._worst: list[int] = []
+        self._entries = 0
 
     def __repr__(self) -> str:
-        return f"<ByPriority queue of {len(self._waiting)}>"
+        waiting = sum(map(len, self._waiting.values()))
+        return f"<ByPriority queue of {waiting}>"
+
+    def _line(self, priority: int) -> deque[Sequence]:
+        line = self._waiting.get(priority)
+        if line is None:
+            line = self._waiting[priority] = deque()
+            heappush(self._best, priority)
+        return line
 
     def arrive(self, seq: Sequence) -> None:
-        """Queue by rank."""
-        self._count += 1
-        seq.number = self._count
-        self.put_back(seq)
+        """Queue behind those of its priority."""
+        self._line(seq.priority).append(seq)
 
     def put_back(self, seq: Sequence) -> None:
-        """Queue by the rank it had: the front is for the best."""
-        rank = (seq.priority, seq.arrived_s, seq.number)
-        heappush(self._waiting, (rank, seq))
+        """Queue before those of its priority."""
+        self._line(seq.priority).appendleft(seq)
 
     def head(self) -> Sequence | None:
-        """Return the best rank."""
-        waiting = self._waiting
-        while waiting and waiting[0][1].state is State.CANCELLED:
-            heappop(waiting)
-        return waiting[0][1] if waiting else None
+        """Return the longest there of the best priority."""
+        while self._best:
+            line = self._waiting[self._best[0]]
+            while line and line[0].state is State.CANCELLED:
+                line.popleft()
+            if line:
+                return line[0]
+            del self._waiting[heappop(self._best)]
+        return None
 
     def admit(self, batch: Batch) -> Sequence:
-        """Take the head out and note it for `worst`."""
-        _, seq = heappop(self._waiting)
+        """Move the head to the batch."""
+        seq = self._waiting[self._best[0]].popleft()
         batch[seq] = None
-        self._count += 1  # no two entries are equal, nor are sequences ever compared
-        rank = (-seq.priority, -seq.arrived_s, -seq.number)
-        heappush(self._worst, (rank, self._count, seq))
-        if len(self._worst) > 2 * len(batch) + _SLACK:
-            latest = {entry[2]: entry for entry in self._worst if entry[2] in batch}
-            self._worst = list(latest.values())
-            heapify(self._worst)
+        stack = self._admitted.get(seq.priority)
+        if stack is None:
+            stack = self._admitted[seq.priority] = []
+            heappush(self._worst, -seq.priority)
+        stack.append(seq)
+        self._entries += 1
+        if self._entries > 2 * len(batch) + _SLACK:
+            self._drop_who_left(batch)
         return seq
 
-    def worst(self, batch: Batch) -> Sequence:
-        """Return the worst rank of the batch."""
-        while self._worst[0][2] not in batch:
-            heappop(self._worst)
-        return self._worst[0][2]
+    def _drop_who_left(self, batch: Batch) -> None:
+        stacks = ((p, [s for s in a if s in batch]) for p, a in self._admitted.items())
+        self._admitted = {priority: stack for priority, stack in stacks if stack}
+        self._worst = sorted(-priority for priority in self._admitted)
+        self._entries = sum(map(len, self._admitted.values()))
+
+    def give_up(self, batch: Batch) -> Sequence:
+        """Return the one of the worst priority that was admitted last."""
+        for key in sorted(self._worst):
+            stack = self._admitted[-key]
+            for i in range(len(stack) - 1, -1, -1):
+                seq = stack[i]
+                if seq in batch and seq.state is State.FETCHING:
+                    continue
+                del stack[i]
+                self._entries -= 1
+                if seq in batch:
+                    return seq
+        raise AssertionError("nobody to preempt")  # the caller has a growing sequence
 
 
 ORDERS: Final[dict[str, Callable[[], Order]]] = {

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from ..units import Seconds, Tokens
-from .blocks import Held
+from .blocks import Run
 
 
 class State(Enum):
@@ -12,10 +12,22 @@ class State(Enum):
 
     NEW = "new"
     WAITING = "waiting"
+    FETCHING = "fetching"
     PREFILL = "prefill"
     DECODE = "decode"
     FINISHED = "finished"
     CANCELLED = "cancelled"
+
+
+class Kv(Enum):
+    """Where the KV of a prompt comes from and goes to."""
+
+    HERE = "here"
+    """One engine serves the whole request."""
+    SENT = "sent"
+    """Computed here and kept after the last token, until it is released."""
+    FETCHED = "fetched"
+    """Computed elsewhere, with the first token; it has to arrive."""
 
 
 class Sequence:
@@ -31,14 +43,14 @@ class Sequence:
         "blocks",
         "cached_tokens",
         "done",
-        "finish_step",
+        "first_clock",
         "first_s",
-        "first_step",
         "generated",
         "id",
+        "kv",
+        "last_clock",
         "last_s",
         "max_output_tokens",
-        "number",
         "output_tokens",
         "preemptions",
         "prefix_ids",
@@ -58,6 +70,7 @@ class Sequence:
         max_output_tokens: Tokens | None = None,
         priority: int = 0,
         prefix_ids: tuple[int, ...] = (),
+        kv: Kv = Kv.HERE,
     ) -> None:
         if prompt_tokens < 1 or output_tokens < 1:
             raise ValueError(
@@ -69,6 +82,8 @@ class Sequence:
                 f"sequence {name}: {output_tokens} output tokens are more than the"
                 f" {max_output_tokens} it declared"
             )
+        if kv is Kv.FETCHED and output_tokens == 1:
+            raise ValueError(f"sequence {name}: its one token came with its prefill")
         self.id = name
         self.prompt_tokens = prompt_tokens
         self.output_tokens = output_tokens
@@ -78,6 +93,7 @@ class Sequence:
         """The lower the sooner, as in vLLM."""
         self.prefix_ids = prefix_ids
         """Of its whole prompt blocks: each names its tokens and all before them."""
+        self.kv = kv
         self.state = State.NEW
         self.arrived_s: Seconds = 0.0
         self.scheduled_s: Seconds | None = None
@@ -87,17 +103,15 @@ class Sequence:
         """Output tokens given before the present stay in the batch."""
         self.done: Tokens = 0
         """Prefilled tokens of the present stay in the batch."""
-        self.first_step = -1
-        """Index of the step that completed the present prefill."""
-        self.finish_step = -1
-        """Index of the step that will give the last token."""
+        self.first_clock: Tokens = 0
+        """Token clock at the first token of the present stay in the batch."""
+        self.last_clock: Tokens = 0
+        """Token clock at which it has all its tokens."""
         self.preemptions = 0
-        self.number = 0
-        """Place in the order of submission, where priorities are in use."""
         self.reserved = 0
         """Blocks taken at the present admission."""
-        self.blocks: Held = ()
-        """Those of its first blocks that a prefix cache knows by their ids."""
+        self.blocks: Run | None = None
+        """The last of its blocks that the prefix cache knows; those above it too."""
         self.cached_tokens: Tokens | None = None
         """Prompt tokens that were cached when it was first admitted."""
 
@@ -112,14 +126,22 @@ class Sequence:
         """Tokens to prefill before the next output: prompt and what was recomputed."""
         return self.prompt_tokens + self.generated
 
+    @property
+    def wanted(self) -> Tokens:
+        """Output tokens that a waiting sequence still wants."""
+        return self.output_tokens - self.generated - (self.kv is Kv.FETCHED)
+
 
 @dataclass(slots=True)
 class Step:
     """What happened in one step, as planned at `start_s` and completed at `end_s`.
 
-    Each of the `decoding` sequences and each one in `started` (its prefill completed)
-    got one token at `end_s`. `context` and `pairs` are the KV and A of the step law.
-    `preempted` left the batch when the step was planned and got none.
+    Each of the `decoding` sequences was given `advance` tokens at `end_s`, but for the
+    `clipped` ones that those in `finished` had no use for; each one in `started` (its
+    prefill completed) got one. So a sequence that started when the token clock was at
+    c has, while it stays in the batch, 1 + `clock` - c tokens more than it had before.
+    `context` and `pairs` are the KV and A of the step law. `preempted` left the batch
+    when the step was planned and got none.
     """
 
     index: int
@@ -130,6 +152,10 @@ class Step:
     context: Tokens
     pairs: float
     free_blocks: int
+    clock: Tokens
+    """The engine's token clock at the step's end."""
+    advance: Tokens = 1
+    clipped: Tokens = 0
     started: list[Sequence] = field(default_factory=list)
     finished: list[Sequence] = field(default_factory=list)
     preempted: list[Sequence] = field(default_factory=list)
@@ -137,15 +163,16 @@ class Step:
     @property
     def tokens(self) -> Tokens:
         """Output tokens given."""
-        return self.decoding + len(self.started)
+        return self.decoding * self.advance - self.clipped + len(self.started)
 
     def line(self) -> str:
         """Write the step for a log: every figure, sequences by id, floats exactly."""
         names = ("+" + s.id for s in self.started)
         ends = ("-" + s.id for s in self.finished)
         outs = ("!" + s.id for s in self.preempted)
+        many = "" if self.advance == 1 else f"x{self.advance}-{self.clipped}"
         return (
-            f"{self.index} {self.start_s!r} {self.end_s!r} {self.decoding}"
+            f"{self.index} {self.start_s!r} {self.end_s!r} {self.decoding}{many}"
             f" {self.prefill_tokens} {self.context} {self.free_blocks} "
             + " ".join((*names, *ends, *outs))
         )

@@ -58,15 +58,21 @@ class StepLaw:
             raise ValueError(f"not a step law: {self!r}")
 
     def seconds(
-        self, decoding: int, prefill: Tokens, context: Tokens, pairs: float
+        self,
+        decoding: int,
+        prefill: Tokens,
+        context: Tokens,
+        pairs: float,
+        drafts: Tokens = 0,
     ) -> Seconds:
         """Return the expected duration of a step.
 
         `decoding` sequences with `context` tokens between them decode while `prefill`
-        tokens with `pairs` attention pairs are prefilled.
+        tokens with `pairs` attention pairs are prefilled. `drafts` are verified beside
+        them: GEMM work alone, for a sequence's KV is read once for all its tokens.
         """
         weights = self.weights_ms * MS
-        gemm = self.gemm_us_per_token * US * (decoding + prefill)
+        gemm = self.gemm_us_per_token * US * (decoding + prefill + drafts)
         p = self.knee
         matrix = weights + gemm
         if p != 1.0:

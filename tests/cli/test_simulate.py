@@ -513,8 +513,9 @@ def test_offline_recipe_asks_the_whole_data_set(simulate: Simulate) -> None:
 
 def search(simulate: Simulate, *args: str) -> Ran:
     """Search on one small engine set, briefly."""
-    return simulate("--find-max", *args, "--max-num-seqs", "64", "--duration", "20s",
-                    "--warmup", "5s", "--precision", "0.1", "--repeats", "1")  # fmt: skip
+    brief = ("--duration", "20s", "--warmup", "5s", "--precision", "0.1")
+    few = ("--max-num-seqs", "64", "--repeats", "1")
+    return simulate("--find-max", *args, *few, *brief)
 
 
 def test_highest_rate_is_found(simulate: Simulate) -> None:

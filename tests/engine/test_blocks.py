@@ -39,45 +39,84 @@ def run(engine: Engine, *sequences: Sequence) -> list[tuple[int, float]]:
 # ------------------------------------------------------------- the pool
 
 
+def found(pool: BlockPool, *ids: int) -> tuple[int, int]:
+    """Return how many of these are known, and free."""
+    return pool.find(ids)[:2]
+
+
+def test_prompt_that_differs_inside_a_run_splits_it() -> None:
+    """Both ends keep their holder; the front part is shared, and freed after both."""
+    pool = BlockPool(6)
+    pool.take(4)
+    first = pool.name(None, (1, 2, 3, 4), 4)
+    known, idle, run = pool.find((1, 2, 8, 9))
+    assert (known, idle, run) == (2, 0, first)
+    pool.take(2)
+    second = pool.name(pool.hold(run, known), (1, 2, 8, 9), 4)
+    assert (pool.free, pool.known) == (0, 6)
+    pool.release(first, 4)
+    assert (pool.free, found(pool, 1, 2, 3, 4)) == (2, (4, 2))
+    pool.release(second, 4)
+    assert (pool.free, found(pool, 1, 2, 8, 9)) == (6, (4, 4))
+    pool.take(3)  # 4, 3, 9: whose holder left first goes first, tails before heads
+    assert (found(pool, 1, 2, 3, 4), found(pool, 1, 2, 8, 9)) == ((2, 2), (3, 3))
+
+
+def test_prompt_that_ends_inside_an_idle_run_takes_its_front_from_the_list() -> None:
+    """What is held is not taken for something else, and the tail still is."""
+    pool = BlockPool(4)
+    pool.take(4)
+    pool.release(pool.name(None, (1, 2, 3, 4), 4), 4)
+    known, idle, run = pool.find((1, 2, 3))
+    assert (known, idle) == (3, 3)
+    held = pool.hold(run, known)
+    assert pool.free == 1
+    pool.take(1)
+    assert found(pool, 1, 2, 3, 4) == (3, 0)
+    pool.release(held, 4)
+    assert (pool.free, found(pool, 1, 2, 3, 4)) == (4, (3, 3))
+
+
 def test_oldest_freed_is_forgotten_first_and_tails_before_heads() -> None:
     """Two of three known blocks are taken: the tails; the head is found still."""
     pool = BlockPool(4)
     pool.take(3)
-    pool.release(pool.name((), (1, 2, 3), 3), 3)
+    pool.release(pool.name(None, (1, 2, 3), 3), 3)
     assert (pool.free, pool.known) == (4, 3)
     pool.take(1)  # the one that was never used
-    assert pool.find((1, 2, 3)) == (3, 3)
+    assert found(pool, 1, 2, 3) == (3, 3)
     pool.take(2)
-    assert pool.find((1, 2, 3)) == (1, 1)
+    assert found(pool, 1, 2, 3) == (1, 1)
 
 
 def test_plain_blocks_keep_their_place_among_known_ones() -> None:
     """What was freed between two known blocks is taken between them."""
     pool = BlockPool(3)
     pool.take(3)
-    first, second = pool.name((), (1,), 1), pool.name((), (2,), 1)
+    first, second = pool.name(None, (1,), 1), pool.name(None, (2,), 1)
     pool.release(first, 1)
-    pool.release((), 1)
+    pool.release(None, 1)
     pool.release(second, 1)
     pool.take(1)
-    assert (pool.find((1,)), pool.find((2,))) == ((0, 0), (1, 1))
+    assert (found(pool, 1), found(pool, 2)) == ((0, 0), (1, 1))
     pool.take(1)
-    assert pool.find((2,)) == (1, 1)
+    assert found(pool, 2) == (1, 1)
     pool.take(1)
-    assert (pool.find((2,)), pool.free, pool.known) == ((0, 0), 0, 0)
+    assert (found(pool, 2), pool.free, pool.known) == ((0, 0), 0, 0)
 
 
 def test_held_blocks_are_shared_and_never_forgotten() -> None:
     """A block is free when its last holder leaves, and not before."""
     pool = BlockPool(2)
     pool.take(1)
-    held = pool.name((), (7,), 1)
-    pool.hold((7,))
+    held = pool.name(None, (7,), 1)
+    assert held is not None
+    assert pool.hold(held, 1) is held
     pool.release(held, 1)
-    assert (pool.free, pool.find((7,))) == (1, (1, 0))
+    assert (pool.free, found(pool, 7)) == (1, (1, 0))
     pool.take(1)
     pool.release(held, 1)
-    assert (pool.free, pool.find((7,))) == (1, (1, 1))
+    assert (pool.free, found(pool, 7)) == (1, (1, 1))
     assert repr(pool) == "<BlockPool 1 of 2 free, 1 known>"
 
 
@@ -125,6 +164,14 @@ def test_block_whose_like_was_forgotten_for_it_is_known() -> None:
     first = Sequence("a", 4, 1, prefix_ids=(1,))
     pair = [Sequence(n, 11, 1, prefix_ids=(5, 1)) for n in "bc"]
     assert [tokens for tokens, _ in run(engine, first, *pair)] == [4, 11, 3]
+
+
+def test_id_means_something_only_after_those_before_it() -> None:
+    """The same id after another one, or twice in a prompt, is another block."""
+    engine = Engine(LIMITS, FLAT, Random(1))
+    prompts = ((1, 2), (2, 1), (1, 1), (1, 1))
+    found = run(engine, *(Sequence("a", 9, 1, prefix_ids=ids) for ids in prompts))
+    assert [tokens for tokens, _ in found] == [9, 9, 5, 1]
 
 
 def test_caching_can_be_turned_off() -> None:
@@ -219,8 +266,6 @@ def test_what_is_not_modelled_is_refused() -> None:
     engine = Engine(LIMITS, FLAT, Random(1))
     with pytest.raises(UsageError, match="2 prefix blocks of 4"):
         engine.submit(Sequence("a", 7, 1, prefix_ids=(1, 2)), 0.0)
-    with pytest.raises(UsageError, match="same prefix id"):
-        engine.submit(Sequence("a", 8, 1, prefix_ids=(1, 1)), 0.0)
     with pytest.raises(UsageError, match="priority 1"):
         engine.submit(Sequence("a", 7, 1, priority=1), 0.0)
     with pytest.raises(ValueError, match="more than the 4 it declared"):

@@ -125,7 +125,7 @@ def test_work_conserving(policy: str) -> None:
         if step is None or not engine.waiting or step.preempted:
             continue
         # What is stamped within the step has not been seen by it.
-        inbox = sum(arrives for _, arrives, _ in engine._inbox)
+        inbox = sum(event == engine._arrive for _, event, _ in engine._inbox)
         if engine.waiting == inbox:
             continue
         held_back += 1
