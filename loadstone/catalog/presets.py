@@ -14,6 +14,7 @@ _PRESET_PLAIN: Final = ("title", "gpu", "models", "precision", "price")
 _PRESET_FACTS: Final = (
     "gpus_per_vm", "vms_per_rack", "max_num_seqs", "max_num_batched_tokens",
     "block_size", "kv_fraction", "activation_bytes", "max_model_len",
+    "kv_transfer_bytes_per_s",
     "published_vm_min", "published_vm_max",
 )  # fmt: skip
 _LAW_FACTS: Final = (

@@ -143,10 +143,10 @@ def find(
 
 def _guess(run: VirtualRun) -> float:
     """Estimate the capacity under the TPOT objective, if there is one."""
-    machine, fleet, _ = build(**run.engine)
+    machine, cluster, _ = build(**run.engine)
     prompts, answers = lengths_of(run.plan)
     steps = (slo.max_s for slo in run.slos if slo.metric == "tpot_s")
-    return len(fleet.engines) * capacity(
+    return len(cluster.engines) * capacity(
         machine.law,
         machine.limits,
         prompt=prompts.mean,

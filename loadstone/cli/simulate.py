@@ -36,6 +36,7 @@ _LOAD: Final = frozenset({
 _ENGINE: Final = frozenset({
     "preset", "model", "vms", "racks", "router", "policy", "seed", "max_num_seqs",
     "max_num_batched_tokens", "max_model_len", "scheduling_policy", "prefix_caching",
+    "num_speculative_tokens", "speculative_acceptance", "prefill_gpus", "decode_gpus",
 })  # fmt: skip
 _DEFAULTS: Final = {"duration": "10m"}
 """Where time is cheap, a run is longer."""

@@ -429,6 +429,39 @@ def test_declared_maximum_costs_a_policy_that_never_evicts(simulate: Simulate) -
     assert reasons == {(True, "length"), (False, "stop")}
 
 
+def test_speculation_gives_more_tokens_in_a_step(simulate: Simulate) -> None:
+    """2.5 of them in steps that are hardly longer: TPOT falls by that, gaps do not."""
+    load = ("--rate", "10", "--duration", "20s", "--max-num-seqs", "512")
+    drafts = ("--num-speculative-tokens", "3", "--speculative-acceptance", "2.5")
+    plain, quick = simulate(*load).document, simulate(*load, *drafts)
+    assert plain["tpot_s"]["mean"] / quick.document["tpot_s"]["mean"] == pytest.approx(
+        2.5, rel=0.05
+    )
+    assert quick.document["icl_s"]["p50"] == pytest.approx(
+        plain["icl_s"]["p50"], rel=0.05
+    )
+    assert quick.document["tokens"] == plain["tokens"]
+    rows = [json.loads(line) for line in quick.rows.splitlines()]
+    long = [row for row in rows if row["output_tokens"] > 100]
+    for row in long:
+        each = (row["output_tokens"] - 1) / (row["events"] - 1)
+        assert each == pytest.approx(2.5, rel=0.05)
+
+
+def test_pools_keep_prefill_out_of_the_gaps(simulate: Simulate) -> None:
+    """Long prompts no longer hold up those who decode; the run says what it assumes."""
+    load = ("--rate", "20", "--duration", "30s")
+    mixed = simulate(*load).document
+    split = simulate(*load, "--prefill-gpus", "2", "--decode-gpus", "2")
+    assert split.document["requests"]["ok"] == mixed["requests"]["ok"]
+    assert split.document["tokens"] == mixed["tokens"]
+    assert split.document["icl_s"]["p99"] < 0.5 * mixed["icl_s"]["p99"]
+    assert split.document["vms"] == 1
+    assert "decode engines have the step law" in split.notes
+    engines = {json.loads(line)["truth"]["engine"] for line in split.rows.splitlines()}
+    assert engines == {2, 3}
+
+
 def test_stopped_run_keeps_what_it_has(
     simulate: Simulate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
