@@ -86,7 +86,6 @@ class VirtualRun:
             built.cluster,
             _source(self.plan),
             block_size=built.machine.limits.block_size,
-            accepted=self.engine["speculative_acceptance"] or 1.0,
             stopping=stopping,
         )
         fold = Fold(self.slos)

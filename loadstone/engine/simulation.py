@@ -1,7 +1,7 @@
 """A plan in virtual time: the rows that a live run would have written."""
 
 from collections.abc import Callable, Iterator
-from math import ceil, inf
+from math import inf
 
 from ..buckets import LogHistogram
 from ..traffic.plan import Plan
@@ -23,24 +23,23 @@ class Simulation:
         source: Source,
         *,
         block_size: Tokens,
-        accepted: float = 1.0,
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         """Prepare it.
 
-        `block_size` is of the engines' KV cache; `accepted` the tokens that a step
-        gives a sequence, more than one where they speculate; `stopping` is asked at
-        each event and ends the run early.
+        `block_size` is of the engines' KV cache; `stopping` is asked at each event and
+        ends the run early.
         """
         self.plan = plan
         self.now: Seconds = 0.0
         """How far it has come: the end of the last step."""
         self.icl = LogHistogram()
         """Gaps between tokens outside the warm-up: a step is one for all that decode in
-        it. The gap in which a disaggregated request moves is not among them."""
+        it, and where they speculate the others of a step come at once, as the mock
+        writes them. The gap in which a disaggregated request moves is not among them.
+        """
         self._cluster = cluster
         self._block_size = block_size
-        self._accepted = accepted
         self._source = source
         self._stopping = stopping
 
@@ -73,6 +72,9 @@ class Simulation:
         self.now = step.end_s
         if step.decoding and step.start_s >= self.plan.warmup_s:
             self.icl.add(step.end_s - step.start_s, step.decoding)
+            at_once = step.decoding * (step.advance - 1) - step.clipped
+            if at_once:
+                self.icl.add(0.0, at_once)
 
     def _answer(self, served: Served) -> RequestRecord:
         request, sequence, engine = served
@@ -96,7 +98,7 @@ class Simulation:
             input_tokens=request.input_tokens,
             output_tokens=request.output_tokens,
             first_event_tokens=1,
-            events=1 + ceil((request.output_tokens - 1) / self._accepted),
+            events=request.output_tokens,
             tokens_source=TokensSource.USAGE,
             finish_reason="length" if request.output_tokens == declared else "stop",
             warmup=request.intended_s < self.plan.warmup_s,

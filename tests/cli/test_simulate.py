@@ -437,15 +437,13 @@ def test_speculation_gives_more_tokens_in_a_step(simulate: Simulate) -> None:
     assert plain["tpot_s"]["mean"] / quick.document["tpot_s"]["mean"] == pytest.approx(
         2.5, rel=0.05
     )
-    assert quick.document["icl_s"]["p50"] == pytest.approx(
-        plain["icl_s"]["p50"], rel=0.05
-    )
     assert quick.document["tokens"] == plain["tokens"]
-    rows = [json.loads(line) for line in quick.rows.splitlines()]
-    long = [row for row in rows if row["output_tokens"] > 100]
-    for row in long:
-        each = (row["output_tokens"] - 1) / (row["events"] - 1)
-        assert each == pytest.approx(2.5, rel=0.05)
+    # Three of five tokens come with another one, as from the mock.
+    gaps, before = quick.document["icl_s"], plain["icl_s"]
+    assert gaps["n"] == before["n"]
+    assert gaps["p50"] < 1e-6
+    assert gaps["p90"] == pytest.approx(before["p50"], rel=0.1)
+    assert gaps["mean"] * 2.5 == pytest.approx(before["mean"], rel=0.05)
 
 
 def test_pools_keep_prefill_out_of_the_gaps(simulate: Simulate) -> None:
