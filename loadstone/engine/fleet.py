@@ -99,9 +99,11 @@ def _least_loaded() -> Router:
 
     def choose(engines: SequenceOf[Engine], _: Sequence | None) -> int:
         nonlocal last
-        n = len(engines)
-        order = ((last + 1 + i) % n for i in range(n))
-        last = min(order, key=lambda i: _load(engines[i]))
+        # NOTE: plain lists; with a key function a rack of 72 engines took a tenth
+        # longer to simulate, for every request looks at every engine.
+        loads = [QUEUE_WEIGHT * engine.waiting + engine.running for engine in engines]
+        in_turn = loads[last + 1 :] + loads[: last + 1]
+        last = (last + 1 + in_turn.index(min(in_turn))) % len(loads)
         return last
 
     return choose
