@@ -40,7 +40,8 @@ from .sequence import Kv, Sequence, State, Step
 Event = Callable[[Sequence], None]
 
 # NOTE: a lookup in an enum's class is slow, and there are several for each sequence.
-_DECODE, _FINISHED, _FETCHED = State.DECODE, State.FINISHED, Kv.FETCHED
+_PREFILL, _DECODE, _FINISHED = State.PREFILL, State.DECODE, State.FINISHED
+_FETCHED, _SENT = Kv.FETCHED, Kv.SENT
 
 
 class Engine:
@@ -81,6 +82,7 @@ class Engine:
         )
         self._pool = BlockPool(limits.kv_blocks)
         self._drafts = speculation.draft_tokens
+        self._block_size = limits.block_size
         self._chunk_unit = limits.block_size if self.policy.whole_chunks else 1
         self._kept: dict[Sequence, int] = {}
         """Blocks of those that ended and whose KV is to be sent."""
@@ -378,18 +380,19 @@ class Engine:
         found = idle = start = 0
         if seq.prefix_ids and self.prefix_caching:
             # Its last token it must always compute.
-            most = (target - 1) // self.limits.block_size
+            most = (target - 1) // self._block_size
             found, idle, run = pool.find(seq.prefix_ids[:most])
-            start = found * self.limits.block_size
+            start = found * self._block_size
         n = self._chunk(target - start, budget)
         reserved = self._blocks(self.policy.room(seq, start + n))
-        if n == 0 or reserved - found + idle > pool.free:
+        new = reserved - found
+        if n == 0 or new + idle > pool.free:
             return 0
         if found:
             seq.blocks = pool.hold(run, found)
             seq.done = start
-        pool.take(reserved - found)
-        self._take_in(seq, State.PREFILL, reserved)
+        pool.take(new)
+        self._take_in(seq, _PREFILL, reserved)
         if seq.prefix_ids:
             self._name_blocks(seq, start + n)
         if seq.cached_tokens is None:
@@ -423,7 +426,7 @@ class Engine:
     def _name_blocks(self, seq: Sequence, end: Tokens) -> None:
         if self.prefix_caching:
             ids = seq.prefix_ids
-            filled = min(end // self.limits.block_size, len(ids))
+            filled = min(end // self._block_size, len(ids))
             seq.blocks = self._pool.name(seq.blocks, ids, filled)
 
     def _count_cached(self, seq: Sequence, cached: Tokens) -> None:
@@ -455,7 +458,7 @@ class Engine:
         held = seq.reserved
         if self.policy.grows:
             held = max(self._blocks(context), held)
-        if state is _FINISHED and seq.kv is Kv.SENT:
+        if state is _FINISHED and seq.kv is _SENT:
             self._kept[seq] = held
         else:
             self._pool.release(seq.blocks, held)
@@ -481,7 +484,7 @@ class Engine:
             self.waiting_output_tokens -= seq.wanted
             seq.generated = self._generated_by_now(seq)
             seq.state = State.CANCELLED
-        elif seq.state in (State.FETCHING, State.PREFILL, State.DECODE):
+        elif seq.state in (State.FETCHING, _PREFILL, _DECODE):
             self._leave(seq, State.CANCELLED, self._generated_by_now(seq))
 
     def _free_kept(self, seq: Sequence) -> None:
@@ -499,7 +502,7 @@ class Engine:
 
     def _blocks(self, tokens: Tokens) -> int:
         """Count the blocks for so many tokens and the drafts beyond them."""
-        return -(-(tokens + self._drafts) // self.limits.block_size)
+        return -(-(tokens + self._drafts) // self._block_size)
 
 
 EVENTS: Final[dict[str, Callable[[Engine, Sequence, Seconds], Seconds]]] = {

@@ -6,17 +6,14 @@ import os
 import re
 import signal
 import tomllib
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import tomli_w
+from simulated import Ran, Simulate
 
 from loadgen.options import plan_of, read_options
 from loadgen.workload import requests_of
-from loadstone.cli.main import main
 from loadstone.report.virtual import VirtualProgress
 from loadstone.traffic.plan import plan_hash
 from loadstone.traffic.record import RequestRecord
@@ -29,52 +26,6 @@ TRACE = """TIMESTAMP,ContextTokens,GeneratedTokens
 2023-11-16 18:15:50.6805900,396,109
 2023-11-16 18:15:56.6805900,879,55
 """
-
-
-@dataclass
-class Ran:
-    """What a run of the verb left behind."""
-
-    code: int
-    out: str
-    err: str
-    folder: Path
-
-    @property
-    def document(self) -> dict[str, Any]:
-        """The one JSON document on stdout."""
-        found: dict[str, Any] = json.loads(self.out)
-        return found
-
-    @property
-    def notes(self) -> str:
-        """What the run says of itself."""
-        return "\n".join(self.document["instrument"]["notes"])
-
-    @property
-    def rows(self) -> bytes:
-        """The run's rows as they are on disk."""
-        return (self.folder / "requests.jsonl").read_bytes()
-
-
-Simulate = Callable[..., Ran]
-
-
-@pytest.fixture
-def simulate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Simulate:
-    """Return a function that runs the verb, its folders below a temporary one."""
-
-    def run(*args: str, json: bool = True) -> Ran:
-        out = tmp_path / "runs"
-        given = ["simulate", *args, "--out", str(out), *(["--json"] if json else [])]
-        with pytest.raises(SystemExit) as left:
-            main(given)
-        said = capsys.readouterr()
-        return Ran(
-            int(left.value.code or 0), said.out, said.err, (out / "latest").resolve()
-        )
-
-    return run
 
 
 # ------------------------------------------------------------- the rack, offline
@@ -484,126 +435,6 @@ def test_stopped_run_keeps_what_it_has(
     assert requests["sent"] == requests["ok"] + requests["cancelled"]
     assert len(ran.rows.splitlines()) == requests["sent"]
     assert json.loads((ran.folder / "summary.json").read_text()) == ran.document
-
-
-# ------------------------------------------------------------- recipes and objectives
-
-
-SLO = """[[slo]]
-metric = "tpot_s"
-stat = "p99"
-max_s = {}
-"""
-
-
-@pytest.mark.parametrize(("limit", "code"), [("0.5", 0), ("0.01", 3)])
-def test_objectives_are_judged(
-    simulate: Simulate, tmp_path: Path, limit: str, code: int
-) -> None:
-    """From a file, as in `run`: met is 0, missed is 3."""
-    slo = tmp_path / "slo.toml"
-    slo.write_text(SLO.format(limit))
-    ran = simulate("--rate", "30", "--duration", "10s", "--slo", str(slo))
-    assert ran.code == code
-    assert ran.document["slo"][0]["met"] is (code == 0)
-
-
-@pytest.mark.parametrize(
-    ("recipe", "rate", "code"),
-    [("server", "100", 0), ("server", "400", 3), ("interactive", "250", 3)],
-)
-def test_recipe_judges_by_the_published_limits(
-    simulate: Simulate, recipe: str, rate: str, code: int
-) -> None:
-    """p99 TTFT and TPOT of Llama-2-70B; far below and far above what a VM can do."""
-    limits = {"server": (2.0, 0.2), "interactive": (0.45, 0.04)}[recipe]
-    ran = simulate(
-        "--recipe", f"mlperf-{recipe}", "--rate", rate, "--duration", "1m", "--no-rows"
-    )
-    assert ran.code == code
-    assert [line["max_s"] for line in ran.document["slo"]] == list(limits)
-    assert ran.document["recipe"] == f"mlperf-{recipe}"
-    assert ran.document["scenario"] == "mlperf"
-    assert "MLPerf-like, not an MLPerf result" in ran.notes
-    assert "MLCommons" in ran.notes
-    plan = tomllib.loads((ran.folder / "plan.toml").read_text())["plan"]
-    assert (plan["max_tokens"], plan["arrivals"]) == (1024, "poisson")
-
-
-def test_offline_recipe_asks_the_whole_data_set(simulate: Simulate) -> None:
-    """24,576 samples unless told otherwise; there is no limit to miss."""
-    plan = simulate("--recipe", "mlperf-offline", "--offline", "100")
-    assert plan.document["requests"]["ok"] == 100
-    assert plan.document["slo"] == []
-    full = simulate("--recipe", "mlperf-offline", "--vms", "4", "--no-rows")
-    assert full.document["requests"]["ok"] == 24_576
-
-
-# ------------------------------------------------------------- the highest rate
-
-
-def search(simulate: Simulate, *args: str) -> Ran:
-    """Search on one small engine set, briefly."""
-    brief = ("--duration", "20s", "--warmup", "5s", "--precision", "0.1")
-    few = ("--max-num-seqs", "64", "--repeats", "1")
-    return simulate("--find-max", *args, *few, *brief)
-
-
-def test_highest_rate_is_found(simulate: Simulate) -> None:
-    """Each probe is kept, and the answer is what they say; a seed finds it again."""
-    ran = search(simulate, "--recipe", "mlperf-server")
-    found = ran.document
-    assert ran.code == 0
-    assert json.loads((ran.folder / "search.json").read_text()) == found
-    answer = found["answer"]
-    met = [probe["rate"] for probe in found["probes"] if probe["met"]]
-    missed = [probe["rate"] for probe in found["probes"] if not probe["met"]]
-    assert answer["end"] == "found"
-    assert answer["met"] == max(met) < min(missed) == answer["missed"]
-    assert answer["missed"] / answer["met"] <= 1.1 * (1 + 1e-9)
-    assert all(p["requests"]["sent"] > 10_000 for p in found["probes"] if p["met"])
-    for probe in found["probes"]:
-        first, last = probe["backlog"]
-        grows = last - first > 3 * (last + first) ** 0.5
-        assert probe["met"] is not (probe["cut_short"] or grows)
-    assert f"{answer['met']:.2f} requests/s" in found["notes"][0]
-    assert "MLPerf-like, not an MLPerf result" in " ".join(found["notes"])
-    for told in found["probes"]:
-        assert f"{told['rate']:,.2f} requests/s" in ran.err
-    # 256 places over about ten seconds an answer.
-    assert 15 < answer["met"] < 45
-    assert found["at_answer"]["throughput"]["steady_output_tok_s"] == pytest.approx(
-        answer["met"] * 273, rel=0.1
-    )
-
-
-def test_a_rate_that_nothing_sustains_is_not_found(
-    simulate: Simulate, tmp_path: Path
-) -> None:
-    """Twice the capacity meets any limit on TPOT; the backlog gives it away."""
-    slo = tmp_path / "slo.toml"
-    slo.write_text(SLO.format(0.2))
-    ran = search(simulate, "--slo", str(slo), "--scenario", "mlperf")
-    offline = simulate("--offline", "8000", "--max-num-seqs", "64", "--no-rows")
-    capacity = offline.document["throughput"]["steady_output_tok_s"] / 273
-    assert 0.85 * capacity < ran.document["answer"]["met"] < 1.05 * capacity
-    assert "backlog grows from" in ran.err
-
-
-def test_unreachable_and_trivial_objectives_are_said(
-    simulate: Simulate, tmp_path: Path
-) -> None:
-    """Below one step's time at any rate: 3. Met up to --max-rate: 0, and it says so."""
-    slo = tmp_path / "slo.toml"
-    slo.write_text(SLO.format(0.001))
-    never = search(simulate, "--slo", str(slo), "--max-rate", "200")
-    assert never.code == 3
-    assert "not met at any rate down to" in never.document["notes"][0]
-    slo.write_text(SLO.format(0.5))
-    always = search(simulate, "--slo", str(slo), "--max-rate", "10")
-    assert always.code == 0
-    assert always.document["answer"]["met"] == 10.0
-    assert "met up to the highest rate that was tried" in always.document["notes"][0]
 
 
 def test_table_for_people(simulate: Simulate) -> None:
