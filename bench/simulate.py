@@ -26,9 +26,8 @@ RATE = 150.0
 
 def measure(arguments: list[str]) -> None:
     """Run the verb in this process and print what it took as JSON."""
-    with tempfile.TemporaryDirectory() as out:
-        with suppress(SystemExit):
-            main(["simulate", *arguments, "--out", out])
+    with tempfile.TemporaryDirectory() as out, suppress(SystemExit):
+        main(["simulate", *arguments, "--out", out])
     used = resource.getrusage(resource.RUSAGE_SELF)
     took = {"cpu_s": used.ru_utime + used.ru_stime, "rss_kb": used.ru_maxrss}
     sys.stderr.write(json.dumps(took) + "\n")
