@@ -87,7 +87,7 @@ Examples:
               "  [default: its true length]")  # fmt: skip
 @click.option("--recipe", type=click.Choice(RECIPES),
               help="lengths, maximum and limits of an MLPerf scenario")  # fmt: skip
-@load_options(_LOAD)
+@load_options(_LOAD, _DEFAULTS | {"scenario": "chat; mlperf with --offline"})
 @search_options
 @click.option("--no-rows", is_flag=True, help="write no requests.jsonl")
 @click.option("--json", "as_json", is_flag=True, help="print the summary as JSON")

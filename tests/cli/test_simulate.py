@@ -559,3 +559,9 @@ def test_request_that_never_fits_is_refused(simulate: Simulate) -> None:
     ran = simulate("--offline", "500", "--max-model-len", "100")
     assert ran.code == 2
     assert ran.document["error"]["code"] == "context_length_exceeded"
+
+
+def test_help_tells_its_own_defaults(simulate: Simulate) -> None:
+    """A virtual run is ten minutes long where a live one is one, and it is."""
+    assert "[default: 10m]" in simulate("--help", json=False).out
+    assert simulate("--rate", "1").document["requests"]["sent"] > 500
