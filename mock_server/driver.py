@@ -249,10 +249,5 @@ class Driver:
 
     def _note(self, kind: str, ticket: Ticket, stamp: Seconds) -> None:
         if self._journal is not None:
-            sequence = ticket.sequence
-            entry = JournalEntry(
-                kind, sequence.id, ticket.engine, stamp, sequence.prompt_tokens,
-                sequence.output_tokens, sequence.max_output_tokens, sequence.priority,
-                sequence.prefix_ids,
-            )  # fmt: skip
+            entry = JournalEntry.of(kind, ticket.engine, ticket.sequence, stamp)
             self._journal.append(entry)

@@ -7,7 +7,8 @@ and must come to the same.
 
 from collections import deque
 from dataclasses import dataclass, field
-from math import inf
+from fractions import Fraction
+from math import floor, inf
 
 from loadstone.physics.limits import EngineLimits
 from loadstone.physics.steplaw import StepLaw
@@ -95,6 +96,8 @@ class Naive:
     law: StepLaw
     policy: str = "vllm"
     by_priority: bool = False
+    accepted: Fraction = Fraction(1)
+    drafts: int = 0
     running: list[Item] = field(default_factory=list)
     waiting: list[Item] = field(default_factory=list)
     log: list[tuple] = field(default_factory=list)
@@ -106,8 +109,8 @@ class Naive:
         self.memory = Memory(self.limits.kv_blocks)
 
     def blocks(self, tokens: int) -> int:
-        """Count whole blocks, block by block."""
-        return len(range(0, tokens, self.limits.block_size))
+        """Count whole blocks, block by block, drafts beyond the tokens included."""
+        return len(range(0, tokens + self.drafts, self.limits.block_size))
 
     def run(self, items: list[Item], events: list[Event]) -> None:
         """Run until nothing is left to do."""
@@ -141,6 +144,8 @@ class Naive:
         self.chunks: list[tuple[Item, int]] = []
         self.preempted: list[Item] = []
         self.decoding: list[Item] = []
+        step = len(self.log)
+        self.advance = floor(self.accepted * (step + 1)) - floor(self.accepted * step)
         for item in list(self.running):
             if item in self.running:
                 self.go_on(item)
@@ -166,19 +171,19 @@ class Naive:
 
     def go_on(self, item: Item) -> None:
         """Give a running sequence its token or its next chunk, whoever pays for it."""
-        n = 1 if item.decoding else self.chunk(item.target - item.kv)
+        n = self.advance if item.decoding else self.chunk(item.target - item.kv)
         if n == 0:
             return
-        while (
-            item in self.running
-            and self.blocks(item.kv + n) - len(item.held) > len(self.memory.free)
-        ):  # fmt: skip
+        blocks = self.blocks(item.kv + n)
+        if self.policy == "trtllm_no_evict":
+            blocks = len(item.held)
+        while item in self.running and blocks - len(item.held) > len(self.memory.free):
             self.preempt()
         if item not in self.running:
             return
-        self.grow(item, self.blocks(item.kv + n))
+        self.grow(item, blocks)
         item.kv += n
-        self.budget -= n
+        self.budget -= 1 + self.drafts if item.decoding else n
         if item.decoding:
             self.decoding.append(item)
         else:
@@ -194,7 +199,7 @@ class Naive:
         self.running.remove(victim)
         if victim in self.decoding:
             self.decoding.remove(victim)
-            self.budget += 1
+            self.budget += 1 + self.drafts
         victim.kv, victim.decoding = 0, False
         self.memory.release(victim.held)
         self.waiting.insert(0, victim)
@@ -265,27 +270,39 @@ class Naive:
             for j in range(item.kv - n + 1, item.kv + 1)
         )
         prefill = sum(n for _, n in self.chunks)
-        context = sum(item.kv for item in self.decoding)
+        # The newest token of each is the first that it computes now.
+        context = sum(item.kv - self.advance + 1 for item in self.decoding)
         free = len(self.memory.free)
-        end = now + self.law.seconds(len(self.decoding), prefill, context, pairs)
+        end = now + self.law.seconds(
+            len(self.decoding),
+            prefill,
+            context,
+            pairs,
+            len(self.decoding) * self.drafts,
+        )
         started = [i for i, _ in self.chunks if i.kv == i.target]
         count = len(self.decoding)
+        before = sum(item.given for item in self.decoding + started)
         finished = self.give(self.decoding + started, end)
+        tokens = sum(item.given for item in self.decoding + started) - before
         names = (
             [i.id for i in started],
             {i.id for i in finished},
             [i.id for i in self.preempted],
         )
-        self.log.append((now, end, count, prefill, context, pairs, free, *names))
+        figures = now, end, count, prefill, context, pairs, free, tokens
+        self.log.append((*figures, *names))
         return end
 
     def give(self, items: list[Item], end: float) -> list[Item]:
-        """Give each its token; return those that have all they asked."""
+        """Give each its tokens, one by one; return those that have all they asked."""
         finished = []
         for item in items:
+            for _ in range(self.advance if item.decoding else 1):
+                if item.given < item.output:
+                    item.given += 1
+                    item.token_times.append(end)
             item.decoding = True
-            item.given += 1
-            item.token_times.append(end)
             if item.given == item.output:
                 self.running.remove(item)
                 finished.append(item)

@@ -16,6 +16,7 @@ _PRESET_FACTS: Final = (
     "block_size", "kv_fraction", "activation_bytes", "max_model_len",
     "published_vm_min", "published_vm_mean", "published_vm_max",
     "published_tokens_per_gpu", "rack_it_w",
+    "kv_transfer_bytes_per_s",
 )  # fmt: skip
 _LAW_FACTS: Final = (
     "weights_ms", "gemm_us_per_token", "kv_ns_per_token", "pair_ns", "knee", "sigma"

@@ -1,15 +1,19 @@
 """Options that say which machine serves what: shared by `serve` and `simulate`."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import click
 
 from ..catalog.presets import Preset, load_preset, preset_names
+from ..engine.disaggregated import Disaggregated, build_disaggregated
 from ..engine.fleet import ROUTERS, Fleet, build_fleet
 from ..engine.order import ORDERS
 from ..engine.policy import POLICIES
-from ..errors import UsageError
+from ..errors import NotModelledError, UsageError
+from ..physics.speculation import PLAIN, Speculation
+from ..physics.transfer import KvTransfer
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -35,6 +39,15 @@ _OPTIONS = (
                  help="token budget of a step (default: the preset's)"),
     click.option("--max-model-len", type=click.IntRange(1), metavar="N",
                  help="most tokens of prompt plus answer (default: the preset's)"),
+    click.option("--num-speculative-tokens", type=click.IntRange(1), metavar="K",
+                 help="speculative decoding: draft tokens of a step"),
+    click.option("--speculative-acceptance", type=float, metavar="L",
+                 help="tokens that a step then gives each sequence, on average:"
+                 " 1 to 1 + K"),
+    click.option("--prefill-gpus", type=click.IntRange(1), metavar="N",
+                 help="disaggregated serving: GPUs that prefill"),
+    click.option("--decode-gpus", type=click.IntRange(1), metavar="N",
+                 help="and GPUs that decode"),
 )  # fmt: skip
 
 
@@ -81,42 +94,106 @@ class Built(NamedTuple):
     """What the options describe."""
 
     machine: Preset
-    fleet: Fleet
+    cluster: Fleet | Disaggregated
     vms: int
 
 
-def build(
-    *,
-    preset: str,
-    model: str,
-    vms: int | None,
-    racks: int | None,
-    router: str,
-    policy: str,
-    seed: int,
-    max_num_seqs: int | None,
-    max_num_batched_tokens: int | None,
-    max_model_len: int | None,
-    scheduling_policy: str = "fcfs",
-    prefix_caching: bool = True,
-) -> Built:
+def build(**options: Any) -> Built:
     """Build what the options describe; raises `UsageError` for what cannot be."""
-    if vms is not None and racks is not None:
-        raise UsageError("say how large it is once: --vms N or --racks N")
-    machine = load_preset(preset, model).with_limits(
-        max_num_seqs=max_num_seqs,
-        max_num_batched_tokens=max_num_batched_tokens,
-        max_model_len=max_model_len,
+    setup = _Setup(**options)
+    machine = load_preset(setup.preset, setup.model).with_limits(
+        max_num_seqs=setup.max_num_seqs,
+        max_num_batched_tokens=setup.max_num_batched_tokens,
+        max_model_len=setup.max_model_len,
     )
-    vms = racks * machine.vms_per_rack if racks is not None else vms or 1
-    fleet = build_fleet(
-        machine.limits,
-        machine.law,
-        engines=vms * machine.engines_per_vm,
-        seed=seed,
-        router=router,
-        policy=policy,
-        scheduling_policy=scheduling_policy,
-        prefix_caching=prefix_caching,
+    vms = setup.size(machine)
+    common: dict[str, Any] = {
+        "seed": setup.seed,
+        "router": setup.router,
+        "policy": setup.policy,
+        "scheduling_policy": setup.scheduling_policy,
+        "prefix_caching": setup.prefix_caching,
+        "speculation": setup.speculation(),
+    }
+    limits, law = machine.limits, machine.law
+    if setup.prefill_gpus is None or setup.decode_gpus is None:
+        engines = vms * machine.engines_per_vm
+        return Built(machine, build_fleet(limits, law, engines=engines, **common), vms)
+    pools = build_disaggregated(
+        limits, law, transfer_of(machine),
+        prefill=setup.prefill_gpus // machine.tensor_parallel,
+        decode=setup.decode_gpus // machine.tensor_parallel,
+        **common,
+    )  # fmt: skip
+    return Built(machine, pools, vms)
+
+
+def build_live(**options: Any) -> tuple[Preset, Fleet, int]:
+    """Build what the live server can serve; raises `NotModelledError` for the rest."""
+    if options["prefill_gpus"] is not None or options["decode_gpus"] is not None:
+        raise NotModelledError(
+            "disaggregated serving is not modelled by the live server yet",
+            hint="simulate it: loadstone simulate --prefill-gpus N --decode-gpus N",
+        )
+    machine, fleet, vms = build(**options)
+    assert isinstance(fleet, Fleet)
+    return machine, fleet, vms
+
+
+def transfer_of(machine: Preset) -> KvTransfer:
+    """Return how long a prompt's KV takes from one engine of a rack to another."""
+    return KvTransfer(
+        kv_bytes_per_token=machine.facts["kv_bytes_per_token_fp8"].value,
+        bytes_per_s=machine.facts["kv_transfer_bytes_per_s"].value,
     )
-    return Built(machine, fleet, vms)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Setup:
+    """The options by name."""
+
+    preset: str
+    model: str
+    vms: int | None
+    racks: int | None
+    router: str
+    policy: str
+    seed: int
+    max_num_seqs: int | None
+    max_num_batched_tokens: int | None
+    max_model_len: int | None
+    num_speculative_tokens: int | None
+    speculative_acceptance: float | None
+    prefill_gpus: int | None
+    decode_gpus: int | None
+    scheduling_policy: str = "fcfs"
+    prefix_caching: bool = True
+
+    def size(self, machine: Preset) -> int:
+        """Return how many VMs there are."""
+        if self.vms is not None and self.racks is not None:
+            raise UsageError("say how large it is once: --vms N or --racks N")
+        said = self.vms if self.racks is None else self.racks * machine.vms_per_rack
+        if self.prefill_gpus is None and self.decode_gpus is None:
+            return said or 1
+        if self.prefill_gpus is None or self.decode_gpus is None:
+            raise UsageError("--prefill-gpus and --decode-gpus belong together")
+        gpus = self.prefill_gpus + self.decode_gpus
+        vms, rest = divmod(gpus, machine.gpus_per_vm)
+        if rest or said not in (None, vms):
+            raise UsageError(
+                f"{self.prefill_gpus} + {self.decode_gpus} GPUs are not"
+                f" {'whole' if said is None else said} VMs of {machine.gpus_per_vm}"
+            )
+        return vms
+
+    def speculation(self) -> Speculation:
+        """Return what a step verifies and keeps."""
+        drafts, accepted = self.num_speculative_tokens, self.speculative_acceptance
+        if drafts is None and accepted is None:
+            return PLAIN
+        if drafts is None or accepted is None:
+            raise UsageError(
+                "--num-speculative-tokens and --speculative-acceptance belong together"
+            )
+        return Speculation(accepted, drafts)

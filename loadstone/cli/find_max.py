@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from math import ceil, inf
+from math import inf
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,18 +17,16 @@ from loadgen.workload import lengths_of, stream_of
 from ..errors import ExitCode, UsageError
 from ..physics.capacity import capacity
 from ..report.table import duration, number, usd
-from ..traffic.plan import Plan
-from ..traffic.quantiles import QUANTILES
-from ..traffic.record import RequestRecord
+from ..traffic.probe import Bearing
 from ..traffic.search import PRECISION, REPEATS, Answer, End, Probe, find_max
-from ..traffic.slo import Slo
 from ..traffic.survey import survey_of_users
 from ..units import Seconds, format_duration, parse_duration
 from .engine_options import build
 from .virtual_run import VirtualRun, interruptible
 
 SEARCH: Final = "search.json"
-_MEASURED_S: Final = 120.0
+_MEASURED_S: Final = 300.0
+"""Five minutes show growth of a VM's backlog from 1 % above its capacity on."""
 _WARMUP_S: Final = 30.0
 _SAMPLES: Final = 10_000
 """Measured requests of a probe, at least: a hundred of them are above its p99."""
@@ -145,38 +143,16 @@ def find(
 
 def _guess(run: VirtualRun) -> float:
     """Estimate the capacity under the TPOT objective, if there is one."""
-    machine, fleet, _ = build(**run.engine)
+    machine, cluster, _ = build(**run.engine)
     prompts, answers = lengths_of(run.plan)
     steps = (slo.max_s for slo in run.slos if slo.metric == "tpot_s")
-    return len(fleet.engines) * capacity(
+    return len(cluster.engines) * capacity(
         machine.law,
         machine.limits,
         prompt=prompts.mean,
         answer=answers.mean,
         longest_step_s=min(steps, default=inf),
     )
-
-
-class _Misses:
-    """Counts what misses an objective, until nothing that follows could mend it.
-
-    A percentile of `n` requests is missed once more than `n - ceil(q n)` of them are
-    over the limit, so a hopeless probe ends early with the verdict it would have had.
-    """
-
-    def __init__(self, plan: Plan, slos: tuple[Slo, ...]) -> None:
-        n = sum(r.intended_s >= plan.warmup_s for r in stream_of(plan)())
-        self._slos = [slo for slo in slos if slo.stat in QUANTILES]
-        self._left = [n - ceil(QUANTILES[slo.stat] * n) for slo in self._slos]
-        self.hopeless = False
-
-    def add(self, row: RequestRecord) -> None:
-        """Count a row."""
-        for i, slo in enumerate(self._slos):
-            wait = slo.counted_wait(row)
-            if wait is not None and wait > slo.max_s:
-                self._left[i] -= 1
-                self.hopeless |= self._left[i] < 0
 
 
 def _try(
@@ -195,15 +171,21 @@ def _try(
         duration_s=settings.warmup_s + measured_s,
     )
     tried = replace(run, plan=plan, engine={**run.engine, "seed": seed})
-    misses = _Misses(plan, run.slos)
+    bearing = Bearing(
+        run.slos,
+        requests=sum(r.intended_s >= plan.warmup_s for r in stream_of(plan)()),
+        warmup_s=plan.warmup_s,
+        duration_s=plan.duration_s,
+    )
     summary = tried.run(
-        on_row=misses.add, stopping=lambda: misses.hopeless or stopping()
+        on_row=bearing.add, stopping=lambda: bearing.hopeless or stopping()
     )
     return {
         "rate": probe.rate,
         "seed": seed,
-        "met": not misses.hopeless and all(slo["met"] for slo in summary["slo"]),
-        "cut_short": misses.hopeless,
+        "met": bearing.borne(summary["slo"]),
+        "cut_short": bearing.hopeless,
+        "backlog": bearing.backlog,
         "measured_s": measured_s,
         "requests": summary["requests"],
         "slo": summary["slo"],
@@ -231,6 +213,9 @@ def _line(told: Mapping[str, Any], left_s: Seconds) -> str:
     verdict = "met" if told["met"] else "NOT met"
     if told["cut_short"]:
         verdict += ", and cut short"
+    elif not told["met"] and all(slo["met"] for slo in told["slo"]):
+        first, last = told["backlog"]
+        verdict += f", backlog grows from {first:,} to {last:,}"
     left = f"   about {format_duration(round(left_s))} left" if left_s >= 1 else ""
     rate = number(told["rate"], 2)
     return f"{rate:>12} requests/s  seed {told['seed']}  {values}  {verdict}{left}"

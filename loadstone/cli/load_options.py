@@ -1,27 +1,31 @@
 """The load generator's options as click options: for `run` and `simulate`."""
 
-from collections.abc import Callable, Container
-from typing import Any
+from collections.abc import Callable, Container, Mapping
+from types import MappingProxyType
+from typing import Any, Final
 
 import click
 
 from loadgen.options import OPTIONS
 
+_AS_THEY_ARE: Final[Mapping[str, str]] = MappingProxyType({})
+
 
 def load_options(
-    wanted: Container[str],
+    wanted: Container[str], defaults: Mapping[str, str] = _AS_THEY_ARE
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return a decorator that adds those options of `OPTIONS` whose names are wanted.
 
     They are given as text and have no default here: what was not given may come from a
-    plan file.
+    plan file. Help shows the option's own default, or the one in `defaults`.
     """
 
     def add(command: Callable[..., Any]) -> Callable[..., Any]:
         for option in reversed(OPTIONS):
             if option.name not in wanted:
                 continue
-            default = f"  [default: {option.default}]" if option.default else ""
+            told = defaults.get(option.name, option.default)
+            default = f"  [default: {told}]" if told else ""
             command = click.option(
                 option.flag,
                 option.name,

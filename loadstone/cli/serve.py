@@ -23,7 +23,7 @@ from ..telemetry.otel.settings import read_settings
 from ..telemetry.server import About, server_metrics
 from ..traffic.plan import SCENARIOS
 from ..units import parse_duration
-from .engine_options import build, engine_options
+from .engine_options import build_live, engine_options
 
 
 @click.command(
@@ -94,7 +94,7 @@ def command(
 
     Answers are filler text; their timing is the emulated engine's.
     """
-    machine, fleet, vms = build(**engine)
+    machine, fleet, vms = build_live(**engine)
     config = ServerConfig(
         model=machine.model,
         preset=machine.name,

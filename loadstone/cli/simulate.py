@@ -36,6 +36,7 @@ _LOAD: Final = frozenset({
 _ENGINE: Final = frozenset({
     "preset", "model", "vms", "racks", "router", "policy", "seed", "max_num_seqs",
     "max_num_batched_tokens", "max_model_len", "scheduling_policy", "prefix_caching",
+    "num_speculative_tokens", "speculative_acceptance", "prefill_gpus", "decode_gpus",
 })  # fmt: skip
 _DEFAULTS: Final = {"duration": "10m"}
 """Where time is cheap, a run is longer."""
@@ -86,7 +87,7 @@ Examples:
               "  [default: its true length]")  # fmt: skip
 @click.option("--recipe", type=click.Choice(RECIPES),
               help="lengths, maximum and limits of an MLPerf scenario")  # fmt: skip
-@load_options(_LOAD)
+@load_options(_LOAD, _DEFAULTS | {"scenario": "chat; mlperf with --offline"})
 @search_options
 @click.option("--no-rows", is_flag=True, help="write no requests.jsonl")
 @click.option("--json", "as_json", is_flag=True, help="print the summary as JSON")

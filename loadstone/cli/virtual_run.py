@@ -12,6 +12,7 @@ from loadgen.workload import lengths_of, stream_of
 from ..catalog.presets import Preset
 from ..catalog.recipes import Recipe
 from ..catalog.workloads import load_price
+from ..engine.disaggregated import Disaggregated
 from ..engine.simulation import Simulation
 from ..errors import UsageError
 from ..physics.cost import Rent
@@ -82,7 +83,7 @@ class VirtualRun:
         built = build(**self.engine)
         simulation = Simulation(
             self.plan,
-            built.fleet,
+            built.cluster,
             _source(self.plan),
             block_size=built.machine.limits.block_size,
             stopping=stopping,
@@ -146,6 +147,11 @@ class VirtualRun:
             yield from self.recipe.notes()
         if self.plan.loop == "offline" and figures["requests"]["ok"]:
             yield from _offline_notes(built, self.plan.offline or 0, figures)
+        if isinstance(built.cluster, Disaggregated):
+            yield (
+                "decode engines have the step law of engines that also prefill: slower"
+                " than decode-only ones that use CUDA graphs"
+            )
         cached = self._cached(built)
         if cached:
             yield cached
@@ -153,7 +159,7 @@ class VirtualRun:
 
     @staticmethod
     def _cached(built: Built) -> str | None:
-        engines = built.fleet.engines
+        engines = built.cluster.engines
         queries = sum(engine.prefix_cache_queries for engine in engines)
         hits = sum(engine.prefix_cache_hits for engine in engines)
         if not hits:
@@ -177,7 +183,7 @@ def _offline_notes(built: Built, n: int, figures: Mapping[str, Any]) -> Iterator
         f"{number(rate, 0)} output tokens/s per VM is {inside} the published"
         f" {number(low.value, 0)} to {number(high.value, 0)} ({low.source})"
     )
-    batches = n / (machine.limits.max_num_seqs * len(built.fleet.engines))
+    batches = n / (machine.limits.max_num_seqs * len(built.cluster.engines))
     share = 1 - rates["output_tok_s"] / rates["steady_output_tok_s"]
     yield (
         "offline, no latency limit:"

@@ -47,6 +47,12 @@ class Run:
         return f"<Run of blocks {self.start} to {self.end}, held by {self.holders}>"
 
 
+def _alike(these: Ids, those: Ids) -> int:
+    """Count the ids with which both begin."""
+    pairs = enumerate(zip(these, those, strict=False))
+    return next((n for n, (a, b) in pairs if a != b), len(these))
+
+
 class BlockPool:
     """All blocks of one engine: `free` of them can be taken."""
 
@@ -85,26 +91,16 @@ class BlockPool:
             child = run.below.get(ids[found])
             if child is None:
                 break
-            run = child
-            same = self._alike(run, ids)
+            run, end = child, child.end
+            # NOTE: a run of one block needs no comparison; they are the most.
+            if end - found > 1 and ids[found:end] != run.ids[: end - found]:
+                end = found + _alike(ids[found:end], run.ids)
             if run.holders == 0:
-                idle += same
-            found += same
+                idle += end - found
+            found = end
             if found < run.end:
                 break
         return found, idle, run
-
-    @staticmethod
-    def _alike(run: Run, ids: Ids) -> int:
-        """Count the blocks of a run that `ids` has too; the first one it has."""
-        start, size = run.start, run.end - run.start
-        if size == 1:
-            return 1
-        here, there = ids[start : run.end], run.ids[:size]
-        if here == there:
-            return size
-        pairs = zip(here, there, strict=False)
-        return next((n for n, (a, b) in enumerate(pairs) if a != b), len(here))
 
     def hold(self, run: Run, end: int) -> Run:
         """Hold known blocks once more, up to the `end`th, which is in `run`.
@@ -172,10 +168,9 @@ class BlockPool:
 
     def release(self, run: Run | None, total: int) -> None:
         """Let go of a sequence's `total` blocks, of which those of `run` come first."""
+        self._free_plain(total if run is None else total - run.end)
         if run is None:
-            self._free_plain(total)
             return
-        self._free_plain(total - run.end)
         idle = self._idle
         while run.above is not None:
             run.holders -= 1

@@ -24,6 +24,7 @@ from collections import deque
 from collections.abc import Callable
 from math import inf, nextafter
 from random import Random
+from typing import Final
 
 from ..errors import UsageError
 from ..physics.limits import EngineLimits
@@ -37,6 +38,10 @@ from .policy import find_policy
 from .sequence import Kv, Sequence, State, Step
 
 Event = Callable[[Sequence], None]
+
+# NOTE: a lookup in an enum's class is slow, and there are several for each sequence.
+_PREFILL, _DECODE, _FINISHED = State.PREFILL, State.DECODE, State.FINISHED
+_FETCHED, _SENT = Kv.FETCHED, Kv.SENT
 
 
 class Engine:
@@ -77,6 +82,7 @@ class Engine:
         )
         self._pool = BlockPool(limits.kv_blocks)
         self._drafts = speculation.draft_tokens
+        self._block_size = limits.block_size
         self._chunk_unit = limits.block_size if self.policy.whole_chunks else 1
         self._kept: dict[Sequence, int] = {}
         """Blocks of those that ended and whose KV is to be sent."""
@@ -300,7 +306,7 @@ class Engine:
                 seq.first_s = end
         step.finished = batch.end_step()
         for seq in step.finished:
-            self._leave(seq, State.FINISHED, seq.output_tokens)
+            self._leave(seq, _FINISHED, seq.output_tokens)
             seq.last_s = end
         self.prompt_tokens_done += step.prefill_tokens
         self.generated_tokens += step.tokens
@@ -354,7 +360,7 @@ class Engine:
             seq = head()
             if seq is None:
                 break
-            if seq.kv is Kv.FETCHED:
+            if seq.kv is _FETCHED:
                 if not self._grant(seq):
                     break
                 continue
@@ -374,18 +380,19 @@ class Engine:
         found = idle = start = 0
         if seq.prefix_ids and self.prefix_caching:
             # Its last token it must always compute.
-            most = (target - 1) // self.limits.block_size
+            most = (target - 1) // self._block_size
             found, idle, run = pool.find(seq.prefix_ids[:most])
-            start = found * self.limits.block_size
+            start = found * self._block_size
         n = self._chunk(target - start, budget)
         reserved = self._blocks(self.policy.room(seq, start + n))
-        if n == 0 or reserved - found + idle > pool.free:
+        new = reserved - found
+        if n == 0 or new + idle > pool.free:
             return 0
         if found:
             seq.blocks = pool.hold(run, found)
             seq.done = start
-        pool.take(reserved - found)
-        self._take_in(seq, State.PREFILL, reserved)
+        pool.take(new)
+        self._take_in(seq, _PREFILL, reserved)
         if seq.prefix_ids:
             self._name_blocks(seq, start + n)
         if seq.cached_tokens is None:
@@ -419,7 +426,7 @@ class Engine:
     def _name_blocks(self, seq: Sequence, end: Tokens) -> None:
         if self.prefix_caching:
             ids = seq.prefix_ids
-            filled = min(end // self.limits.block_size, len(ids))
+            filled = min(end // self._block_size, len(ids))
             seq.blocks = self._pool.name(seq.blocks, ids, filled)
 
     def _count_cached(self, seq: Sequence, cached: Tokens) -> None:
@@ -443,15 +450,15 @@ class Engine:
         `generated` is its count of output tokens by now.
         """
         context = seq.done
-        if seq.state is State.DECODE:
-            ended = state is State.FINISHED
+        if seq.state is _DECODE:
+            ended = state is _FINISHED
             context = self._decoding.leave(seq, ended=ended)
         elif seq is self._partial:
             self._partial = None
         held = seq.reserved
         if self.policy.grows:
             held = max(self._blocks(context), held)
-        if state is State.FINISHED and seq.kv is Kv.SENT:
+        if state is _FINISHED and seq.kv is _SENT:
             self._kept[seq] = held
         else:
             self._pool.release(seq.blocks, held)
@@ -477,7 +484,7 @@ class Engine:
             self.waiting_output_tokens -= seq.wanted
             seq.generated = self._generated_by_now(seq)
             seq.state = State.CANCELLED
-        elif seq.state in (State.FETCHING, State.PREFILL, State.DECODE):
+        elif seq.state in (State.FETCHING, _PREFILL, _DECODE):
             self._leave(seq, State.CANCELLED, self._generated_by_now(seq))
 
     def _free_kept(self, seq: Sequence) -> None:
@@ -488,11 +495,20 @@ class Engine:
 
     def _generated_by_now(self, seq: Sequence) -> Tokens:
         """Output tokens given before the step that is being planned."""
-        if seq.state is State.DECODE:
+        if seq.state is _DECODE:
             return seq.generated + 1 + self._decoding.clock - seq.first_clock
         # What is still to be fetched had its first token where it was prefilled.
-        return seq.generated + (seq.kv is Kv.FETCHED)
+        return seq.generated + (seq.kv is _FETCHED)
 
     def _blocks(self, tokens: Tokens) -> int:
         """Count the blocks for so many tokens and the drafts beyond them."""
-        return -(-(tokens + self._drafts) // self.limits.block_size)
+        return -(-(tokens + self._drafts) // self._block_size)
+
+
+EVENTS: Final[dict[str, Callable[[Engine, Sequence, Seconds], Seconds]]] = {
+    "submit": Engine.submit,
+    "cancel": Engine.cancel,
+    "receive": Engine.receive,
+    "release": Engine.release,
+}
+"""Everything that an engine can be told, and of which a journal tells."""

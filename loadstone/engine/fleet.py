@@ -11,6 +11,7 @@ from typing import Final, NamedTuple, Protocol
 
 from ..errors import UsageError
 from ..physics.limits import EngineLimits
+from ..physics.speculation import PLAIN, Speculation
 from ..physics.steplaw import StepLaw
 from ..units import Seconds
 from .core import Engine
@@ -98,9 +99,11 @@ def _least_loaded() -> Router:
 
     def choose(engines: SequenceOf[Engine], _: Sequence | None) -> int:
         nonlocal last
-        n = len(engines)
-        order = ((last + 1 + i) % n for i in range(n))
-        last = min(order, key=lambda i: _load(engines[i]))
+        # NOTE: plain lists; with a key function a rack of 72 engines took a tenth
+        # longer to simulate, for every request looks at every engine.
+        loads = [QUEUE_WEIGHT * engine.waiting + engine.running for engine in engines]
+        in_turn = loads[last + 1 :] + loads[: last + 1]
+        last = (last + 1 + in_turn.index(min(in_turn))) % len(loads)
         return last
 
     return choose
@@ -188,17 +191,23 @@ def build_fleet(
     policy: str = "vllm",
     scheduling_policy: str = "fcfs",
     prefix_caching: bool = True,
+    speculation: Speculation = PLAIN,
+    first: int = 0,
 ) -> Fleet:
-    """Build equal engines, each with a random stream of its own drawn from `seed`."""
+    """Build equal engines, each with a random stream of its own drawn from `seed`.
+
+    `first` is the number of the first of them, where several fleets share a seed.
+    """
     return Fleet(
         [
             Engine(
                 limits,
                 law,
-                Random(f"{seed}/engine/{i}"),
+                Random(f"{seed}/engine/{first + i}"),
                 policy=policy,
                 scheduling_policy=scheduling_policy,
                 prefix_caching=prefix_caching,
+                speculation=speculation,
             )
             for i in range(engines)
         ],

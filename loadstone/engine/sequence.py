@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Final
 
 from ..units import Seconds, Tokens
 from .blocks import Run
@@ -28,6 +29,10 @@ class Kv(Enum):
     """Computed here and kept after the last token, until it is released."""
     FETCHED = "fetched"
     """Computed elsewhere, with the first token; it has to arrive."""
+
+
+_FETCHED: Final = Kv.FETCHED
+"""NOTE: a lookup in an enum's class is slow, and this one is made for each request."""
 
 
 class Sequence:
@@ -129,7 +134,7 @@ class Sequence:
     @property
     def wanted(self) -> Tokens:
         """Output tokens that a waiting sequence still wants."""
-        return self.output_tokens - self.generated - (self.kv is Kv.FETCHED)
+        return self.output_tokens - self.generated - (self.kv is _FETCHED)
 
 
 @dataclass(slots=True)

@@ -35,7 +35,9 @@ class Simulation:
         """How far it has come: the end of the last step."""
         self.icl = LogHistogram()
         """Gaps between tokens outside the warm-up: a step is one for all that decode in
-        it."""
+        it, and where they speculate the others of a step come at once, as the mock
+        writes them. The gap in which a disaggregated request moves is not among them.
+        """
         self._cluster = cluster
         self._block_size = block_size
         self._source = source
@@ -70,6 +72,9 @@ class Simulation:
         self.now = step.end_s
         if step.decoding and step.start_s >= self.plan.warmup_s:
             self.icl.add(step.end_s - step.start_s, step.decoding)
+            at_once = step.decoding * (step.advance - 1) - step.clipped
+            if at_once:
+                self.icl.add(0.0, at_once)
 
     def _answer(self, served: Served) -> RequestRecord:
         request, sequence, engine = served

@@ -7,16 +7,16 @@ is admitted to the next one, as it would be under a real clock.
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Sequence as SequenceOf
 from functools import partial
-from heapq import heappop, heappush
+from heapq import heappop, heappush, heapreplace
 from math import inf
 from typing import NamedTuple
 
 from ..traffic.request import Request
 from ..traffic.source import Scheduled, Source
 from ..units import Seconds, Tokens
-from .core import Engine
+from .core import EVENTS, Engine
 from .fleet import Cluster
-from .sequence import Sequence, Step
+from .sequence import Kv, Sequence, Step
 
 StepListener = Callable[[int, Step], None]
 """Told of every completed step and the index of its engine."""
@@ -34,7 +34,7 @@ class JournalEntry(NamedTuple):
     """One event of a live run: what the driver told an engine, under which stamp."""
 
     kind: str
-    """`submit` or `cancel`."""
+    """The engine's method: `submit`, `cancel`, `receive` or `release`."""
     id: str
     engine: int
     at_s: Seconds
@@ -43,6 +43,18 @@ class JournalEntry(NamedTuple):
     max_output_tokens: int | None = None
     priority: int = 0
     prefix_ids: tuple[int, ...] = ()
+    kv: str = Kv.HERE.value
+
+    @classmethod
+    def of(
+        cls, kind: str, engine: int, sequence: Sequence, stamp: Seconds
+    ) -> "JournalEntry":
+        """Write down that an engine was told something of a sequence."""
+        return cls(
+            kind, sequence.id, engine, stamp, sequence.prompt_tokens,
+            sequence.output_tokens, sequence.max_output_tokens, sequence.priority,
+            sequence.prefix_ids, sequence.kv.value,
+        )  # fmt: skip
 
 
 class _Agenda:
@@ -72,10 +84,15 @@ class _Agenda:
 
     def step(self) -> tuple[int, SequenceOf[Sequence]]:
         """Let the actor that is due go on; return its index and who ended by it."""
-        _, index = heappop(self._heap)
-        step = self._actors[index].step()
-        self._awake[index] = False
-        self.wake(index)
+        index = self._heap[0][1]
+        actor = self._actors[index]
+        step = actor.step()
+        due = actor.due
+        if due is None:
+            heappop(self._heap)
+            self._awake[index] = False
+        else:
+            heapreplace(self._heap, (due, index))
         if step is not None and self._on_step is not None:
             self._on_step(index, step)
         touched, ended = self._cluster.follow(index, step)
@@ -159,7 +176,7 @@ def replay(
     `on_step` hears of each engine's steps in order. Engines are run one by one, each up
     to its own entries: stamps rise for one engine, but not from one engine to another.
     """
-    sequences: dict[str, Sequence] = {}
+    sequences: dict[tuple[int, str], Sequence] = {}
     for entry in journal:
         engine = engines[entry.engine]
         _run_before(engine, entry.at_s, partial(on_step, entry.engine))
@@ -167,14 +184,12 @@ def replay(
             sequence = Sequence(
                 entry.id, entry.prompt_tokens, entry.output_tokens,
                 max_output_tokens=entry.max_output_tokens, priority=entry.priority,
-                prefix_ids=entry.prefix_ids,
+                prefix_ids=entry.prefix_ids, kv=Kv(entry.kv),
             )  # fmt: skip
-            sequences[entry.id] = sequence
-            engine.submit(sequence, entry.at_s)
-        else:
-            engine.cancel(sequences[entry.id], entry.at_s)
+            sequences[entry.engine, entry.id] = sequence
+        EVENTS[entry.kind](engine, sequences[entry.engine, entry.id], entry.at_s)
     for index, engine in enumerate(engines):
-        _run_before(engine, float("inf"), partial(on_step, index))
+        _run_before(engine, inf, partial(on_step, index))
 
 
 def _run_before(

@@ -54,6 +54,12 @@ SCENARIOS: Final = {
         input_lengths="mlperf-llama2-70b-input",
         output_lengths="mlperf-llama2-70b-output",
     ),
+    "mlperf-llama-3.1-405b": Scenario(
+        name="mlperf-llama-3.1-405b",
+        text="lengths of MLPerf's Llama3.1-405B data set, from its percentiles",
+        input_lengths="mlperf-llama-3.1-405b-input",
+        output_lengths="mlperf-llama-3.1-405b-output",
+    ),
 }
 
 

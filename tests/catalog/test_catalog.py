@@ -31,7 +31,9 @@ CALIBRATION = Path(__file__).parents[3] / "shared" / "calibration"
 """Published measurements, beside the repository where they are at hand."""
 RACK_RUN = "azure-nd-gb300-v6-rack-llama2-70b-offline"
 PRESET, MODEL = "azure-nd-gb300-v6", "llama-2-70b"
-TABLES = ("boards", "gpus", "laws", "lengths", "models", "presets", "prices")
+TABLES = (
+    "boards", "gpus", "laws", "lengths", "models", "presets", "prices", "slos",
+)  # fmt: skip
 
 
 def published(file: str, **where: str) -> list[dict[str, str]]:
@@ -51,7 +53,7 @@ def published(file: str, **where: str) -> list[dict[str, str]]:
 
 def certified(table: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the entries of a table that hold a figure or a distribution."""
-    if "value" in table or "levels" in table:
+    if {"value", "levels", "dataset"} & set(table):
         yield path, table
         return
     for name, inner in table.items():
@@ -75,10 +77,14 @@ def test_all_tables_are_looked_at() -> None:
 def test_every_figure_has_a_birth_certificate(
     figure: tuple[str, dict[str, Any]],
 ) -> None:
-    """Unit, source, date and confidence; bounds that hold the value, both or none."""
+    """Unit, source, date and confidence; bounds that hold the value, both or none.
+
+    An entry of several figures, as a recipe's limits, has units in their names.
+    """
     _, table = figure
-    for field in ("unit", "source", "date"):
-        assert len(table[field]) >= (1 if field == "unit" else 4)
+    assert "dataset" in table or len(table["unit"]) >= 1
+    for field in ("source", "date"):
+        assert len(table[field]) >= 4
     assert table["confidence"] in CONFIDENCE
     assert any(
         _is_date(table["date"], pattern) for pattern in ("%Y-%m-%d", "%Y-%m", "%Y")

@@ -6,17 +6,14 @@ import os
 import re
 import signal
 import tomllib
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import tomli_w
+from simulated import Ran, Simulate
 
 from loadgen.options import plan_of, read_options
 from loadgen.workload import requests_of
-from loadstone.cli.main import main
 from loadstone.report.virtual import VirtualProgress
 from loadstone.traffic.plan import plan_hash
 from loadstone.traffic.record import RequestRecord
@@ -29,52 +26,6 @@ TRACE = """TIMESTAMP,ContextTokens,GeneratedTokens
 2023-11-16 18:15:50.6805900,396,109
 2023-11-16 18:15:56.6805900,879,55
 """
-
-
-@dataclass
-class Ran:
-    """What a run of the verb left behind."""
-
-    code: int
-    out: str
-    err: str
-    folder: Path
-
-    @property
-    def document(self) -> dict[str, Any]:
-        """The one JSON document on stdout."""
-        found: dict[str, Any] = json.loads(self.out)
-        return found
-
-    @property
-    def notes(self) -> str:
-        """What the run says of itself."""
-        return "\n".join(self.document["instrument"]["notes"])
-
-    @property
-    def rows(self) -> bytes:
-        """The run's rows as they are on disk."""
-        return (self.folder / "requests.jsonl").read_bytes()
-
-
-Simulate = Callable[..., Ran]
-
-
-@pytest.fixture
-def simulate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Simulate:
-    """Return a function that runs the verb, its folders below a temporary one."""
-
-    def run(*args: str, json: bool = True) -> Ran:
-        out = tmp_path / "runs"
-        given = ["simulate", *args, "--out", str(out), *(["--json"] if json else [])]
-        with pytest.raises(SystemExit) as left:
-            main(given)
-        said = capsys.readouterr()
-        return Ran(
-            int(left.value.code or 0), said.out, said.err, (out / "latest").resolve()
-        )
-
-    return run
 
 
 # ------------------------------------------------------------- the rack, offline
@@ -429,6 +380,37 @@ def test_declared_maximum_costs_a_policy_that_never_evicts(simulate: Simulate) -
     assert reasons == {(True, "length"), (False, "stop")}
 
 
+def test_speculation_gives_more_tokens_in_a_step(simulate: Simulate) -> None:
+    """2.5 of them in steps that are hardly longer: TPOT falls by that, gaps do not."""
+    load = ("--rate", "10", "--duration", "20s", "--max-num-seqs", "512")
+    drafts = ("--num-speculative-tokens", "3", "--speculative-acceptance", "2.5")
+    plain, quick = simulate(*load).document, simulate(*load, *drafts)
+    assert plain["tpot_s"]["mean"] / quick.document["tpot_s"]["mean"] == pytest.approx(
+        2.5, rel=0.05
+    )
+    assert quick.document["tokens"] == plain["tokens"]
+    # Three of five tokens come with another one, as from the mock.
+    gaps, before = quick.document["icl_s"], plain["icl_s"]
+    assert gaps["n"] == before["n"]
+    assert gaps["p50"] < 1e-6
+    assert gaps["p90"] == pytest.approx(before["p50"], rel=0.1)
+    assert gaps["mean"] * 2.5 == pytest.approx(before["mean"], rel=0.05)
+
+
+def test_pools_keep_prefill_out_of_the_gaps(simulate: Simulate) -> None:
+    """Long prompts no longer hold up those who decode; the run says what it assumes."""
+    load = ("--rate", "20", "--duration", "30s")
+    mixed = simulate(*load).document
+    split = simulate(*load, "--prefill-gpus", "2", "--decode-gpus", "2")
+    assert split.document["requests"]["ok"] == mixed["requests"]["ok"]
+    assert split.document["tokens"] == mixed["tokens"]
+    assert split.document["icl_s"]["p99"] < 0.5 * mixed["icl_s"]["p99"]
+    assert split.document["vms"] == 1
+    assert "decode engines have the step law" in split.notes
+    engines = {json.loads(line)["truth"]["engine"] for line in split.rows.splitlines()}
+    assert engines == {2, 3}
+
+
 def test_stopped_run_keeps_what_it_has(
     simulate: Simulate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -453,109 +435,6 @@ def test_stopped_run_keeps_what_it_has(
     assert requests["sent"] == requests["ok"] + requests["cancelled"]
     assert len(ran.rows.splitlines()) == requests["sent"]
     assert json.loads((ran.folder / "summary.json").read_text()) == ran.document
-
-
-# ------------------------------------------------------------- recipes and objectives
-
-
-SLO = """[[slo]]
-metric = "tpot_s"
-stat = "p99"
-max_s = {}
-"""
-
-
-@pytest.mark.parametrize(("limit", "code"), [("0.5", 0), ("0.01", 3)])
-def test_objectives_are_judged(
-    simulate: Simulate, tmp_path: Path, limit: str, code: int
-) -> None:
-    """From a file, as in `run`: met is 0, missed is 3."""
-    slo = tmp_path / "slo.toml"
-    slo.write_text(SLO.format(limit))
-    ran = simulate("--rate", "30", "--duration", "10s", "--slo", str(slo))
-    assert ran.code == code
-    assert ran.document["slo"][0]["met"] is (code == 0)
-
-
-@pytest.mark.parametrize(
-    ("recipe", "rate", "code"),
-    [("server", "100", 0), ("server", "400", 3), ("interactive", "250", 3)],
-)
-def test_recipe_judges_by_the_published_limits(
-    simulate: Simulate, recipe: str, rate: str, code: int
-) -> None:
-    """p99 TTFT and TPOT of Llama-2-70B; far below and far above what a VM can do."""
-    limits = {"server": (2.0, 0.2), "interactive": (0.45, 0.04)}[recipe]
-    ran = simulate(
-        "--recipe", f"mlperf-{recipe}", "--rate", rate, "--duration", "1m", "--no-rows"
-    )
-    assert ran.code == code
-    assert [line["max_s"] for line in ran.document["slo"]] == list(limits)
-    assert ran.document["recipe"] == f"mlperf-{recipe}"
-    assert ran.document["scenario"] == "mlperf"
-    assert "MLPerf-like, not an MLPerf result" in ran.notes
-    assert "MLCommons" in ran.notes
-    plan = tomllib.loads((ran.folder / "plan.toml").read_text())["plan"]
-    assert (plan["max_tokens"], plan["arrivals"]) == (1024, "poisson")
-
-
-def test_offline_recipe_asks_the_whole_data_set(simulate: Simulate) -> None:
-    """24,576 samples unless told otherwise; there is no limit to miss."""
-    plan = simulate("--recipe", "mlperf-offline", "--offline", "100")
-    assert plan.document["requests"]["ok"] == 100
-    assert plan.document["slo"] == []
-    full = simulate("--recipe", "mlperf-offline", "--vms", "4", "--no-rows")
-    assert full.document["requests"]["ok"] == 24_576
-
-
-# ------------------------------------------------------------- the highest rate
-
-
-def search(simulate: Simulate, *args: str) -> Ran:
-    """Search on one small engine set, briefly."""
-    return simulate("--find-max", *args, "--max-num-seqs", "64", "--duration", "20s",
-                    "--warmup", "5s", "--precision", "0.1")  # fmt: skip
-
-
-def test_highest_rate_is_found(simulate: Simulate) -> None:
-    """Each probe is kept, and the answer is what they say; a seed finds it again."""
-    ran = search(simulate, "--recipe", "mlperf-server", "--repeats", "1")
-    found = ran.document
-    assert ran.code == 0
-    assert json.loads((ran.folder / "search.json").read_text()) == found
-    answer = found["answer"]
-    met = [probe["rate"] for probe in found["probes"] if probe["met"]]
-    missed = [probe["rate"] for probe in found["probes"] if not probe["met"]]
-    assert answer["end"] == "found"
-    assert answer["met"] == max(met) < min(missed) == answer["missed"]
-    assert answer["missed"] / answer["met"] <= 1.1 * (1 + 1e-9)
-    assert all(p["requests"]["sent"] > 10_000 for p in found["probes"] if p["met"])
-    assert all(p["cut_short"] for p in found["probes"] if not p["met"])
-    assert f"{answer['met']:.2f} requests/s" in found["notes"][0]
-    assert "MLPerf-like, not an MLPerf result" in " ".join(found["notes"])
-    for told in found["probes"]:
-        assert f"{told['rate']:,.2f} requests/s" in ran.err
-    # 256 places over about ten seconds an answer.
-    assert 15 < answer["met"] < 45
-    assert found["at_answer"]["throughput"]["steady_output_tok_s"] == pytest.approx(
-        answer["met"] * 273, rel=0.1
-    )
-
-
-def test_unreachable_and_trivial_objectives_are_said(
-    simulate: Simulate, tmp_path: Path
-) -> None:
-    """Below one step's time at any rate: 3. Met up to --max-rate: 0, and it says so."""
-    slo = tmp_path / "slo.toml"
-    slo.write_text(SLO.format(0.001))
-    never = search(simulate, "--slo", str(slo), "--max-rate", "200")
-    assert never.code == 3
-    assert "not met at any rate down to" in never.document["notes"][0]
-    slo.write_text(SLO.format(0.5))
-    always = search(simulate, "--slo", str(slo), "--max-rate", "10")
-    assert always.code == 0
-    assert always.document["answer"]["met"] == 10.0
-    assert "met up to the highest rate that was tried" in always.document["notes"][0]
 
 
 def test_table_for_people(simulate: Simulate) -> None:
@@ -680,3 +559,9 @@ def test_request_that_never_fits_is_refused(simulate: Simulate) -> None:
     ran = simulate("--offline", "500", "--max-model-len", "100")
     assert ran.code == 2
     assert ran.document["error"]["code"] == "context_length_exceeded"
+
+
+def test_help_tells_its_own_defaults(simulate: Simulate) -> None:
+    """A virtual run is ten minutes long where a live one is one, and it is."""
+    assert "[default: 10m]" in simulate("--help", json=False).out
+    assert simulate("--rate", "1").document["requests"]["sent"] > 500

@@ -10,6 +10,7 @@ from loadstone.engine.core import Engine
 from loadstone.engine.sequence import Sequence, State, Step
 from loadstone.errors import UsageError
 from loadstone.physics.limits import EngineLimits
+from loadstone.physics.speculation import PLAIN, Speculation
 from loadstone.physics.steplaw import StepLaw
 
 FLAT = StepLaw(
@@ -374,3 +375,67 @@ def test_noise_spreads_the_steps_and_keeps_their_mean() -> None:
     assert len(lines) > 3000
     assert mean == pytest.approx(1.0, abs=0.01)
     assert noisy_lines(7, 0.0)[1] == pytest.approx(1.0, abs=1e-9)
+
+
+# ------------------------------------------------------------- speculation
+
+
+def test_speculation_by_hand() -> None:
+    """A clock of 1.5 tokens a step moves by 1, 2, 1, 2, 1: seven tokens in five steps.
+
+    The first comes with the prefill. Verification counts as work: three tokens in each
+    step of one sequence.
+    """
+    engine = Engine(
+        make_limits(size=2), FLAT, Random(1), speculation=Speculation(1.5, 2)
+    )
+    sequence = Sequence("a", 3, 7)
+    engine.submit(sequence, 0.0)
+    steps = run_out(engine)
+    assert [(s.advance, s.tokens, s.clock) for s in steps] == [
+        (1, 1, 1), (2, 2, 3), (1, 1, 4), (2, 2, 6), (1, 1, 7),
+    ]  # fmt: skip
+    assert [s.context for s in steps] == [0, 4, 6, 7, 9]
+    # Blocks of two for the prompt and two drafts, then for what the clock adds.
+    assert [64 - s.free_blocks for s in steps] == [3, 4, 4, 5, 6]
+    assert engine.computed_tokens == 3 + 4 * 3
+    assert (engine.generated_tokens, sequence.generated) == (7, 7)
+    assert engine.kv_usage == 0.0
+
+
+@pytest.mark.parametrize(
+    ("output", "clipped", "last"), [(3, 0, 2.0), (2, 1, 2.0), (4, 0, 3.0), (5, 1, 4.0)]
+)
+def test_overshoot_is_clipped_to_what_was_asked(
+    output: int, clipped: int, last: float
+) -> None:
+    """The second step gives two tokens, or the one that is still wanted."""
+    engine = Engine(make_limits(), FLAT, Random(1), speculation=Speculation(1.5, 2))
+    sequence = Sequence("a", 3, output)
+    engine.submit(sequence, 0.0)
+    steps = run_out(engine)
+    assert sequence.last_s == last
+    assert steps[-1].clipped == clipped
+    assert steps[-1].tokens == steps[-1].advance - clipped
+    assert sum(step.tokens for step in steps) == output
+    assert steps[1].line() == f"1 1.0 2.0 1x2-{steps[1].clipped} 0 4 {62}" + (
+        " -a" if last == 2.0 else " "
+    )
+
+
+def test_speculation_costs_gemm_work_and_saves_steps() -> None:
+    """Drafts that are never right only cost; right ones cut the time of an answer."""
+    law = StepLaw(
+        weights_ms=10.0, gemm_us_per_token=100.0, kv_ns_per_token=0.0, pair_ns=0.0
+    )
+    ends = []
+    for speculation in (PLAIN, Speculation(1.0, 3), Speculation(4.0, 3)):
+        engine = Engine(make_limits(), law, Random(1), speculation=speculation)
+        sequence = Sequence("a", 10, 41)
+        engine.submit(sequence, 0.0)
+        run_out(engine)
+        ends.append(sequence.last_s)
+    first = 0.010 + 10 * 0.0001
+    assert ends == pytest.approx(
+        [first + 40 * 0.0101, first + 40 * 0.0104, first + 10 * 0.0104]
+    )

@@ -23,14 +23,20 @@ LAW = StepLaw(
 every_policy = pytest.mark.parametrize("policy", POLICIES)
 
 
-def one_by_one(rate: float, seconds: float, service: int, seed: int) -> list[float]:
-    """Return the waits of a batch of one that serves for exactly `service` seconds."""
+def one_by_one(
+    rate: float, seconds: float, services: tuple[int, ...], seed: int
+) -> list[float]:
+    """Return the waits of a batch of one that serves for any of `services` seconds."""
     limits = EngineLimits(
         max_num_seqs=1, max_num_batched_tokens=64, kv_blocks=64, block_size=16,
         max_model_len=64,
     )  # fmt: skip
     engine = Engine(limits, FLAT, Random(1))
-    queued = [Sequence(str(i), 8, service) for i in range(int(2 * rate * seconds))]
+    rng = Random(seed + 1000)
+    queued = [
+        Sequence(str(i), 8, rng.choice(services))
+        for i in range(int(2 * rate * seconds))
+    ]
     told = [
         engine.submit(sequence, at)
         for sequence, at in zip(
@@ -42,26 +48,26 @@ def one_by_one(rate: float, seconds: float, service: int, seed: int) -> list[flo
     while engine.due is not None:
         engine.step()
     return [
-        sequence.last_s - at - service
+        sequence.last_s - at - sequence.output_tokens
         for sequence, at in zip(queued, told, strict=False)
         if sequence.last_s is not None
     ]
 
 
-@pytest.mark.parametrize("load", [0.5, 0.8])
-def test_batch_of_one_waits_as_in_m_d_1(load: float) -> None:
-    """Pollaczek and Khinchine: mean wait is rho D / (2 (1 - rho)).
+@pytest.mark.parametrize(
+    ("services", "load"), [((4,), 0.5), ((4,), 0.8), ((1, 7), 0.5), ((1, 1, 10), 0.6)]
+)
+def test_batch_of_one_waits_as_in_m_g_1(services: tuple[int, ...], load: float) -> None:
+    """Pollaczek and Khinchine: mean wait is rate E[S^2] / (2 (1 - rho)).
 
     A step that runs is not interrupted, but one always ends when a service does, so
     nothing is lost at the boundaries. Forty seeds; within three standard errors.
     """
-    service = 4
-    means = [
-        fmean(one_by_one(load / service, 8000.0, service, seed)) for seed in range(40)
-    ]
-    exact = load * service / (2 * (1 - load))
+    rate = load / fmean(services)
+    means = [fmean(one_by_one(rate, 8000.0, services, seed)) for seed in range(40)]
+    exact = rate * fmean(s * s for s in services) / (2 * (1 - load))
     error = stdev(means) / sqrt(len(means))
-    assert error < 0.05 * exact
+    assert error < 0.06 * exact
     assert abs(fmean(means) - exact) < 3 * error
 
 

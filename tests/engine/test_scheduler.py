@@ -6,6 +6,7 @@ Each property holds in every mode: the three policies, priorities, the prefix ca
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from itertools import pairwise
 from random import Random
 
@@ -18,6 +19,7 @@ from loadstone.engine.blocks import Run
 from loadstone.engine.core import Engine
 from loadstone.engine.sequence import Sequence, State, Step
 from loadstone.physics.limits import EngineLimits
+from loadstone.physics.speculation import PLAIN, Speculation
 from loadstone.physics.steplaw import StepLaw
 
 LAW = StepLaw(
@@ -41,6 +43,7 @@ def as_naive(step: Step) -> tuple:
         step.context,
         step.pairs,
         step.free_blocks,
+        step.tokens,
         [s.id for s in step.started],
         {s.id for s in step.finished},
         [s.id for s in step.preempted],
@@ -57,15 +60,21 @@ class Mode:
     policy: str = "vllm"
     by_priority: bool = False
     prefixes: bool = False
+    speculation: Speculation = PLAIN
 
 
+DRAFTS = Speculation(2.4, 3)
 MODES = {
     "vllm": Mode(),
     "trtllm_max_util": Mode("trtllm_max_util"),
     "trtllm_no_evict": Mode("trtllm_no_evict"),
     "priority": Mode(by_priority=True),
     "prefixes": Mode(prefixes=True),
-    "all": Mode(by_priority=True, prefixes=True),
+    "speculation": Mode(speculation=DRAFTS),
+    "trtllm_max_util speculation": Mode("trtllm_max_util", speculation=DRAFTS),
+    "trtllm_no_evict speculation": Mode("trtllm_no_evict", speculation=DRAFTS),
+    "drafts never right": Mode(speculation=Speculation(1.0, 1)),
+    "all": Mode(by_priority=True, prefixes=True, speculation=DRAFTS),
 }
 every_mode = pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
 
@@ -155,7 +164,10 @@ def fitted(mode: Mode, workload: Workload) -> Workload:
     for item in items:
         item.priority *= mode.by_priority
         item.prefix = item.prefix if mode.prefixes else ()
-    budget = limits.max_num_batched_tokens
+    drafts = mode.speculation
+    budget = limits.max_num_batched_tokens + limits.max_num_seqs * drafts.draft_tokens
+    more = drafts.longest - 1 + drafts.draft_tokens
+    limits = replace(limits, kv_blocks=limits.kv_blocks + -(-more // limits.block_size))
     if mode.policy != "vllm":
         budget = max(budget, limits.block_size)
     return replace(limits, max_num_batched_tokens=budget), items, events
@@ -166,6 +178,7 @@ def fresh_engine(mode: Mode, limits: EngineLimits) -> Engine:
     return Engine(
         limits, LAW, Random(1), policy=mode.policy,
         scheduling_policy="priority" if mode.by_priority else "fcfs",
+        speculation=mode.speculation,
     )  # fmt: skip
 
 
@@ -238,7 +251,10 @@ def run_engine(
         if step is None:
             continue
         assert step.decoding == len(decoding)
-        tally.update(decoding)
+        for sequence in decoding:
+            # What a driver would stream: up to the clock, or to the sequence's end.
+            upto = min(step.clock, sequence.last_clock)
+            tally[sequence] += upto - (step.clock - step.advance)
         tally.update(step.started)
         decoding |= set(step.started)
         decoding -= set(step.finished)
@@ -253,7 +269,10 @@ def test_schedule_is_that_of_the_naive_scheduler(
 ) -> None:
     """Step by step, instants and KV included, under preemption and cancellation too."""
     limits, items, events = fitted(mode, workload)
-    naive = Naive(limits, LAW, mode.policy, mode.by_priority)
+    naive = Naive(
+        limits, LAW, mode.policy, mode.by_priority,
+        Fraction(mode.speculation.accepted), mode.speculation.draft_tokens,
+    )  # fmt: skip
     naive.run(items, events)
     told = run_engine(mode, limits, items, events)
     assert [as_naive(step) for step in told.steps] == naive.log
@@ -299,7 +318,8 @@ def test_limits_hold_in_every_step(mode: Mode, workload: Workload) -> None:
     limits, items, events = fitted(mode, workload)
     told = run_engine(mode, limits, items, events)
     for step in told.steps:
-        assert 0 < step.decoding + step.prefill_tokens <= limits.max_num_batched_tokens
+        verified = step.decoding * mode.speculation.verified
+        assert 0 < verified + step.prefill_tokens <= limits.max_num_batched_tokens
         assert step.decoding + len(step.started) <= limits.max_num_seqs
         assert step.end_s > step.start_s
     stamps = {event.at for event in events}
@@ -322,6 +342,7 @@ def test_no_livelock_at_twice_the_load_in_the_smallest_pool(
 ) -> None:
     """They come twice as fast as one by one could be served; each gets all it asked."""
     rng = Random(seed)
+    # `fitted` adds what drafts need: the pool is the smallest that there may be.
     least = -(-limits.max_model_len // limits.block_size)
     limits = replace(limits, kv_blocks=least)
     items, events, now = [], [], 0.0

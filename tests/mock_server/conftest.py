@@ -18,6 +18,7 @@ from loadstone.engine.sequence import Step
 from loadstone.engine.virtual import JournalEntry
 from loadstone.observers import Observers
 from loadstone.physics.limits import EngineLimits
+from loadstone.physics.speculation import PLAIN, Speculation
 from loadstone.physics.steplaw import StepLaw
 from loadstone.wire.tokens import prompt_of
 from mock_server.config import ServerConfig
@@ -34,7 +35,12 @@ LIMITS = {
 
 
 def small_fleet(
-    *, step_ms: float = 2.0, engines: int = 1, sigma: float = 0.0, **limits: int
+    *,
+    step_ms: float = 2.0,
+    engines: int = 1,
+    sigma: float = 0.0,
+    speculation: Speculation = PLAIN,
+    **limits: int,
 ) -> Fleet:
     """Build engines whose steps all take `step_ms`, give or take `sigma`."""
     law = StepLaw(
@@ -44,7 +50,13 @@ def small_fleet(
         pair_ns=0,
         sigma=sigma,
     )
-    return build_fleet(EngineLimits(**(LIMITS | limits)), law, engines=engines, seed=7)
+    return build_fleet(
+        EngineLimits(**(LIMITS | limits)),
+        law,
+        engines=engines,
+        seed=7,
+        speculation=speculation,
+    )
 
 
 @dataclass

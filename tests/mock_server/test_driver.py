@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from loadstone.engine.fleet import Fleet
 from loadstone.engine.sequence import Sequence
 from loadstone.engine.virtual import JournalEntry, replay
+from loadstone.physics.speculation import Speculation
 from loadstone.wire.openai_reply import ReplyFormat, Usage
 from loadstone.wire.tokens import RING
 from mock_server.driver import Driver
@@ -180,6 +181,32 @@ def test_a_preempted_stream_goes_on_where_it_was(rig: Maker) -> None:
     assert r.fleet.engines[0].preemptions > 0
     assert [b"".join(wire.writes) for wire in wires] == [whole(30, offset=5)] * 2
     assert r.stats.engines[0].ttft.count == 2
+
+
+def test_a_speculating_stream_gets_the_tokens_of_a_step_in_one_write(
+    rig: Maker,
+) -> None:
+    """One with the prefill, then 3, 2, 3, 2 of the clock; the last step is clipped."""
+    r = rig(speculation=Speculation(2.5, 3))
+    _, wire = r.stream(11, offset=5)
+    r.loop.run()
+    assert b"".join(wire.writes) == whole(11, offset=5)
+    assert [w.count(FORM.head) for w in wire.writes[:-1]] == [1, 3, 2, 3]
+    assert r.fleet.engines[0].generated_tokens == 11
+
+
+def test_speculating_streams_are_whole_after_preemption_and_late(rig: Maker) -> None:
+    """Whatever is owed at once, of however many steps: every token, once, in order."""
+    setup = {"kv_blocks": 14, "block_size": 4, "max_model_len": 48}
+    for late in (False, True):
+        r = rig(speculation=Speculation(2.5, 3), **setup)
+        wires = [r.stream(n, offset=5)[1] for n in (30, 29)]
+        if late:
+            r.at(0.07)
+        r.loop.run()
+        assert r.fleet.engines[0].preemptions > 0
+        got = [b"".join(wire.writes) for wire in wires]
+        assert got == [whole(30, offset=5), whole(29, offset=5)]
 
 
 def test_a_cancelled_stream_gets_nothing_more(rig: Maker) -> None:
