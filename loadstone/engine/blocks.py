@@ -33,7 +33,7 @@ class Run:
 
     def __init__(self, above: "Run | None", ids: Ids, start: int, holders: int) -> None:
         self.above = above
-        self.below: dict[int, Run] = {}
+        self.below = _NO_RUNS
         """Runs that go on from its end, by their first ids."""
         self.ids = ids
         """The ids it began with; taken from the free list, it is cut at the end."""
@@ -43,8 +43,18 @@ class Run:
         self.stamp = 0
         """When its last holder left, on the pool's clock."""
 
+    def put_below(self, run: "Run") -> None:
+        """Let `run` go on from its end."""
+        if self.below is _NO_RUNS:
+            self.below = {}
+        self.below[run.ids[0]] = run
+
     def __repr__(self) -> str:
         return f"<Run of blocks {self.start} to {self.end}, held by {self.holders}>"
+
+
+_NO_RUNS: dict[int, Run] = {}
+"""NOTE: shared by all that nothing goes on from, for they are the most. Stays empty."""
 
 
 def _alike(these: Ids, those: Ids) -> int:
@@ -124,9 +134,9 @@ class BlockPool:
         above, cut = run.above, end - run.start
         assert above is not None
         front = Run(above, run.ids[:cut], run.start, run.holders)
-        above.below[run.ids[0]] = front
+        above.put_below(front)
         run.above, run.start, run.ids = front, end, run.ids[cut:]
-        front.below[run.ids[0]] = run
+        front.put_below(run)
         return front
 
     def take(self, n: int) -> None:
@@ -162,7 +172,8 @@ class BlockPool:
         start = above.end
         if filled <= start or ids[start] in above.below:
             return run
-        below = above.below[ids[start]] = Run(above, ids[start:filled], start, 1)
+        below = Run(above, ids[start:filled], start, 1)
+        above.put_below(below)
         self.known += filled - start
         return below
 

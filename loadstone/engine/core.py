@@ -1,14 +1,14 @@
 """The engine: continuous batching, pure and synchronous, under any clock.
 
-Theory of operation ------------------- An engine is always either idle or inside one
-step. `step()` completes the step it is in and plans the next, which starts at that
-instant; an idle engine starts at the stamp of its first arrival. Planning looks only at
-arrivals and cancellations stamped at or before the start of the step, however late it
-is called. So the schedule is a function of the stamps alone: a live run's stamps,
-replayed in virtual time with the same seed, give the identical step log.
+An engine is always either idle or inside one step. `step()` completes the step it is in
+and plans the next, which starts at that instant; an idle engine starts at the stamp of
+the first event it is told. Planning looks only at events (arrivals, cancellations, KV
+that arrived or was sent) stamped at or before the start of the step, however late it is
+called. So the schedule is a function of the stamps alone: a live run's stamps, replayed
+in virtual time with the same seed, give the identical step log.
 
-The schedule is vLLM v1's: running sequences first (one token each, then the rest of a
-partial prefill), then waiting ones first come first served, under
+The schedule is vLLM v1's: running sequences first (their next token each, then the rest
+of a partial prefill), then waiting ones first come first served, under
 `max_num_batched_tokens` and `max_num_seqs`. KV is held in blocks. When a block is
 missing, the sequence admitted last is preempted: its blocks are freed, it goes to the
 front of the queue and is recomputed later; a step that preempted admits nobody.
