@@ -140,13 +140,13 @@ def table(arguments: argparse.Namespace, via: str) -> Iterator[str]:
         with streams("--ttft", "0.02", *options) as url:
             alone = trial(url, 200, tokens=1, life_s=0.02, ca_file=ca_file,
                           seconds=arguments.seconds / 2)  # fmt: skip
-        request_us = alone.cpu_s / len(alone.rows) * 1e6
+        single_us = alone.cpu_s / len(alone.rows) * 1e6
         yield (
-            f"\nvia {via}: a request of one event costs {request_us:.0f} us of CPU"
+            f"\nvia {via}: a request of one event costs {single_us:.0f} us of CPU"
             f" ({len(alone.rows)} requests, {alone.failures} failed)"
         )
         yield (
-            "streams x ev/s  events/s  us/event  events/CPU-s  core"
+            "streams x ev/s  events/s  us/event  us/request besides  events/CPU-s  core"
             "  TTFT error p50/p99 ms  kernel lag p99 ms  failed  verdict"
         )
         for users, rate in arguments.loads:
@@ -157,15 +157,19 @@ def table(arguments: argparse.Namespace, via: str) -> Iterator[str]:
                 seen = trial(url, users, tokens=arguments.tokens, life_s=life_s,
                              seconds=max(arguments.seconds, 1.5 * life_s),
                              ca_file=ca_file)  # fmt: skip
-            yield _line(f"{users} x {rate:g}", seen, request_us)
+            yield _line(f"{users} x {rate:g}", seen, single_us, arguments.tokens)
 
 
-def _line(name: str, seen: Trial, request_us: float) -> str:
-    event_us = (seen.cpu_s * 1e6 - len(seen.rows) * request_us) / max(1, seen.events)
+def _line(name: str, seen: Trial, single_us: float, tokens: int) -> str:
+    # What a request costs besides its events, and what each event costs: two unknowns,
+    # from requests of one event and of many.
+    many_us = seen.cpu_s * 1e6 / len(seen.rows)
+    event_us = (many_us - single_us) / (tokens - 1)
     lag = seen.stats.recv_lags.p99
     return (
         f"{name:>14} {seen.events / seen.wall_s:9.0f} {event_us:9.1f}"
-        f" {seen.events / seen.cpu_s:13.0f} {seen.cpu_s / seen.wall_s:5.2f}"
+        f" {single_us - event_us:19.0f} {seen.events / seen.cpu_s:13.0f}"
+        f" {seen.cpu_s / seen.wall_s:5.2f}"
         f" {seen.error_ms(0.5):12.2f} / {seen.error_ms(0.99):6.2f}"
         f" {'absent' if lag is None else f'<= {lag * 1e3:g}':>17} {seen.failures:7d}"
         f"  {seen.verdict()}"
