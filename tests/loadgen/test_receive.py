@@ -11,7 +11,7 @@ from typing import Any
 
 import gevent
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scripted import (
     ANSWER,
@@ -224,6 +224,7 @@ def test_the_verdicts_limit_is_a_bound() -> None:
 
 
 @given(st.lists(st.floats(0, 100), max_size=60))
+@example([0.0, 5e-5, 0.005, 50.0, 51.0] * 5)
 def test_lags_are_counted_as_one_by_one(lags: list[float]) -> None:
     """Sorting first is quicker and the same."""
     slow, quick = BucketArray(LAG_BOUNDS), ReceiveLags()
