@@ -120,6 +120,7 @@ class ChatCompletions:
             clock=self._driver.clock,
             limit_bytes=self._config.write_limit_bytes,
             on_cut=self._count_cut,
+            interval=self._driver.interval,
         )
         await self._serve(sink)
         return response

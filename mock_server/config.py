@@ -2,14 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from random import Random
 from typing import Final
 
 from loadstone.errors import UsageError
 from loadstone.units import Seconds, Tokens
+from loadstone.wire.tokens import RING_TOKENS
 
 MIB: Final = 1 << 20
+
+MAX_INTERVAL: Final[Tokens] = RING_TOKENS
+"""Most tokens that one event can have: a turn of the filler."""
 
 LengthDistribution = Callable[[Random], Tokens]
 """Draws how long an answer is that ends by itself."""
@@ -31,6 +36,8 @@ class ServerConfig:
     host: str = "127.0.0.1"
     port: int = 8000
     uds: Path | None = None
+    stream_interval: Tokens = 1
+    """Tokens that later events of a stream share; the first has one."""
     max_waiting: int = 4096
     """Requests waiting on all engines from which on new ones are refused with 429."""
     api_key: str | None = field(default=None, repr=False)
@@ -54,6 +61,16 @@ class ServerConfig:
             raise UsageError(
                 "the API key is empty, so anyone could use it",
                 hint="give a key, or none at all to leave the server open",
+            )
+        if not 1 <= self.stream_interval <= MAX_INTERVAL:
+            raise UsageError(
+                f"stream_interval must be 1 to {MAX_INTERVAL},"
+                f" not {self.stream_interval}"
+            )
+        if not (self.slowdown > 0 and isfinite(self.slowdown)):
+            raise UsageError(
+                f"slowdown must be a positive number, not {self.slowdown:g}",
+                hint="10 makes everything take ten times as long",
             )
         for name in ("vms", "max_waiting", "max_body_bytes", "write_limit_bytes"):
             if getattr(self, name) < 1:

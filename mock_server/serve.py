@@ -50,7 +50,14 @@ async def serve(
     raise_descriptor_limit()
     loop = asyncio.get_running_loop()
     stop = stop or asyncio.Event()
-    driver = Driver(fleet, stats, loop, journal=journal, observers=observers)
+    driver = Driver(
+        fleet,
+        stats,
+        loop,
+        interval=config.stream_interval,
+        journal=journal,
+        observers=observers,
+    )
     runner = web.AppRunner(
         build_app(config, driver, lengths=lengths, metrics=metrics),
         access_log=None,
