@@ -12,7 +12,7 @@ import socket
 import sys
 import time
 
-from mock_server.serve import raise_descriptor_limit
+from mock_server.capacity import raise_descriptor_limit
 
 
 def main() -> None:

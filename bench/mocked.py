@@ -111,8 +111,8 @@ def _run(pipe: Connection, setup: Setup) -> None:
                 requests=sum(sum(e.finished.values()) for e in stats.engines),
                 running=sum(engine.running for engine in fleet.engines),
                 lag=tuple(sum(column) for column in lags),
-                late_steps=0,
-                alarms=0,
+                late_steps=stats.steps_written()[1],
+                alarms=stats.lag_alarm.windows,
                 rss_bytes=rss_bytes(),
             )
         )

@@ -40,7 +40,7 @@ from mocked import (
 
 from loadstone.wire.openai_reply import ReplyFormat
 from loadstone.wire.tokens import prompt_of
-from mock_server.serve import raise_descriptor_limit
+from mock_server.capacity import raise_descriptor_limit
 from mock_server.stats import ServerStats
 
 HERE = Path(__file__).parent

@@ -91,6 +91,8 @@ class _Probes:
             "vms": self._config.vms,
             "engines": self._engines,
             "slowdown": self._config.slowdown,
+            "stream_interval": self._config.stream_interval,
+            "lag_alarm": self._clock.lagging,
             "emulated": True,
         }
         return web.json_response(facts)

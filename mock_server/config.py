@@ -38,13 +38,17 @@ class ServerConfig:
     uds: Path | None = None
     stream_interval: Tokens = 1
     """Tokens that later events of a stream share; the first has one."""
+    expect_connections: int = 1
+    """Connections that it must be able to hold; it does not start where it cannot."""
     max_waiting: int = 4096
     """Requests waiting on all engines from which on new ones are refused with 429."""
     api_key: str | None = field(default=None, repr=False)
     max_body_bytes: int = 4 * MIB
     """A million tokens of prompt under the token rule, well above `max_model_len`."""
     write_limit_bytes: int = MIB
-    """A client this far behind in reading its stream is cut off: some 5,000 events."""
+    """A client this far behind in reading its stream is cut off: some 5,000 events.
+
+    A real server would keep what was not read in memory, without a bound."""
     tls_cert: Path | None = None
     tls_key: Path | None = None
     grace_s: Seconds = 10.0
@@ -72,7 +76,10 @@ class ServerConfig:
                 f"slowdown must be a positive number, not {self.slowdown:g}",
                 hint="10 makes everything take ten times as long",
             )
-        for name in ("vms", "max_waiting", "max_body_bytes", "write_limit_bytes"):
+        for name in (
+            "vms", "max_waiting", "max_body_bytes", "write_limit_bytes",
+            "expect_connections",
+        ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise UsageError(
                     f"{name} must be at least 1, not {getattr(self, name)}"

@@ -26,7 +26,7 @@ from loadstone.observers import Observers
 from loadstone.units import MS, US, Seconds, Tokens
 
 from .sinks import Sink, Ticket
-from .stats import EngineStats, ServerStats
+from .stats import EngineStats, LagAlarm, ServerStats
 
 TIMER_SLACK_S: Final[Seconds] = 1 * US
 """A timer may fire this early, by rounding; waking again for that would only spin."""
@@ -53,10 +53,11 @@ class Timers(Protocol):
 class LoopClock:
     """Engine time: seconds since this clock was made, with its place in the epoch."""
 
-    __slots__ = ("_epoch0", "_timers", "t0")
+    __slots__ = ("_alarm", "_epoch0", "_timers", "t0")
 
-    def __init__(self, timers: Timers, epoch0: Seconds) -> None:
+    def __init__(self, timers: Timers, epoch0: Seconds, alarm: LagAlarm) -> None:
         self._timers = timers
+        self._alarm = alarm
         self.t0 = timers.time()
         self._epoch0 = epoch0
 
@@ -66,6 +67,11 @@ class LoopClock:
     def now(self) -> Seconds:
         """Return the instant, in seconds since the server's start."""
         return self._timers.time() - self.t0
+
+    @property
+    def lagging(self) -> bool:
+        """Whether tokens are written late: the lag alarm."""
+        return self._alarm.on
 
     def epoch(self, instant: Seconds) -> Seconds:
         """Return `instant` in seconds since the epoch."""
@@ -216,7 +222,7 @@ class Pump:
                 sink.write(index)
         now = self._clock.now()
         for step in done:
-            self._stats.lag.add(max(0.0, now - step.end_s))
+            self._stats.written(step, max(0.0, now - step.end_s))
         self._wakings += 1
         if self._wakings % CHECK_EVERY == 0:
             for slot in slots:
@@ -292,7 +298,7 @@ class Driver:
         self.stats = stats
         self.observers = observers or Observers(lambda *_: None)
         """Told what `mock_server.hooks` lists."""
-        self.clock = LoopClock(timers, time.time())
+        self.clock = LoopClock(timers, time.time(), stats.lag_alarm)
         self.interval = interval
         """Tokens of an event, after the first: the sinks' too."""
         self._agenda = Agenda(timers, self.clock)

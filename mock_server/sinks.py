@@ -35,6 +35,11 @@ class ServerClock(Protocol):
         """Return the instant, in seconds since the server's start."""
         ...
 
+    @property
+    def lagging(self) -> bool:
+        """Whether tokens are written late: the lag alarm."""
+        ...
+
     def epoch(self, instant: Seconds) -> Seconds:
         """Return `instant` in seconds since the epoch."""
         ...
@@ -77,7 +82,7 @@ class Ticket:
         """Return the stamps on the world's clock, None if they were not asked for."""
         if not self.wants_truth:
             return None
-        scheduled = self.sequence.first_s
+        scheduled, last = self.sequence.first_s, self.sequence.last_s
         return Truth(
             received_s=clock.epoch(self.received_s),
             scheduled_first_s=clock.epoch(
@@ -87,6 +92,8 @@ class Ticket:
             last_sent_s=clock.epoch(last_sent),
             engine=self.engine,
             slowdown=self.slowdown,
+            scheduled_last_s=None if last is None else clock.epoch(last),
+            lag_alarm=clock.lagging,
         )
 
 

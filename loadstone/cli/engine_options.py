@@ -55,6 +55,7 @@ def build(
     max_num_seqs: int | None,
     max_num_batched_tokens: int | None,
     max_model_len: int | None,
+    slowdown: float = 1.0,
 ) -> tuple[Preset, Fleet]:
     """Build what the options describe; raises `UsageError` for what cannot be."""
     machine = load_preset(preset, model).with_limits(
@@ -62,6 +63,7 @@ def build(
         max_num_batched_tokens=max_num_batched_tokens,
         max_model_len=max_model_len,
     )
+    machine = machine.slowed(slowdown) if slowdown != 1.0 else machine
     engines = vms * machine.engines_per_vm
     return machine, build_fleet(
         machine.limits,
