@@ -70,8 +70,7 @@ def request(index: int, n_out: int = 1_000_000, *headers: bytes) -> bytes:
 def record_size(interval: int) -> int:
     """Return the bytes of one event of `interval` tokens."""
     form = ReplyFormat("chatcmpl-" + "0" * 24, 10**9, MODEL).stream(include_usage=False)
-    head, tail = form.around(interval)
-    return len(head) + 4 * interval + len(tail)
+    return len(form.head) + 4 * interval + len(form.tail)
 
 
 def quantile(counts: tuple[int, ...], q: float) -> float:

@@ -166,7 +166,7 @@ class StreamSink:
         self.ticket = ticket
         self._transport = transport
         self._format = form
-        self._head, self._tail = form.around(interval)
+        self._head, self._tail = _head_of(form.head, interval), form.tail
         self._interval = interval
         self._width = interval * BYTES_PER_TOKEN
         self._clock = clock
@@ -262,10 +262,19 @@ class StreamSink:
         self._transport.abort()
 
     def _event(self, tokens: Tokens) -> bytes:
-        head, tail = self._format.around(tokens)
+        head = _head_of(self._format.head, tokens)
         place = ((self._shift + self._paid) & RING_MASK) * BYTES_PER_TOKEN
         self._paid += tokens
-        return head + TEXT[place : place + tokens * BYTES_PER_TOKEN] + tail
+        return head + TEXT[place : place + tokens * BYTES_PER_TOKEN] + self._tail
+
+
+def _head_of(head: bytes, tokens: Tokens) -> bytes:
+    """Return the head of an event of `tokens`, given that of an event of one."""
+    # A framed event begins with its length in hex; nothing else in it breaks a line so.
+    size, framed, rest = head.partition(b"\r\n")
+    if not framed or tokens == 1:
+        return head
+    return b"%x\r\n%b" % (int(size, 16) + (tokens - 1) * BYTES_PER_TOKEN, rest)
 
 
 class CollectSink:

@@ -99,14 +99,6 @@ class StreamFormat:
     tail: bytes
     include_usage: bool
 
-    def around(self, n_tokens: Tokens) -> tuple[bytes, bytes]:
-        """Return what stands before and after the text of an event of `n_tokens`."""
-        if n_tokens == 1 or not self.reply.chunked:
-            return self.head, self.tail
-        size, _, rest = self.head.partition(b"\r\n")
-        more = (n_tokens - 1) * tokens.BYTES_PER_TOKEN
-        return b"%x\r\n%b" % (int(size, 16) + more, rest), self.tail
-
     def closing(self, reason: FinishReason, usage: Usage, truth: Truth | None) -> bytes:
         """Write what follows the last token, up to the end of the body.
 
