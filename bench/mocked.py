@@ -4,6 +4,7 @@ The engine is the real one with a constant step, the metrics are the real ones.
 """
 
 import asyncio
+import gc
 import multiprocessing
 import os
 import select
@@ -120,6 +121,8 @@ def _run(pipe: Connection, setup: Setup) -> None:
     def announce(line: str) -> None:
         if line.startswith("listening on "):
             asyncio.get_running_loop().add_reader(pipe.fileno(), answer)
+            gc.collect()
+            gc.freeze()  # as `loadstone serve` does
             pipe.send(int(line.rsplit(":", 1)[1]))
 
     config = ServerConfig(

@@ -93,6 +93,7 @@ class _Probes:
             "slowdown": self._config.slowdown,
             "stream_interval": self._config.stream_interval,
             "lag_alarm": self._clock.lagging,
+            "clock": self._config.clock,
             "emulated": True,
         }
         return web.json_response(facts)

@@ -1,13 +1,12 @@
 """Two watches over the loop: how late a bare timer fires, and how late tokens are."""
 
-import asyncio
 import logging
 from typing import Final
 
 from loadstone.buckets import BucketArray
 from loadstone.units import Seconds
 
-from .driver import Timers
+from .driver import Timer, Timers
 from .stats import LATE_S, LATE_SHARE, ServerStats
 
 _LOG: Final = logging.getLogger(__name__)
@@ -30,7 +29,7 @@ class Canary:
         self._timers = timers
         self._lag = lag
         self._due: Seconds = 0.0
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
 
     def __repr__(self) -> str:
         return f"<Canary next at {self._due:.3f}s>"
@@ -61,7 +60,7 @@ class LagWatch:
     def __init__(self, timers: Timers, stats: ServerStats) -> None:
         self._timers = timers
         self._stats = stats
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
         self._seen = stats.steps_written()
         self._good = 0
 

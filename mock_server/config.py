@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
 from random import Random
-from typing import Final
+from typing import Final, Literal
 
 from loadstone.errors import UsageError
 from loadstone.units import Seconds, Tokens
@@ -54,6 +54,8 @@ class ServerConfig:
     grace_s: Seconds = 10.0
     """How long running answers may take to end once the server is told to stop."""
     slowdown: float = 1.0
+    clock: Literal["real", "virtual"] = "real"
+    """Whether its times are to be waited for; only told to clients, too."""
 
     def __post_init__(self) -> None:
         """Refuse settings that could not serve; raises `UsageError`."""

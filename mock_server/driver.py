@@ -12,7 +12,6 @@ arrival, so even in a burst each starts one request's handling after another, an
 spread of their steps does the rest.
 """
 
-import asyncio
 import time
 from collections.abc import Callable
 from heapq import heappop, heappush
@@ -38,6 +37,14 @@ CHECK_EVERY: Final = 16
 """Wakings of an engine between two looks at whether its clients read."""
 
 
+class Timer(Protocol):
+    """A callback that is still to come."""
+
+    def cancel(self) -> None:
+        """Never call back."""
+        ...
+
+
 class Timers(Protocol):
     """What a driver needs of an event loop."""
 
@@ -45,7 +52,7 @@ class Timers(Protocol):
         """Return the loop's time, in seconds."""
         ...
 
-    def call_at(self, when: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
+    def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
         """Call back at an absolute time of the loop."""
         ...
 
@@ -81,13 +88,14 @@ class LoopClock:
 class Agenda:
     """When each pump is due, and the one timer for the first of them."""
 
-    def __init__(self, timers: Timers, clock: LoopClock) -> None:
+    def __init__(self, timers: Timers, clock: LoopClock, tick_s: Seconds) -> None:
         self._timers = timers
         self._clock = clock
+        self._tick_s = tick_s
         self._heap: list[tuple[Seconds, int, Pump]] = []
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
         self._set_for: Seconds = 0.0
-        self._woke: Seconds = -TICK_S
+        self._woke: Seconds = -tick_s
 
     def __repr__(self) -> str:
         return f"<Agenda of {len(self._heap)} pumps>"
@@ -112,7 +120,7 @@ class Agenda:
     def _arm(self) -> None:
         if not self._heap:
             return
-        due = max(self._heap[0][0], self._woke + TICK_S)
+        due = max(self._heap[0][0], self._woke + self._tick_s)
         if self._timer is not None:
             if due >= self._set_for:
                 return
@@ -291,6 +299,7 @@ class Driver:
         timers: Timers,
         *,
         interval: Tokens = 1,
+        tick_s: Seconds = TICK_S,
         journal: list[JournalEntry] | None = None,
         observers: Observers | None = None,
     ) -> None:
@@ -301,7 +310,7 @@ class Driver:
         self.clock = LoopClock(timers, time.time(), stats.lag_alarm)
         self.interval = interval
         """Tokens of an event, after the first: the sinks' too."""
-        self._agenda = Agenda(timers, self.clock)
+        self._agenda = Agenda(timers, self.clock, tick_s)
         parts = zip(fleet.engines, stats.engines, strict=True)
         self._pumps = [
             Pump(index, *part, self._agenda, self.clock, interval=interval)

@@ -1,7 +1,6 @@
 """Run the mock server until it is told to stop."""
 
 import asyncio
-import gc
 import signal
 from collections.abc import Callable
 from typing import Final
@@ -17,7 +16,7 @@ from .app import Metrics, build_app
 from .canary import Canary, LagWatch
 from .capacity import find_capacity
 from .config import LengthDistribution, ServerConfig
-from .driver import Driver
+from .driver import TICK_S, Driver, Timers
 from .listen import listen, remove_unix
 from .stats import ServerStats
 
@@ -36,9 +35,11 @@ async def serve(
     journal: list[JournalEntry] | None = None,
     observers: Observers | None = None,
     stop: asyncio.Event | None = None,
+    timers: Timers | None = None,
 ) -> None:
     """Serve until SIGINT, SIGTERM or `stop`; then running answers have `grace_s`.
 
+    Time is the event loop's, or that of `timers`; then nothing waits for a tick.
     `announce` is given one line, with the URL, once connections are accepted. A second
     signal cuts the grace short. Raises `LoadstoneError` when the address, or as many
     connections as are expected, cannot be had.
@@ -49,7 +50,8 @@ async def serve(
     driver = Driver(
         fleet,
         stats,
-        loop,
+        timers or loop,
+        tick_s=0.0 if timers else TICK_S,
         interval=config.stream_interval,
         journal=journal,
         observers=observers,
@@ -69,9 +71,6 @@ async def serve(
         for watch in watches:
             watch.start()
         announce(f"listening on {url}")
-        # What lives now lives as long as the server: full collections need not walk it.
-        gc.collect()
-        gc.freeze()
         await stop.wait()
     finally:
         loop.call_later(config.grace_s, driver.abort)

@@ -1,6 +1,7 @@
 """`loadstone serve`: the mock inference server."""
 
 import asyncio
+import gc
 import logging
 import os
 from collections.abc import Iterator
@@ -175,10 +176,17 @@ def command(
                 stats=stats,
                 lengths=lengths.draw,
                 metrics=server_metrics(about, fleet, stats, gpus),
-                announce=lambda line: click.echo(line, err=True),
+                announce=_announce,
                 observers=observers,
             )
         )
+
+
+def _announce(line: str) -> None:
+    click.echo(line, err=True)
+    # What lives now lives as long as the process: full collections need not walk it.
+    gc.collect()
+    gc.freeze()
 
 
 @contextmanager
