@@ -5,6 +5,7 @@ The engine is the real one with a constant step, the metrics are the real ones.
 
 import asyncio
 import gc
+import logging
 import multiprocessing
 import os
 import select
@@ -88,6 +89,7 @@ def rss_bytes() -> int:
 def _run(pipe: Connection, setup: Setup) -> None:
     """Serve in this process; answer on `pipe` with the port, then with samples."""
     os.sched_setaffinity(0, {CORE})
+    logging.disable()  # the table says what the alarm would
     machine = load_preset(PRESET, MODEL)
     law = setup.law or machine.law
     machine = replace(machine, law=law, limits=setup.limits)

@@ -6,6 +6,7 @@ import resource
 import signal
 import socket
 import stat
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,31 @@ def test_a_waiting_client_that_goes_away_leaves_the_queue(
                 first.close()
 
     asyncio.run(scenario())
+
+
+def test_a_client_that_left_before_its_answer_is_no_error(
+    mock: Maker,
+    body: Maker,
+    raw_post: Maker,
+    until: Maker,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its request was whole, and the connection gone when it was handled."""
+
+    async def scenario() -> None:
+        async with mock() as server:
+            for _ in range(20):
+                sock = socket.create_connection(("127.0.0.1", server.port))
+                reset = struct.pack("ii", 1, 0)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+                sock.sendall(raw_post(body(stream=True, **LONG)))
+                sock.close()
+            await until(lambda: dict(server.stats.http_requests()).values())
+            await asyncio.sleep(0.05)
+            await until(lambda: not server.kv_in_use)
+
+    asyncio.run(scenario())
+    assert caplog.messages == []
 
 
 def test_a_slow_reader_is_cut(
