@@ -17,6 +17,9 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from aiohttp import web
+from aiohttp.http import StreamWriter
+
 from loadstone.catalog.boards import load_board
 from loadstone.catalog.presets import load_preset
 from loadstone.engine.fleet import build_fleet
@@ -24,6 +27,7 @@ from loadstone.physics.limits import EngineLimits
 from loadstone.physics.steplaw import StepLaw
 from loadstone.telemetry.gpus import GpuFacts, Gpus
 from loadstone.telemetry.server import About, server_metrics
+from loadstone.wire.openai_reply import EVENT_STREAM, ReplyFormat, Usage
 from mock_server.config import ServerConfig
 from mock_server.serve import serve
 from mock_server.stats import ServerStats
@@ -144,6 +148,61 @@ def _run(pipe: Connection, setup: Setup) -> None:
     )
 
 
+def _run_bare(pipe: Connection) -> None:
+    """Serve as `_run` does, but with what the HTTP library alone would do."""
+    os.sched_setaffinity(0, {CORE})
+    form = ReplyFormat("chatcmpl-" + "0" * 24, 10**9, MODEL).stream(include_usage=False)
+    first = form.opening + form.head + b" one" + form.tail
+    last = form.closing("length", Usage(100, 1), None)
+    served = 0
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        nonlocal served
+        await request.read()
+        response = web.StreamResponse(headers={"Content-Type": EVENT_STREAM})
+        writer = await response.prepare(request)
+        assert isinstance(writer, StreamWriter)
+        assert request.transport
+        writer.chunked = False
+        request.transport.write(first)
+        request.transport.write(last)
+        served += 1
+        return response
+
+    async def run() -> None:
+        stop = asyncio.Event()
+
+        def answer() -> None:
+            if pipe.recv() == "stop":
+                stop.set()
+                return
+            pipe.send(
+                Sample(
+                    at_s=time.monotonic(),
+                    cpu_s=time.process_time(),
+                    tokens=served,
+                    requests=served,
+                    running=0,
+                    lag=(),
+                    late_steps=0,
+                    alarms=0,
+                    rss_bytes=0,
+                )
+            )
+
+        app = web.Application()
+        app.add_routes([web.post("/v1/chat/completions", handle)])
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        asyncio.get_running_loop().add_reader(pipe.fileno(), answer)
+        pipe.send(runner.addresses[0][1])
+        await stop.wait()
+        await runner.cleanup()
+
+    asyncio.run(run())
+
+
 class Mocked:
     """A running server: its port, and its counters when asked."""
 
@@ -161,11 +220,12 @@ class Mocked:
 
 
 @contextmanager
-def mocked(setup: Setup) -> Iterator[Mocked]:
-    """Run a server for the block."""
+def mocked(setup: Setup | None) -> Iterator[Mocked]:
+    """Run a server for the block; with no setup, a bare one of the HTTP library."""
     ours, theirs = multiprocessing.Pipe()
     context = multiprocessing.get_context("spawn")
-    child = context.Process(target=_run, args=(theirs, setup), daemon=True)
+    run, args = (_run, (theirs, setup)) if setup else (_run_bare, (theirs,))
+    child = context.Process(target=run, args=args, daemon=True)
     child.start()
     try:
         yield Mocked(ours)

@@ -198,40 +198,52 @@ def events(rounds: int, seconds: float) -> None:
             )
 
 
-def requests(rounds: int, seconds: float, connections: int = 64) -> None:
+class Visitors:
+    """Connections that ask for one token again and again."""
+
+    def __init__(self, port: int, connections: int) -> None:
+        self._poll = select.epoll()
+        self._socks: dict[int, tuple[socket.socket, bytes]] = {}
+        for index in range(connections):
+            sock = socket.create_connection(("127.0.0.1", port))
+            self._socks[sock.fileno()] = sock, request(index, 1)
+            self._poll.register(sock.fileno(), select.EPOLLIN)
+            sock.sendall(request(index, 1))
+
+    def read(self, seconds: float) -> None:
+        """Read answers for a time, and ask again."""
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            for fd, _ in self._poll.poll(0.005, 64):
+                sock, again = self._socks[fd]
+                if sock.recv(1 << 16).endswith(b"\r\n0\r\n\r\n"):
+                    sock.sendall(again)
+
+
+def request_cost(setup: Setup | None, seconds: float) -> tuple[float, float]:
+    """Return CPU us per request and requests/s."""
+    with mocked(setup) as server:
+        visitors = Visitors(server.port, connections=64)
+        visitors.read(READY_S)
+        start = server.sample(visitors.read)
+        visitors.read(seconds)
+        end = server.sample(visitors.read)
+    done = end.requests - start.requests
+    cost = (end.cpu_s - start.cpu_s) / done * 1e6
+    return cost, done / (end.at_s - start.at_s)
+
+
+def requests(rounds: int, seconds: float) -> None:
     """Print what a request of one token costs, over kept connections."""
-    costs, rate = [], 0.0
+    ours, bare, rate = [], [], 0.0
     for _ in range(rounds):
-        with mocked(Setup(law=constant(20.0))) as server:
-            poll, socks = select.epoll(), {}
-            for index in range(connections):
-                sock = socket.create_connection(("127.0.0.1", server.port))
-                socks[sock.fileno()] = sock, request(index, 1)
-                poll.register(sock.fileno(), select.EPOLLIN)
-                sock.sendall(request(index, 1))
-
-            def ask_again(
-                seconds: float,
-                poll: select.epoll = poll,
-                socks: dict[int, tuple[socket.socket, bytes]] = socks,
-            ) -> None:
-                end = time.perf_counter() + seconds
-                while time.perf_counter() < end:
-                    for fd, _ in poll.poll(0.005, 64):
-                        sock, again = socks[fd]
-                        if sock.recv(1 << 16).endswith(b"\r\n0\r\n\r\n"):
-                            sock.sendall(again)
-
-            ask_again(READY_S)
-            start = server.sample(ask_again)
-            ask_again(seconds)
-            end = server.sample(ask_again)
-        done = end.requests - start.requests
-        costs.append((end.cpu_s - start.cpu_s) / done * 1e6)
-        rate = done / (end.at_s - start.at_s)
+        cost, rate = request_cost(Setup(law=constant(20.0)), seconds)
+        ours.append(cost)
+        bare.append(request_cost(None, seconds)[0])
     print(
-        f"a request of one token: {median(costs):.0f} us of CPU, engine step and its"
-        f" one write included ({rate:.0f}/s over {connections} connections)"
+        f"a request of one token, its engine step and three writes included:"
+        f" {median(ours):.0f} us of CPU at {rate:.0f}/s;"
+        f" in a bare aiohttp handler {median(bare):.0f} us"
     )
 
 
