@@ -3,8 +3,10 @@
 import asyncio
 import json
 import logging
+import re
 import time
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 import aiohttp
@@ -12,6 +14,7 @@ import pytest
 
 from loadstone.buckets import BucketArray
 from loadstone.engine.sequence import Step
+from loadstone.traffic.record import Truth
 from mock_server.canary import CLEAR_AFTER, PERIOD_S, WINDOW_S, Canary, LagWatch
 from mock_server.stats import LATE_S, ServerStats
 
@@ -119,3 +122,47 @@ def test_a_busy_loop_rings_on_the_wire(mock: Maker, body: Maker, until: Maker) -
     version, truth = asyncio.run(scenario())
     assert version["lag_alarm"] is True
     assert truth["lag_alarm"] is True
+
+
+def test_no_late_token_goes_uncounted(
+    mock: Maker, fleet_of: Maker, body: Maker
+) -> None:
+    """Where clients get a first token late, the truth and the late steps say so.
+
+    That holds on any machine, so it is asked of one whose loop is blocked at random.
+    """
+    rng = Random(5)
+
+    async def ask(client: aiohttp.ClientSession, url: str) -> tuple[Truth, float]:
+        loop = asyncio.get_running_loop()
+        payload = body(stream=True, max_tokens=rng.randint(1, 30), ignore_eos=True)
+        sent, first, data = loop.time(), 0.0, b""
+        async with client.post(
+            url, json=payload, headers={"x-loadstone-truth": "1"}
+        ) as response:
+            async for chunk in response.content.iter_any():
+                first = first or loop.time()
+                data += chunk
+        found = re.search(rb'"loadstone":({[^}]*})', data)
+        assert found
+        return Truth(**json.loads(found[1])), first - sent
+
+    async def scenario() -> tuple[list[tuple[Truth, float]], ServerStats]:
+        async with mock(fleet_of(engines=3)) as server, aiohttp.ClientSession() as c:
+            url = f"{server.url}/v1/chat/completions"
+            asking = [asyncio.create_task(ask(c, url)) for _ in range(60)]
+            while not all(task.done() for task in asking):
+                time.sleep(rng.choice((0.0, 0.001, 0.004, 0.02)))  # noqa: ASYNC251
+                await asyncio.sleep(0)
+            return [task.result() for task in asking], server.stats
+
+    answers, stats = asyncio.run(scenario())
+    late = {t.scheduled_first_s for t, _ in answers if t.lag_s > LATE_S + 2e-6}
+    assert late
+    assert stats.steps_written()[1] >= len(late)
+    for truth, ttft in answers:
+        # What a client waited is what the server says it made it wait, or more.
+        assert ttft >= truth.ttft_s - 2e-6
+        assert truth.lag_s >= -2e-6
+        assert truth.scheduled_last_s is not None
+        assert truth.last_sent_s >= truth.scheduled_last_s - 2e-6
