@@ -4,7 +4,6 @@ The engine is the real one with a constant step, the metrics are the real ones.
 """
 
 import asyncio
-import gc
 import logging
 import multiprocessing
 import os
@@ -29,7 +28,7 @@ from loadstone.telemetry.gpus import GpuFacts, Gpus
 from loadstone.telemetry.server import About, server_metrics
 from loadstone.wire.openai_reply import EVENT_STREAM, ReplyFormat, Usage
 from mock_server.config import ServerConfig
-from mock_server.serve import serve
+from mock_server.serve import serve, spare_collections
 from mock_server.stats import ServerStats
 
 PRESET, MODEL = "azure-nd-gb300-v6", "llama-2-70b"
@@ -127,8 +126,7 @@ def _run(pipe: Connection, setup: Setup) -> None:
     def announce(line: str) -> None:
         if line.startswith("listening on "):
             asyncio.get_running_loop().add_reader(pipe.fileno(), answer)
-            gc.collect()
-            gc.freeze()  # as `loadstone serve` does
+            spare_collections()
             pipe.send(int(line.rsplit(":", 1)[1]))
 
     config = ServerConfig(

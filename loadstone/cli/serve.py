@@ -1,7 +1,6 @@
 """`loadstone serve`: the mock inference server."""
 
 import asyncio
-import gc
 import logging
 import os
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ import click
 
 from mock_server.capacity import find_capacity
 from mock_server.config import MAX_INTERVAL, MIB, ServerConfig
-from mock_server.serve import serve
+from mock_server.serve import serve, spare_collections
 from mock_server.stats import ServerStats
 
 from ..catalog.boards import load_board
@@ -184,9 +183,7 @@ def command(
 
 def _announce(line: str) -> None:
     click.echo(line, err=True)
-    # What lives now lives as long as the process: full collections need not walk it.
-    gc.collect()
-    gc.freeze()
+    spare_collections()
 
 
 @contextmanager
