@@ -56,6 +56,7 @@ class Sample:
     running: int
     lag: tuple[int, ...]
     late_steps: int
+    wakings: int
     alarms: int
     rss_bytes: int
 
@@ -118,6 +119,7 @@ def _run(pipe: Connection, setup: Setup) -> None:
                 running=sum(engine.running for engine in fleet.engines),
                 lag=tuple(sum(column) for column in lags),
                 late_steps=stats.steps_written()[1],
+                wakings=sum(engine.wakings for engine in stats.engines),
                 alarms=stats.lag_alarm.windows,
                 rss_bytes=rss_bytes(),
             )
@@ -183,6 +185,7 @@ def _run_bare(pipe: Connection) -> None:
                     running=0,
                     lag=(),
                     late_steps=0,
+                    wakings=0,
                     alarms=0,
                     rss_bytes=0,
                 )

@@ -166,7 +166,6 @@ class Pump:
         self._stats = stats
         self._agenda = agenda
         self._clock = clock
-        self._wakings = 0
         self.awaited = False
         """Whether it is on the agenda."""
         self.sinks: dict[Sequence, Sink] = {}
@@ -231,8 +230,8 @@ class Pump:
         now = self._clock.now()
         for step in done:
             self._stats.written(step, max(0.0, now - step.end_s))
-        self._wakings += 1
-        if self._wakings % CHECK_EVERY == 0:
+        self._stats.wakings += 1
+        if self._stats.wakings % CHECK_EVERY == 0:
             for slot in slots:
                 for sink in slot.values():
                     sink.check()

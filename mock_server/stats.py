@@ -88,6 +88,7 @@ class EngineStats:
         "_genai", "decode", "e2e", "finished", "generation_lengths", "inference",
         "itl", "lag", "late_steps", "max_tokens", "n", "preemptions", "prefill",
         "prompt_lengths", "prompt_tokens", "queue", "step_tokens", "tpot", "ttft",
+        "wakings",
     )  # fmt: skip
 
     def __init__(
@@ -100,6 +101,8 @@ class EngineStats:
         self.lag = _array(Server.CLOCK_LAG)
         self.late_steps = 0
         """Steps of `lag` that were late by more than `LATE_S` and `LATE_SHARE`."""
+        self.wakings = 0
+        """Times it was written for: fewer than the steps where some were late."""
         self.step_tokens = _array(Server.STEP_TOKENS)
         self.tpot = _array(Server.TPOT)
         self.queue = _array(Server.QUEUE_TIME)
