@@ -324,6 +324,16 @@ def _mock() -> list[Panel]:
             Server.LOOP_LAG,
         ),
         timeseries(
+            "Late steps",
+            "Steps written so far that were more than 5 ms and 5 % of a step late, and"
+            " the alarm: 1 while more than one in a hundred is.",
+            [
+                Query(level(Server.LATE_STEPS), "late steps"),
+                Query(level(Server.LAG_ALARM), "alarm"),
+            ],
+            unit="short",
+        ),
+        timeseries(
             "Slow readers",
             "Streams cut off so far because their client did not read.",
             [Query(level(Server.SLOW_READERS), "cut off")],

@@ -309,6 +309,15 @@ class Server:
         "How late a step's tokens were written, against the emulated schedule.",
         ("engine",), LAG_BOUNDS,
     )  # fmt: skip
+    LATE_STEPS = MetricSpec(
+        "loadstone_late_steps", "counter",
+        "Steps written more than 5 ms and more than 5 % of their duration late.",
+        ("engine",),
+    )  # fmt: skip
+    LAG_ALARM = MetricSpec(
+        "loadstone_clock_lag_alarm", "gauge",
+        "1 while more than one step in a hundred is late: timing is not the model's.",
+    )  # fmt: skip
     LOOP_LAG = MetricSpec(
         "loadstone_event_loop_lag_seconds", "histogram",
         "How late the server's event loop ran a timer that only measures that.",

@@ -2,14 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from random import Random
-from typing import Final
+from typing import Final, Literal
 
 from loadstone.errors import UsageError
 from loadstone.units import Seconds, Tokens
+from loadstone.wire.tokens import RING_TOKENS
 
 MIB: Final = 1 << 20
+
+MAX_INTERVAL: Final[Tokens] = RING_TOKENS
+"""Most tokens that one event can have: a turn of the filler."""
 
 LengthDistribution = Callable[[Random], Tokens]
 """Draws how long an answer is that ends by itself."""
@@ -31,13 +36,19 @@ class ServerConfig:
     host: str = "127.0.0.1"
     port: int = 8000
     uds: Path | None = None
+    stream_interval: Tokens = 1
+    """Tokens that later events of a stream share; the first has one."""
+    expect_connections: int = 1
+    """Connections that it must be able to hold; it does not start where it cannot."""
     max_waiting: int = 4096
     """Requests waiting on all engines from which on new ones are refused with 429."""
     api_key: str | None = field(default=None, repr=False)
     max_body_bytes: int = 4 * MIB
     """A million tokens of prompt under the token rule, well above `max_model_len`."""
     write_limit_bytes: int = MIB
-    """A client this far behind in reading its stream is cut off: some 5,000 events."""
+    """A client this far behind in reading its stream is cut off: some 5,000 events.
+
+    A real server would keep what was not read in memory, without a bound."""
     tls_cert: Path | None = None
     tls_key: Path | None = None
     grace_s: Seconds = 10.0
@@ -45,6 +56,8 @@ class ServerConfig:
     slowdown: float = 1.0
     aliases: tuple[str, ...] = ()
     """Further names of the model, as vLLM's `--served-model-name` gives it."""
+    clock: Literal["real", "virtual"] = "real"
+    """Whether its times are to be waited for; only told to clients, too."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -62,7 +75,20 @@ class ServerConfig:
                 "the API key is empty, so anyone could use it",
                 hint="give a key, or none at all to leave the server open",
             )
-        for name in ("vms", "max_waiting", "max_body_bytes", "write_limit_bytes"):
+        if not 1 <= self.stream_interval <= MAX_INTERVAL:
+            raise UsageError(
+                f"stream_interval must be 1 to {MAX_INTERVAL},"
+                f" not {self.stream_interval}"
+            )
+        if not (self.slowdown > 0 and isfinite(self.slowdown)):
+            raise UsageError(
+                f"slowdown must be a positive number, not {self.slowdown:g}",
+                hint="10 makes everything take ten times as long",
+            )
+        for name in (
+            "vms", "max_waiting", "max_body_bytes", "write_limit_bytes",
+            "expect_connections",
+        ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise UsageError(
                     f"{name} must be at least 1, not {getattr(self, name)}"

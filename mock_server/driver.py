@@ -1,16 +1,20 @@
 """The real-time driver: wake each engine when it is due, and write what its steps gave.
 
-An engine says when its next step ends and never looks at a clock; a `Pump` sets one
-timer for that absolute instant, so lateness never accumulates. A pump that wakes late
-completes every step that is due, in order, before it writes: each stream then gets all
-it is owed in one write, and a process short of CPU falls behind by a bounded time
-instead of ever more. How late each step was is in the statistics; the emulated schedule
-does not depend on it.
+An engine says when its next step ends and never looks at a clock; the `Agenda` sets one
+timer for the engine that is due first, at that absolute instant, so lateness never
+accumulates. A pump that wakes late completes every step that is due, in order, before
+it writes: each stream then gets all it is owed in one write, and a process short of CPU
+falls behind by a bounded time instead of ever more. How late each step was is in the
+statistics; the emulated schedule does not depend on it.
+
+Nothing staggers the engines on purpose: an idle engine starts at the stamp of its first
+arrival, so even in a burst each starts one request's handling after another, and the
+spread of their steps does the rest.
 """
 
-import asyncio
 import time
 from collections.abc import Callable
+from heapq import heappop, heappush
 from typing import Final, Protocol
 
 from loadstone.engine.core import Engine
@@ -18,23 +22,37 @@ from loadstone.engine.fleet import Fleet
 from loadstone.engine.sequence import Sequence, Step
 from loadstone.engine.virtual import JournalEntry
 from loadstone.observers import Observers
-from loadstone.units import US, Seconds
+from loadstone.units import MS, US, Seconds, Tokens
 
 from .sinks import Sink, Ticket
-from .stats import EngineStats, ServerStats
+from .stats import EngineStats, LagAlarm, ServerStats
 
 TIMER_SLACK_S: Final[Seconds] = 1 * US
 """A timer may fire this early, by rounding; waking again for that would only spin."""
+TICK_S: Final[Seconds] = 1 * MS
+"""Two wakings are this far apart at least. Waking costs as much as two or three writes,
+and 72 engines would ask for several in a millisecond; epoll cannot wait for less."""
+
+CHECK_EVERY: Final = 16
+"""Wakings of an engine between two looks at whether its clients read."""
+
+
+class Timer(Protocol):
+    """A callback that is still to come."""
+
+    def cancel(self) -> None:
+        """Never call back."""
+        ...
 
 
 class Timers(Protocol):
-    """What a pump needs of an event loop."""
+    """What a driver needs of an event loop."""
 
     def time(self) -> float:
         """Return the loop's time, in seconds."""
         ...
 
-    def call_at(self, when: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
+    def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
         """Call back at an absolute time of the loop."""
         ...
 
@@ -42,10 +60,11 @@ class Timers(Protocol):
 class LoopClock:
     """Engine time: seconds since this clock was made, with its place in the epoch."""
 
-    __slots__ = ("_epoch0", "_timers", "t0")
+    __slots__ = ("_alarm", "_epoch0", "_timers", "t0")
 
-    def __init__(self, timers: Timers, epoch0: Seconds) -> None:
+    def __init__(self, timers: Timers, epoch0: Seconds, alarm: LagAlarm) -> None:
         self._timers = timers
+        self._alarm = alarm
         self.t0 = timers.time()
         self._epoch0 = epoch0
 
@@ -56,72 +75,142 @@ class LoopClock:
         """Return the instant, in seconds since the server's start."""
         return self._timers.time() - self.t0
 
+    @property
+    def lagging(self) -> bool:
+        """Whether tokens are written late: the lag alarm."""
+        return self._alarm.on
+
     def epoch(self, instant: Seconds) -> Seconds:
         """Return `instant` in seconds since the epoch."""
         return self._epoch0 + instant
 
 
-class Pump:
-    """Drives one engine and hands its tokens to the sinks of its sequences."""
+class Agenda:
+    """When each pump is due, and the one timer for the first of them."""
 
-    def __init__(
-        self, engine: Engine, stats: EngineStats, timers: Timers, clock: LoopClock
-    ) -> None:
-        self._engine = engine
-        self._stats = stats
+    def __init__(self, timers: Timers, clock: LoopClock, tick_s: Seconds) -> None:
         self._timers = timers
         self._clock = clock
-        self._timer: asyncio.TimerHandle | None = None
-        self.sinks: dict[Sequence, Sink] = {}
-        """Of every request that is neither finished nor cancelled."""
-        self._batch: dict[Sequence, Sink] = {}
-        """Of those that stream and get a token in every step."""
+        self._tick_s = tick_s
+        self._heap: list[tuple[Seconds, int, Pump]] = []
+        self._timer: Timer | None = None
+        self._set_for: Seconds = 0.0
+        self._woke: Seconds = -tick_s
 
     def __repr__(self) -> str:
-        return (
-            f"<Pump live={len(self.sinks)} streaming={len(self._batch)}"
-            f" {self._engine!r}>"
-        )
+        return f"<Agenda of {len(self._heap)} pumps>"
+
+    def add(self, pump: "Pump") -> None:
+        """Wake a pump when its engine is due; it must not be on the agenda yet."""
+        self._push(pump)
+        self._arm()
+
+    def stop(self) -> None:
+        """Set no more timers until something is added."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _push(self, pump: "Pump") -> None:
+        due = pump.due
+        pump.awaited = due is not None
+        if due is not None:
+            heappush(self._heap, (due, pump.index, pump))
+
+    def _arm(self) -> None:
+        if not self._heap:
+            return
+        due = max(self._heap[0][0], self._woke + self._tick_s)
+        if self._timer is not None:
+            if due >= self._set_for:
+                return
+            self._timer.cancel()
+        self._set_for = due
+        self._timer = self._timers.call_at(self._clock.t0 + due, self._wake)
+
+    def _wake(self) -> None:
+        self._timer = None
+        self._woke = self._clock.now()
+        horizon = self._woke + TIMER_SLACK_S
+        heap = self._heap
+        try:
+            while heap and heap[0][0] <= horizon:
+                pump = heappop(heap)[2]
+                try:
+                    pump.catch_up(horizon)
+                finally:
+                    self._push(pump)
+        finally:
+            self._arm()
+
+
+class Pump:
+    """Drives one engine and hands its tokens to the sinks of its sequences.
+
+    Streams are written to every `interval` steps, each in the slot of its own phase, so
+    that a step touches only those that it gives something to write.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        engine: Engine,
+        stats: EngineStats,
+        agenda: Agenda,
+        clock: LoopClock,
+        *,
+        interval: Tokens = 1,
+    ) -> None:
+        self.index = index
+        self._engine = engine
+        self._stats = stats
+        self._agenda = agenda
+        self._clock = clock
+        self.awaited = False
+        """Whether it is on the agenda."""
+        self.sinks: dict[Sequence, Sink] = {}
+        """Of every request that is neither finished nor cancelled."""
+        self._slots: list[dict[Sequence, Sink]] = [{} for _ in range(interval)]
+        """Of those that stream, by the steps (modulo the interval) they write at."""
+
+    def __repr__(self) -> str:
+        streaming = sum(map(len, self._slots))
+        return f"<Pump live={len(self.sinks)} streaming={streaming} {self._engine!r}>"
+
+    @property
+    def due(self) -> Seconds | None:
+        """When its engine is due, None while that has nothing to do."""
+        return self._engine.due
 
     def submit(self, sink: Sink, at: Seconds) -> Seconds:
         """Let the sink's sequence arrive at `at`; returns its effective stamp."""
         sequence = sink.ticket.sequence
         stamp = self._engine.submit(sequence, at)
         self.sinks[sequence] = sink
-        self._arm()
+        self._expect()
         return stamp
 
     def cancel(self, sequence: Sequence, at: Seconds) -> Seconds | None:
         """Take a sequence out; returns the effective stamp, None if it had ended."""
-        if self.sinks.pop(sequence, None) is None:
+        sink = self.sinks.pop(sequence, None)
+        if sink is None:
             return None
-        self._batch.pop(sequence, None)
+        self._slot(sink).pop(sequence, None)
         stamp = self._engine.cancel(sequence, at)
         self._stats.finished["abort"] += 1
-        self._arm()
+        self._expect()
         return stamp
 
-    def stop(self) -> None:
-        """Set no more timers until something is submitted."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _expect(self) -> None:
+        # What comes in cannot make an awaited engine due earlier: it is inside a step,
+        # or it waits for the first stamp of its inbox, and stamps only rise.
+        if not self.awaited:
+            self._agenda.add(self)
 
-    def _arm(self) -> None:
-        # What comes in cannot make an armed engine due earlier: it is inside a step, or
-        # it waits for the first stamp of its inbox, and stamps only rise.
-        due = self._engine.due
-        if self._timer is None and due is not None:
-            self._timer = self._timers.call_at(self._clock.t0 + due, self._wake)
+    def _slot(self, sink: Sink) -> dict[Sequence, Sink]:
+        return self._slots[sink.due % len(self._slots)]
 
-    def _wake(self) -> None:
-        self._timer = None
-        try:
-            self._catch_up(self._clock.now() + TIMER_SLACK_S)
-        finally:
-            self._arm()
-
-    def _catch_up(self, horizon: Seconds) -> None:
+    def catch_up(self, horizon: Seconds) -> None:
         """Complete every step due by `horizon`, then write what streams are owed."""
         engine = self._engine
         done: list[Step] = []
@@ -132,19 +221,28 @@ class Pump:
                 done.append(step)
         if not done:
             return
-        clock = done[-1].clock
-        for sink in self._batch.values():
-            sink.write(clock)
+        slots, clock = self._slots, done[-1].clock
+        # One write settles all that a stream is owed: each slot's last turn will do.
+        begun = max(done[0].clock - done[0].advance, clock - len(slots))
+        for turn in range(begun + 1, clock + 1):
+            for sink in slots[turn % len(slots)].values():
+                sink.write(turn)
         now = self._clock.now()
         for step in done:
-            self._stats.lag.add(max(0.0, now - step.end_s))
+            self._stats.written(step, max(0.0, now - step.end_s))
+        self._stats.wakings += 1
+        if self._stats.wakings % CHECK_EVERY == 0:
+            for slot in slots:
+                for sink in slot.values():
+                    sink.check()
 
     def _apply(self, step: Step) -> None:
         """Follow who left and who joined; those who stay are written to later."""
         for sequence in step.preempted:
-            sink = self._batch.pop(sequence, None)
+            sink = self.sinks.get(sequence)
             if sink is not None:
-                sink.write(step.clock - step.advance)
+                self._slot(sink).pop(sequence, None)
+                sink.hold(step.clock - step.advance)
         for sequence in step.started:
             self._begin(sequence, step)
         for sequence in step.finished:
@@ -157,7 +255,7 @@ class Pump:
             return
         sink.begin(step.clock)
         if sink.streams:
-            self._batch[sequence] = sink
+            self._slot(sink)[sequence] = sink
         if sequence.first_s == step.end_s:
             now, ticket = self._clock.now(), sink.ticket
             self._stats.first_token(
@@ -172,7 +270,7 @@ class Pump:
         sink = self.sinks.pop(sequence, None)
         if sink is None:
             return
-        self._batch.pop(sequence, None)
+        self._slot(sink).pop(sequence, None)
         sink.end(sequence.last_clock)
         now, ticket = self._clock.now(), sink.ticket
         self._stats.finish(
@@ -199,6 +297,8 @@ class Driver:
         stats: ServerStats,
         timers: Timers,
         *,
+        interval: Tokens = 1,
+        tick_s: Seconds = TICK_S,
         journal: list[JournalEntry] | None = None,
         observers: Observers | None = None,
     ) -> None:
@@ -206,10 +306,14 @@ class Driver:
         self.stats = stats
         self.observers = observers or Observers(lambda *_: None)
         """Told what `mock_server.hooks` lists."""
-        self.clock = LoopClock(timers, time.time())
+        self.clock = LoopClock(timers, time.time(), stats.lag_alarm)
+        self.interval = interval
+        """Tokens of an event, after the first: the sinks' too."""
+        self._agenda = Agenda(timers, self.clock, tick_s)
+        parts = zip(fleet.engines, stats.engines, strict=True)
         self._pumps = [
-            Pump(engine, engine_stats, timers, self.clock)
-            for engine, engine_stats in zip(fleet.engines, stats.engines, strict=True)
+            Pump(index, *part, self._agenda, self.clock, interval=interval)
+            for index, part in enumerate(parts)
         ]
         self._journal = journal
 
@@ -244,8 +348,7 @@ class Driver:
 
     def stop(self) -> None:
         """Let go of the event loop's timers."""
-        for pump in self._pumps:
-            pump.stop()
+        self._agenda.stop()
 
     def _note(self, kind: str, ticket: Ticket, stamp: Seconds) -> None:
         if self._journal is not None:

@@ -48,7 +48,8 @@ def build_edge(
         except web.HTTPException as error:
             return _translated(request, error, max_body_bytes)
         except ConnectionError:
-            raise  # nobody is left to be told
+            # Nobody is left to be told, and it is no error of ours to log.
+            return web.Response(status=CLIENT_WENT_AWAY)
         except Exception:  # noqa: BLE001 - logged, and the client is told
             _LOG.exception("%s %s failed", request.method, request.path)
             return error_response(_OUR_FAULT)

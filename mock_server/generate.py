@@ -32,7 +32,15 @@ from .edge import read_body
 from .filler import choose_answer
 from .hooks import Visit
 from .prefix import block_ids, caches
-from .sinks import CollectSink, Sink, StreamForm, StreamSink, Ticket
+from .sinks import (
+    CollectSink,
+    ScriptSink,
+    Sink,
+    StreamForm,
+    StreamSink,
+    Ticket,
+    Transport,
+)
 from .stats import Operation
 
 _STREAM_HEADERS: Final = {"Content-Type": EVENT_STREAM, "Cache-Control": "no-cache"}
@@ -205,19 +213,25 @@ class Generator:
         writer.chunked = False
         await self._serve(
             [
-                StreamSink(
-                    ticket,
-                    transport,
-                    reply.form(index),
-                    script=reply.script(index),
-                    clock=self._driver.clock,
-                    limit_bytes=self._config.write_limit_bytes,
-                    on_cut=self._count_cut,
-                )
+                self._sink(ticket, transport, reply.form(index), reply.script(index))
                 for index, ticket in enumerate(tickets)
             ]
         )
         return response
+
+    def _sink(
+        self, ticket: Ticket, transport: Transport, form: StreamForm,
+        script: Script | None,
+    ) -> StreamSink:  # fmt: skip
+        more: dict[str, Any] = {
+            "clock": self._driver.clock,
+            "limit_bytes": self._config.write_limit_bytes,
+            "on_cut": self._count_cut,
+            "interval": self._driver.interval,
+        }
+        if script is None:
+            return StreamSink(ticket, transport, form, **more)
+        return ScriptSink(ticket, transport, form, script, **more)
 
     async def _collect(
         self, reply: Reply, tickets: Sequence[Ticket], n: int

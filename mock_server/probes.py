@@ -81,6 +81,9 @@ class Probes:
             "vms": self._config.vms,
             "engines": len(self._fleet.engines),
             "slowdown": self._config.slowdown,
+            "stream_interval": self._config.stream_interval,
+            "lag_alarm": self._clock.lagging,
+            "clock": self._config.clock,
             "emulated": True,
         }
         return web.json_response(facts)

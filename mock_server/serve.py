@@ -1,11 +1,8 @@
 """Run the mock server until it is told to stop."""
 
 import asyncio
-import errno
 import gc
-import resource
 import signal
-import ssl
 from collections.abc import Callable
 from typing import Final
 
@@ -13,19 +10,17 @@ from aiohttp import web
 
 from loadstone.engine.fleet import Fleet
 from loadstone.engine.virtual import JournalEntry
-from loadstone.errors import LoadstoneError, UsageError
 from loadstone.observers import Observers
 from loadstone.units import Seconds
 
 from .app import Metrics, build_app
-from .canary import Canary
+from .canary import Canary, LagWatch
+from .capacity import find_capacity
 from .config import LengthDistribution, ServerConfig
-from .driver import Driver
+from .driver import TICK_S, Driver, Timers
+from .listen import listen, remove_unix
 from .stats import ServerStats
 
-BACKLOG: Final = 4096
-"""Connections that may wait to be accepted. With the usual 128 a burst of clients
-retries a second later, which would pass for latency. The kernel may allow fewer."""
 _AFTER_GRACE_S: Final[Seconds] = 2.0
 """What handlers have to end in once their answers were cut off."""
 
@@ -41,16 +36,27 @@ async def serve(
     journal: list[JournalEntry] | None = None,
     observers: Observers | None = None,
     stop: asyncio.Event | None = None,
+    timers: Timers | None = None,
 ) -> None:
     """Serve until SIGINT, SIGTERM or `stop`; then running answers have `grace_s`.
 
+    Time is the event loop's, or that of `timers`; then nothing waits for a tick.
     `announce` is given one line, with the URL, once connections are accepted. A second
-    signal cuts the grace short. Raises `LoadstoneError` when the address cannot be had.
+    signal cuts the grace short. Raises `LoadstoneError` when the address, or as many
+    connections as are expected, cannot be had.
     """
-    raise_descriptor_limit()
+    find_capacity().check(config.expect_connections)
     loop = asyncio.get_running_loop()
     stop = stop or asyncio.Event()
-    driver = Driver(fleet, stats, loop, journal=journal, observers=observers)
+    driver = Driver(
+        fleet,
+        stats,
+        timers or loop,
+        tick_s=0.0 if timers else TICK_S,
+        interval=config.stream_interval,
+        journal=journal,
+        observers=observers,
+    )
     runner = web.AppRunner(
         build_app(config, driver, lengths=lengths, metrics=metrics),
         access_log=None,
@@ -60,89 +66,36 @@ async def serve(
     )
     await runner.setup()
     restore = _stop_on_signals(loop, stop, driver)
-    canary = Canary(loop, stats.loop_lag)
+    watches = (Canary(loop, stats.loop_lag), LagWatch(loop, stats))
     try:
-        await _listen(config, runner)
-        canary.start()
-        announce(f"listening on {_url(config, runner)}")
-        # What lives now lives as long as the server: full collections need not walk it.
-        gc.collect()
-        gc.freeze()
+        url = await listen(config, runner)
+        for watch in watches:
+            watch.start()
+        announce(f"listening on {url}")
         await stop.wait()
     finally:
         loop.call_later(config.grace_s, driver.abort)
         await runner.cleanup()
-        canary.stop()
+        for watch in watches:
+            watch.stop()
         driver.stop()
+        if config.uds is not None:
+            remove_unix(config.uds)
         restore()
 
 
-def raise_descriptor_limit() -> int:
-    """Allow this process as many open files as the system lets it have; returns that.
+def spare_collections() -> None:
+    """Tune the garbage collector, for a server that has the process for itself.
 
-    Each stream is a descriptor, and the usual soft limit is 1024.
+    What lives now lives as long as the process, so full collections need not walk it.
+    They come ten times more seldom than by default: with ten thousand streams each
+    holds every token up for 0.1 s. Never would be wrong: a closed transport of asyncio
+    is a cycle of 1.6 KB.
     """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    except (OSError, ValueError):  # macOS says unlimited and means 10,240
-        return soft
-    return hard
-
-
-def tls_context(config: ServerConfig) -> ssl.SSLContext | None:
-    """Load the certificate, None where TLS is off; raises `UsageError` if it is bad."""
-    if config.tls_cert is None or config.tls_key is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(config.tls_cert, config.tls_key)
-    except OSError as error:  # ssl.SSLError is one too
-        raise UsageError(
-            f"cannot use certificate {config.tls_cert}"
-            f" with key {config.tls_key}: {error}",
-            hint="both files must be PEM, readable, and belong together",
-        ) from error
-    return context
-
-
-async def _listen(config: ServerConfig, runner: web.AppRunner) -> None:
-    context = tls_context(config)
-    site: web.BaseSite
-    if config.uds is not None:
-        site = web.UnixSite(runner, config.uds, ssl_context=context, backlog=BACKLOG)
-    else:
-        site = web.TCPSite(
-            runner, config.host, config.port, ssl_context=context, backlog=BACKLOG
-        )
-    try:
-        await site.start()
-    except OSError as error:
-        raise _cannot_listen(config, error) from error
-
-
-def _cannot_listen(config: ServerConfig, error: OSError) -> LoadstoneError:
-    place = str(config.uds) if config.uds else f"{config.host}:{config.port}"
-    if error.errno == errno.EADDRINUSE:
-        return LoadstoneError(
-            f"{place} is already in use",
-            hint="stop what listens there, or choose another with --port"
-            " (0 takes a free one)",
-            code="port_in_use",
-        )
-    return LoadstoneError(
-        f"cannot listen on {place}: {error.strerror or error}",
-        hint="check --host and --port; ports below 1024 need privileges",
-        code="cannot_listen",
-    )
-
-
-def _url(config: ServerConfig, runner: web.AppRunner) -> str:
-    if config.uds is not None:
-        return f"unix:{config.uds}"
-    host, port = runner.addresses[0][:2]
-    scheme = "https" if config.tls_cert else "http"
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+    gc.collect()
+    gc.freeze()
+    young, middle, old = gc.get_threshold()
+    gc.set_threshold(young, middle, 10 * old)
 
 
 def _stop_on_signals(

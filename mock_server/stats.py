@@ -7,14 +7,20 @@ once a request.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from loadstone.buckets import BucketArray, Exemplar, TracedArray
 from loadstone.engine.sequence import Sequence, Step
-from loadstone.units import Seconds, Tokens
+from loadstone.units import MS, Seconds, Tokens
 from loadstone.vocabulary import FINISHED_REASONS, REJECTION_REASONS, MetricSpec, Server
 
 FinishedReason = Literal["stop", "length", "abort"]
+LATE_S: Final[Seconds] = 5 * MS
+"""A step may be written this late: half of what a browser or a human could notice, and
+several times what a timer and a batch of writes need."""
+LATE_SHARE: Final = 0.05
+"""Or late by this share of its duration, if that is more."""
 Operation = Literal["chat", "text_completion", "embeddings"]
 """What a request asks for, by OpenTelemetry's names."""
 
@@ -81,9 +87,9 @@ class EngineStats:
 
     __slots__ = (
         "_genai", "cached_tokens", "decode", "e2e", "finished", "generation_lengths",
-        "inference", "itl", "lag", "max_tokens", "n", "preemptions", "prefill",
-        "prefill_computed", "prompt_lengths", "prompt_tokens", "queue", "step_tokens",
-        "tpot", "ttft",
+        "inference", "itl", "lag", "late_steps", "max_tokens", "n", "preemptions",
+        "prefill", "prefill_computed", "prompt_lengths", "prompt_tokens", "queue",
+        "step_tokens", "tpot", "ttft", "wakings",
     )  # fmt: skip
 
     def __init__(
@@ -94,6 +100,10 @@ class EngineStats:
         self.e2e = TracedArray(Server.E2E.bounds)
         self.itl = _array(Server.ITL)
         self.lag = _array(Server.CLOCK_LAG)
+        self.late_steps = 0
+        """Steps of `lag` that were late by more than `LATE_S` and `LATE_SHARE`."""
+        self.wakings = 0
+        """Times it was written for: fewer than the steps where some were late."""
         self.step_tokens = _array(Server.STEP_TOKENS)
         self.tpot = _array(Server.TPOT)
         self.queue = _array(Server.QUEUE_TIME)
@@ -121,6 +131,12 @@ class EngineStats:
         if step.decoding:
             self.itl.add(step.end_s - step.start_s, step.decoding)
         self.step_tokens.add(step.prefill_tokens + step.tokens)
+
+    def written(self, step: Step, lag_s: Seconds) -> None:
+        """Count that a step's tokens are written, and how late that was."""
+        self.lag.add(lag_s)
+        if lag_s > LATE_S and lag_s > LATE_SHARE * (step.end_s - step.start_s):
+            self.late_steps += 1
 
     def first_token(
         self,
@@ -181,6 +197,15 @@ class EngineStats:
         self.preemptions.add(sequence.preemptions)
 
 
+@dataclass(slots=True)
+class LagAlarm:
+    """Whether the server keeps the emulated schedule."""
+
+    on: bool = False
+    windows: int = 0
+    """How many windows were late so far."""
+
+
 class ServerStats:
     """What happened on the whole server: its engines and its HTTP requests.
 
@@ -190,6 +215,7 @@ class ServerStats:
     def __init__(self, engines: int, *, max_model_len: Tokens | None = None) -> None:
         self.genai = GenAiStats()
         self.engines = [EngineStats(self.genai, max_model_len) for _ in range(engines)]
+        self.lag_alarm = LagAlarm()
         self.slow_readers = 0
         """Streams cut off because their client did not read."""
         self.rejected: dict[str, int] = dict.fromkeys(REJECTION_REASONS, 0)
@@ -204,6 +230,13 @@ class ServerStats:
         return (
             f"<ServerStats of {len(self.engines)} engines,"
             f" {self._http.total()} HTTP requests, {self.slow_readers} slow readers>"
+        )
+
+    def steps_written(self) -> tuple[int, int]:
+        """Return how many steps were written on all engines, and how many late."""
+        return (
+            sum(engine.lag.count for engine in self.engines),
+            sum(engine.late_steps for engine in self.engines),
         )
 
     def count_http(

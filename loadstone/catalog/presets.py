@@ -58,6 +58,10 @@ class Preset:
         given = {name: value for name, value in limits.items() if value is not None}
         return replace(self, limits=replace(self.limits, **given))
 
+    def slowed(self, factor: float) -> "Preset":
+        """Return the preset with everything taking `factor` times as long."""
+        return replace(self, law=self.law.slowed(factor))
+
     def assumptions(self, *, short: bool = False) -> Iterator[str]:
         """Say which constants are assumed or known as a range; `short`: no source."""
         for name, fact in self.facts.items():

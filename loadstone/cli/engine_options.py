@@ -106,6 +106,7 @@ def build(**options: Any) -> Built:
         max_num_batched_tokens=setup.max_num_batched_tokens,
         max_model_len=setup.max_model_len,
     )
+    machine = machine.slowed(setup.slowdown) if setup.slowdown != 1.0 else machine
     vms = setup.size(machine)
     common: dict[str, Any] = {
         "seed": setup.seed,
@@ -168,6 +169,7 @@ class _Setup:
     decode_gpus: int | None
     scheduling_policy: str = "fcfs"
     prefix_caching: bool = True
+    slowdown: float = 1.0
 
     def size(self, machine: Preset) -> int:
         """Return how many VMs there are."""

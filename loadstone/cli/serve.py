@@ -10,8 +10,9 @@ from typing import Any
 
 import click
 
-from mock_server.config import ServerConfig
-from mock_server.serve import serve
+from mock_server.capacity import find_capacity
+from mock_server.config import MAX_INTERVAL, MIB, ServerConfig
+from mock_server.serve import serve, spare_collections
 from mock_server.stats import ServerStats
 
 from ..catalog.boards import load_board
@@ -23,6 +24,7 @@ from ..telemetry.otel.settings import read_settings
 from ..telemetry.server import About, server_metrics
 from ..traffic.plan import SCENARIOS
 from ..units import parse_duration
+from .config_file import config_option
 from .engine_options import build_live, engine_options
 
 
@@ -32,12 +34,16 @@ from .engine_options import build_live, engine_options
 Examples:
   loadstone serve --vms 1
   loadstone serve --vms 4 --port 9000 --max-num-seqs 256
+  loadstone serve --slowdown 10 --stream-interval 8
+  loadstone serve --uds /run/user/1000/mock.sock
+  loadstone serve --config mock.toml --port 9000
   loadstone serve --api-key-file key.txt --ssl-certfile cert.pem --ssl-keyfile key.pem
 
 Then, from another terminal:
   curl http://127.0.0.1:8000/v1/chat/completions -H 'content-type: application/json' \\
     -d '{"messages": [{"role": "user", "content": "hello"}], "stream": true}'""",
 )
+@config_option
 @engine_options
 @click.option(
     "--host",
@@ -58,7 +64,38 @@ Then, from another terminal:
     "--uds",
     type=click.Path(path_type=Path),
     metavar="PATH",
-    help="listen on a Unix socket instead",
+    help="listen on a Unix socket instead; its owner alone may connect",
+)
+@click.option(
+    "--slowdown",
+    type=float,
+    default=1.0,
+    show_default=True,
+    metavar="X",
+    help="everything takes X times as long; /version and the truth say so",
+)
+@click.option(
+    "--stream-interval",
+    type=click.IntRange(1, MAX_INTERVAL),
+    default=1,
+    show_default=True,
+    metavar="K",
+    help="tokens of a stream's event, after the first token",
+)
+@click.option(
+    "--expect-connections",
+    type=click.IntRange(1),
+    default=1,
+    metavar="N",
+    help="do not start where so many connections cannot be had",
+)
+@click.option(
+    "--slow-reader-limit",
+    type=click.IntRange(1),
+    default=MIB,
+    show_default=True,
+    metavar="BYTES",
+    help="cut off a stream whose client leaves this much unread",
 )
 @click.option(
     "--max-waiting",
@@ -86,7 +123,8 @@ Then, from another terminal:
     help="how long running answers may take once told to stop",
 )
 def command(
-    *, host: str, port: int, uds: Path | None, max_waiting: int,
+    *, host: str, port: int, uds: Path | None, slowdown: float, stream_interval: int,
+    expect_connections: int, slow_reader_limit: int, max_waiting: int,
     api_key_file: str | None, ssl_certfile: Path | None, ssl_keyfile: Path | None,
     grace: str, **engine: Any,
 ) -> None:  # fmt: skip
@@ -94,24 +132,32 @@ def command(
 
     Answers are filler text; their timing is the emulated engine's.
     """
-    machine, fleet, vms = build_live(**engine)
+    machine, fleet, vms = build_live(slowdown=slowdown, **engine)
+    model, *aliases = (machine.model,)
     config = ServerConfig(
-        model=machine.model,
+        model=model,
+        aliases=tuple(aliases),
         preset=machine.name,
         vms=vms,
         seed=engine["seed"],
         host=host,
         port=port,
         uds=uds,
+        slowdown=slowdown,
+        stream_interval=stream_interval,
+        expect_connections=expect_connections,
+        write_limit_bytes=slow_reader_limit,
         max_waiting=max_waiting,
         api_key=_key(api_key_file),
         tls_cert=ssl_certfile,
         tls_key=ssl_keyfile,
         grace_s=parse_duration(grace),
     )
+    slowed = f", {slowdown:g} times slowed down" if slowdown != 1.0 else ""
     click.echo(
         f"{vms} VM of {machine.name}, {len(fleet.engines)} engines,"
-        f" {machine.model} {machine.precision}, emulated",
+        f" {machine.model} {machine.precision}, emulated{slowed}\n"
+        f"{find_capacity(unix=uds is not None)}",
         err=True,
     )
     stats = ServerStats(len(fleet.engines), max_model_len=machine.limits.max_model_len)
@@ -126,10 +172,15 @@ def command(
                 stats=stats,
                 lengths=lengths.draw,
                 metrics=server_metrics(about, fleet, stats, gpus),
-                announce=lambda line: click.echo(line, err=True),
+                announce=_announce,
                 observers=observers,
             )
         )
+
+
+def _announce(line: str) -> None:
+    click.echo(line, err=True)
+    spare_collections()
 
 
 @contextmanager

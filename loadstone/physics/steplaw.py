@@ -15,7 +15,7 @@ the additive form errs by 3.8 % and the p-norm by 2.6 %, where `max(compute, mem
 errs by 11.7 % (docs/design.md, "The step law").
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import exp
 from random import Random
 
@@ -85,6 +85,18 @@ class StepLaw:
             + self.pair_ns * NS * pairs
             + self.sequence_us * US * decoding
             + self.step_ms * MS
+        )
+
+    def slowed(self, factor: float) -> "StepLaw":
+        """Return the law under which every step takes `factor` times as long."""
+        return replace(
+            self,
+            weights_ms=self.weights_ms * factor,
+            gemm_us_per_token=self.gemm_us_per_token * factor,
+            kv_ns_per_token=self.kv_ns_per_token * factor,
+            pair_ns=self.pair_ns * factor,
+            sequence_us=self.sequence_us * factor,
+            step_ms=self.step_ms * factor,
         )
 
     def noise(self, rng: Random) -> float:

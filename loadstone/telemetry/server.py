@@ -196,6 +196,8 @@ def _engines(about: About, fleet: Fleet, stats: ServerStats) -> Iterator[Reading
         ],
     )
     yield Server.CLOCK_LAG, [((name[1],), part[1].lag) for name, part in parts]
+    late: list[Sample] = [((name[1],), part[1].late_steps) for name, part in parts]
+    yield Server.LATE_STEPS, late
 
 
 def _cache(index: int, engine: Engine, dtype: str) -> tuple[str, ...]:
@@ -224,5 +226,6 @@ def _edge(about: About, stats: ServerStats) -> Iterator[Reading]:
     yield Server.GENAI_TPOT, [((k, *served), a) for k, a in stats.genai.tpot.items()]
     yield Server.HTTP_REQUESTS, stats.http_requests()
     yield Server.HTTP_DURATION, stats.http_durations()
+    yield Server.LAG_ALARM, [((), float(stats.lag_alarm.on))]
     yield Server.LOOP_LAG, [((), stats.loop_lag)]
     yield Server.SLOW_READERS, [((), stats.slow_readers)]

@@ -46,6 +46,9 @@ class Truth:
     last_sent_s: Seconds
     engine: int
     slowdown: float = 1.0
+    scheduled_last_s: Seconds | None = None
+    lag_alarm: bool = False
+    """Whether its tokens were written late when this answer ended."""
 
     @property
     def ttft_s(self) -> Seconds:

@@ -167,8 +167,8 @@ def truth_of(chunk: Chunk) -> Truth | None:
         return None
     try:
         values = {name: float(truth[name]) for name in _TRUTH if name in truth}
-        engine = int(values.pop("engine"))
-        return Truth(engine=engine, **values)
+        engine, alarm = int(values.pop("engine")), bool(values.pop("lag_alarm", 0))
+        return Truth(engine=engine, lag_alarm=alarm, **values)
     except (KeyError, TypeError, ValueError, OverflowError):
         return None
 

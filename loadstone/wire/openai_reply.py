@@ -376,7 +376,13 @@ def truth_field(truth: Truth | None) -> dict[str, dict[str, float]]:
     if truth is None:
         return {}
     # A double holds seconds since the epoch to a quarter of a microsecond.
-    return {TRUTH_FIELD: {name: round(x, 6) for name, x in asdict(truth).items()}}
+    return {
+        TRUTH_FIELD: {
+            name: round(x, 6) if isinstance(x, float) else x
+            for name, x in asdict(truth).items()
+            if x is not None
+        }
+    }
 
 
 def dumps(value: object) -> bytes:

@@ -196,12 +196,28 @@ def raw_post() -> Callable[..., bytes]:
     return make
 
 
+class HandMovedTimer:
+    """What a hand-moved loop gives for a callback that it keeps."""
+
+    def __init__(self, callback: Callable[[], None]) -> None:
+        self._callback: Callable[[], None] | None = callback
+
+    def cancel(self) -> None:
+        """Never call back."""
+        self._callback = None
+
+    def fire(self) -> None:
+        """Call back, unless it was cancelled."""
+        if self._callback is not None:
+            self._callback()
+
+
 class HandMovedLoop:
     """The part of an event loop that a driver uses, moved by hand."""
 
     def __init__(self) -> None:
         self._now = 100.0
-        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._timers: list[tuple[float, int, HandMovedTimer]] = []
         self._numbers = count()
 
     def time(self) -> float:
@@ -210,14 +226,15 @@ class HandMovedLoop:
 
     def call_at(self, when: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
         """Keep the callback until the loop is moved there."""
-        heapq.heappush(self._timers, (when, next(self._numbers), callback))
-        return None  # type: ignore[return-value]  # nobody cancels here
+        timer = HandMovedTimer(callback)
+        heapq.heappush(self._timers, (when, next(self._numbers), timer))
+        return timer  # type: ignore[return-value]  # has all that is asked of it
 
     def move_to(self, instant: float) -> None:
         """Jump to `instant`, then fire what was due: as a loop that was busy does."""
         self._now = max(self._now, instant)
         while self._timers and self._timers[0][0] <= self._now:
-            heapq.heappop(self._timers)[2]()
+            heapq.heappop(self._timers)[2].fire()
 
     def run(self, until: float = inf) -> None:
         """Fire every timer on time, up to `until` or until none is left."""

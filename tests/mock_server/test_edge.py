@@ -209,7 +209,9 @@ def test_the_probes_say_what_this_is(mock: Maker, fleet_of: Maker) -> None:
             assert await get("/metrics") == b"up 1\n"
             assert json.loads(await get("/version")) == {
                 "version": __version__, "preset": "test", "model": "llama", "vms": 3,
-                "engines": 2, "slowdown": 1.0, "emulated": True,
+                "engines": 2, "slowdown": 1.0, "stream_interval": 1, "lag_alarm": False,
+                "clock": "real",
+                "emulated": True,
             }  # fmt: skip
             models = json.loads(await get("/v1/models"))
             assert models["object"] == "list"

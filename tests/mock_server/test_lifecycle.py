@@ -2,8 +2,11 @@
 
 import asyncio
 import os
+import resource
 import signal
 import socket
+import stat
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +15,10 @@ import aiohttp
 import pytest
 
 from loadstone.errors import LoadstoneError, UsageError
-from mock_server.config import ServerConfig
+from mock_server.capacity import Capacity, find_capacity
+from mock_server.config import MAX_INTERVAL, ServerConfig
 from mock_server.filler import choose_answer
-from mock_server.serve import tls_context
+from mock_server.listen import tls_context
 
 Maker = Callable[..., Any]
 LONG = {"max_tokens": 5000, "ignore_eos": True}
@@ -74,6 +78,31 @@ def test_a_waiting_client_that_goes_away_leaves_the_queue(
     asyncio.run(scenario())
 
 
+def test_a_client_that_left_before_its_answer_is_no_error(
+    mock: Maker,
+    body: Maker,
+    raw_post: Maker,
+    until: Maker,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its request was whole, and the connection gone when it was handled."""
+
+    async def scenario() -> None:
+        async with mock() as server:
+            for _ in range(20):
+                sock = socket.create_connection(("127.0.0.1", server.port))
+                reset = struct.pack("ii", 1, 0)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+                sock.sendall(raw_post(body(stream=True, **LONG)))
+                sock.close()
+            await until(lambda: dict(server.stats.http_requests()).values())
+            await asyncio.sleep(0.05)
+            await until(lambda: not server.kv_in_use)
+
+    asyncio.run(scenario())
+    assert caplog.messages == []
+
+
 def test_a_slow_reader_is_cut(
     mock: Maker, fleet_of: Maker, body: Maker, raw_post: Maker, until: Maker
 ) -> None:
@@ -121,6 +150,99 @@ def test_an_address_that_cannot_be_had_is_named(mock: Maker) -> None:
         assert caught.value.code == "cannot_listen"
 
     asyncio.run(scenario())
+
+
+def mode_of(path: Path) -> int:
+    """Return a file's permission bits."""
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_unix_socket_is_its_owners_alone_and_goes_with_the_server(
+    mock: Maker, tmp_path: Path
+) -> None:
+    """Mode 0600 whatever the umask; and what a killed server left is replaced."""
+    path = tmp_path / "mock.sock"
+    left = socket.socket(socket.AF_UNIX)
+    left.bind(str(path))
+    left.close()  # the path stays, and nobody listens
+
+    async def scenario() -> None:
+        async with mock(uds=path) as server:
+            assert server.url == f"unix:{path}"
+            assert mode_of(path) == 0o600
+            _, writer = await asyncio.open_unix_connection(str(path))
+            writer.close()
+        assert not path.exists()
+
+    before = os.umask(0o000)
+    try:
+        asyncio.run(scenario())
+    finally:
+        os.umask(before)
+
+
+def test_a_unix_socket_in_use_is_left_alone(mock: Maker, tmp_path: Path) -> None:
+    """The second server says so, and the first goes on."""
+    path = tmp_path / "mock.sock"
+
+    async def scenario() -> None:
+        async with mock(uds=path):
+            with pytest.raises(LoadstoneError) as caught:
+                async with mock(uds=path):
+                    pass
+            assert caught.value.code == "socket_in_use"
+            _, writer = await asyncio.open_unix_connection(str(path))
+            writer.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("notes.txt", "not a socket"), ("x" * 120, "107 bytes"), ("no/dir", "cannot")],
+)
+def test_a_path_that_cannot_be_a_socket_is_refused(
+    mock: Maker, tmp_path: Path, name: str, said: str
+) -> None:
+    """A file of the user's is not deleted for it."""
+    (tmp_path / "notes.txt").write_text("mine")
+
+    async def scenario() -> None:
+        with pytest.raises(UsageError) as caught:
+            async with mock(uds=tmp_path / name):
+                pass
+        assert said in caught.value.message + caught.value.hint
+
+    asyncio.run(scenario())
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_connections_that_cannot_be_had_are_refused(mock: Maker) -> None:
+    """Before anything listens, with the limit and what to do."""
+    room = find_capacity().connections
+
+    async def scenario() -> None:
+        async with mock(expect_connections=room):
+            pass
+        with pytest.raises(UsageError) as caught:
+            async with mock(expect_connections=room + 1):
+                pass
+        assert str(room) in caught.value.message
+        assert "ulimit" in caught.value.hint
+
+    asyncio.run(scenario())
+
+
+def test_the_limit_of_files_is_raised_and_said() -> None:
+    """As far as the system allows; ports are said where there are fewer of them."""
+    capacity = find_capacity()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert soft == hard == capacity.open_files
+    text = str(Capacity(open_files=100_064, ports=28_232))
+    assert "100000 connections" in text
+    assert "28232 of them from one client address" in text
+    assert "address" not in str(Capacity(open_files=1000, ports=28_232))
+    assert Capacity(open_files=10).connections == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -220,6 +342,9 @@ def test_a_certificate_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     [
         {"port": 70_000}, {"port": -1}, {"api_key": ""}, {"max_waiting": 0},
         {"tls_cert": Path("cert.pem")}, {"vms": 0}, {"max_body_bytes": 0},
+        {"stream_interval": 0}, {"stream_interval": MAX_INTERVAL + 1},
+        {"slowdown": 0.0}, {"slowdown": -1.0}, {"slowdown": float("inf")},
+        {"slowdown": float("nan")}, {"write_limit_bytes": 0}, {"expect_connections": 0},
     ],
 )  # fmt: skip
 def test_settings_that_cannot_serve_are_refused(settings: dict[str, Any]) -> None:

@@ -231,3 +231,18 @@ def test_gb200_points_it_was_fitted_to(batch: int, us_per_token: float) -> None:
     assert mixed_step(GB200, batch) / batch * 1e6 == pytest.approx(
         us_per_token, rel=0.03
     )
+
+
+@pytest.mark.parametrize("factor", [0.1, 1.0, 10.0])
+def test_a_slowed_law_takes_so_many_times_as_long(factor: float) -> None:
+    """Whatever is in the step, with a knee or without."""
+    for knee in (1.0, 1.37):
+        law = StepLaw(
+            weights_ms=19.0, gemm_us_per_token=28.0, kv_ns_per_token=23.0, pair_ns=1.6,
+            knee=knee, sequence_us=2.0, step_ms=0.5, sigma=0.02,
+        )  # fmt: skip
+        slowed = law.slowed(factor)
+        assert slowed.sigma == law.sigma
+        for load in ((0, 1, 0, 0.5), (100, 0, 50_000, 0.0), (2000, 512, 10**6, 1e5)):
+            expected = pytest.approx(factor * law.seconds(*load))
+            assert slowed.seconds(*load) == expected

@@ -8,6 +8,12 @@ import pytest
 from scraped import MODEL, PROMPT, STEP_S, UTF8, Page, running, until
 
 from loadstone import __version__
+from loadstone.catalog.boards import load_board
+from loadstone.catalog.presets import load_preset
+from loadstone.engine.fleet import build_fleet
+from loadstone.engine.sequence import Step
+from loadstone.telemetry.gpus import GpuFacts, Gpus
+from loadstone.telemetry.server import About, read_server
 from loadstone.vocabulary import (
     FINISHED_REASONS,
     GENAI_OTHER_MODEL,
@@ -15,6 +21,7 @@ from loadstone.vocabulary import (
     MetricSpec,
     Server,
 )
+from mock_server.stats import ServerStats
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -491,6 +498,25 @@ def test_vllms_dashboards_find_the_values_they_select(seen: Seen) -> None:
         assert found >= set(values)
 
 
+def test_late_steps_and_the_alarm_are_told() -> None:
+    """A step is late by more than 5 ms and by more than 5 % of its own duration."""
+    stats = ServerStats(1)
+    for duration, lag in ((0.02, 0.0049), (0.02, 0.0051), (0.2, 0.0099), (0.2, 0.011)):
+        step = Step(0, 1.0, 1.0 + duration, 1, 0, 1, 0.0, 1)
+        stats.engines[0].written(step, lag)
+    stats.lag_alarm.on = True
+    machine = load_preset("azure-nd-gb300-v6", "llama-2-70b")
+    fleet = build_fleet(machine.limits, machine.law, engines=1, seed=1)
+    gpus = Gpus(GpuFacts.of(machine, load_board(machine.gpu)), fleet.engines)
+    about = About(model="m", preset="p", vms=1, cache_dtype="fp8")
+    readings = {
+        spec: list(samples)
+        for spec, samples in read_server(about, fleet, stats, gpus, 1.0)
+    }
+    assert readings[Server.LATE_STEPS] == [(("0",), 2)]
+    assert readings[Server.LAG_ALARM] == [((), 1.0)]
+
+
 def test_every_metric_is_looked_at_for_its_value() -> None:
     """A new one has to be put into a table or a test above."""
     elsewhere = {
@@ -499,6 +525,7 @@ def test_every_metric_is_looked_at_for_its_value() -> None:
         Server.KV_USAGE, Server.SLEEP_STATE, Server.CACHE_CONFIG, Server.MOCK_INFO,
         Server.ENGINE_GPUS, Server.POWER, Server.ENERGY,
         Server.PUBLISHED, Server.PUBLISHED_ENERGY,
+        Server.LATE_STEPS, Server.LAG_ALARM,
     }  # fmt: skip
     gpus = {spec for spec in SPECS.values() if spec.name.startswith("DCGM_")}
     counted = {spec for spec, _, _ in COUNTERS}
