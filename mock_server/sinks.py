@@ -237,7 +237,7 @@ class StreamSink:
 
     def _events(self, start: int, stop: int) -> bytes:
         if self._script is not None:
-            return self._script.event(stop - start)
+            return b"".join([self._script.event(1) for _ in range(start, stop)])
         head, tail, shift = self._head, self._tail, self._shift
         return b"".join(
             [head + RING[(shift + n) & RING_MASK] + tail for n in range(start, stop)]
