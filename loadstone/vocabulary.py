@@ -147,18 +147,18 @@ class Server:
     )  # fmt: skip
     PROMPT_TOKENS_CACHED = _per_engine(
         "vllm:prompt_tokens_cached", "counter",
-        "Prompt tokens that were cached: none, there is no prefix cache.",
+        "Prompt tokens that were cached.",
     )  # fmt: skip
     GENERATION_TOKENS = _per_engine(
         "vllm:generation_tokens", "counter", "Generation tokens produced."
     )
     PREFIX_QUERIES = _per_engine(
         "vllm:prefix_cache_queries", "counter",
-        "Prompt tokens that a prefix cache would have been asked for.",
+        "Prompt tokens that the prefix cache was asked for.",
     )  # fmt: skip
     PREFIX_HITS = _per_engine(
         "vllm:prefix_cache_hits", "counter",
-        "Prompt tokens that it had: none, there is no prefix cache.",
+        "Prompt tokens that it had.",
     )  # fmt: skip
     PREEMPTIONS = _per_engine(
         "vllm:num_preemptions", "counter", "Preemptions by lack of KV blocks."
@@ -210,7 +210,7 @@ class Server:
     )
     REQUEST_MAX_GENERATION = _lengths(
         "vllm:request_max_num_generation_tokens",
-        "Longest of a request's answers; each request has one.",
+        "Longest of a request's answers.",
     )
     REQUEST_MAX_TOKENS = _lengths(
         "vllm:request_params_max_tokens",
@@ -218,11 +218,11 @@ class Server:
     )
     PREFILL_COMPUTED = _lengths(
         "vllm:request_prefill_kv_computed_tokens",
-        "Prompt tokens of a finished request that were not cached: all of them.",
+        "Prompt tokens of a finished request that were not cached.",
     )
     REQUEST_N = _per_engine(
         "vllm:request_params_n", "histogram",
-        "Answers a finished request asked for: one, more are refused.",
+        "Answers a finished request asked for.",
         bounds=PARAMS_N_BOUNDS,
     )  # fmt: skip
     REQUEST_PREEMPTIONS = _per_engine(

@@ -80,9 +80,10 @@ class EngineStats:
     """
 
     __slots__ = (
-        "_genai", "decode", "e2e", "finished", "generation_lengths", "inference",
-        "itl", "lag", "max_tokens", "n", "preemptions", "prefill", "prompt_lengths",
-        "prompt_tokens", "queue", "step_tokens", "tpot", "ttft",
+        "_genai", "cached_tokens", "computed_lengths", "decode", "e2e", "finished",
+        "generation_lengths", "inference", "itl", "lag", "longest", "max_tokens", "n",
+        "preemptions", "prefill", "prompt_lengths", "prompt_tokens", "queue",
+        "step_tokens", "tpot", "ttft",
     )  # fmt: skip
 
     def __init__(
@@ -101,11 +102,15 @@ class EngineStats:
         self.inference = _array(Server.INFERENCE_TIME)
         self.prompt_lengths = _array(Server.REQUEST_PROMPT, max_model_len)
         self.generation_lengths = _array(Server.REQUEST_GENERATION, max_model_len)
+        self.computed_lengths = _array(Server.PREFILL_COMPUTED, max_model_len)
+        self.longest = _array(Server.REQUEST_MAX_GENERATION, max_model_len)
         self.max_tokens = _array(Server.REQUEST_MAX_TOKENS, max_model_len)
         self.n = _array(Server.REQUEST_N)
         self.preemptions = _array(Server.REQUEST_PREEMPTIONS)
         self.prompt_tokens: Tokens = 0
         """Of requests that got their first token, as vLLM counts them: once each."""
+        self.cached_tokens: Tokens = 0
+        """Those of them that the prefix cache had."""
         self.finished: dict[str, int] = dict.fromkeys(FINISHED_REASONS, 0)
 
     def __repr__(self) -> str:
@@ -129,6 +134,7 @@ class EngineStats:
     ) -> None:
         """Count a request's first token; `at`, since the epoch, dates its trace."""
         self.prompt_tokens += sequence.prompt_tokens
+        self.cached_tokens += sequence.cached_tokens or 0
         self.ttft.add(waited_s)
         self._genai.first_token(operation, waited_s)
         if trace_id is not None:
@@ -141,13 +147,16 @@ class EngineStats:
         took_s: Seconds,
         *,
         max_tokens: Tokens = 0,
+        n: int = 1,
         operation: Operation = "chat",
         at: Seconds = 0.0,
         trace_id: str | None = None,
     ) -> None:
         """Count a request that was answered to the end.
 
-        `max_tokens` is what its answer might have had, 0 where that is not known.
+        `max_tokens` is what its answer might have had, 0 where that is not known. `n`
+        is how many answers its request has; it is given with the longest of them, and
+        0 with the others.
         """
         scheduled, first, last = sequence.scheduled_s, sequence.first_s, sequence.last_s
         assert scheduled is not None
@@ -167,10 +176,15 @@ class EngineStats:
         self.decode.add(last - first)
         self.inference.add(last - scheduled)
         self.prompt_lengths.add(sequence.prompt_tokens)
+        self.computed_lengths.add(
+            sequence.prompt_tokens - (sequence.cached_tokens or 0)
+        )
         self.generation_lengths.add(tokens)
         if max_tokens:
             self.max_tokens.add(max_tokens)
-        self.n.add(1)
+        if n:
+            self.n.add(n)
+            self.longest.add(tokens)
         self.preemptions.add(sequence.preemptions)
 
 

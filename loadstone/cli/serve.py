@@ -68,6 +68,13 @@ Then, from another terminal:
     metavar="N",
     help="queued requests from which on new ones get 429",
 )
+@click.option(
+    "--served-model-name",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="what clients call the model; several are aliases (default: its own name)",
+)
 @click.option("--api-key-file", metavar="FILE", help="ask for the key in this file")
 @click.option(
     "--ssl-certfile",
@@ -86,7 +93,7 @@ Then, from another terminal:
     help="how long running answers may take once told to stop",
 )
 def command(
-    *, host: str, port: int, uds: Path | None, max_waiting: int,
+    *, host: str, port: int, uds: Path | None, max_waiting: int, names: tuple[str, ...],
     api_key_file: str | None, ssl_certfile: Path | None, ssl_keyfile: Path | None,
     grace: str, **engine: Any,
 ) -> None:  # fmt: skip
@@ -95,8 +102,10 @@ def command(
     Answers are filler text; their timing is the emulated engine's.
     """
     machine, fleet = build(**engine)
+    model, *aliases = names or (machine.model,)
     config = ServerConfig(
-        model=machine.model,
+        model=model,
+        aliases=tuple(aliases),
         preset=machine.name,
         vms=engine["vms"],
         seed=engine["seed"],
@@ -117,13 +126,13 @@ def command(
     stats = ServerStats(len(fleet.engines), max_model_len=machine.limits.max_model_len)
     gpus = Gpus(GpuFacts.of(machine, load_board(machine.gpu)), fleet.engines)
     about = About(
-        model=machine.model,
+        model=model,
         preset=machine.name,
         vms=engine["vms"],
         cache_dtype=machine.cache_dtype,
     )
     lengths = load_lengths(SCENARIOS["chat"].output_lengths)
-    with _observers(machine.model, stats) as observers:
+    with _observers(model, stats) as observers:
         asyncio.run(
             serve(
                 config,

@@ -42,6 +42,14 @@ class About:
 _Value = float | BucketArray
 _Part = tuple[Engine, EngineStats]
 
+
+def _prompt_tokens(stats: EngineStats, source: str) -> float:
+    """Return where prompts came from; nothing is transferred here."""
+    cached = stats.cached_tokens
+    known = {"local_compute": stats.prompt_tokens - cached, "local_cache_hit": cached}
+    return known.get(source, 0)
+
+
 _PER_ENGINE: Final[
     tuple[tuple[MetricSpec, Callable[[Engine, EngineStats], _Value]], ...]
 ] = (
@@ -49,10 +57,10 @@ _PER_ENGINE: Final[
     (Server.WAITING, lambda e, _: e.waiting),
     (Server.KV_USAGE, lambda e, _: e.kv_usage),
     (Server.PROMPT_TOKENS, lambda _, s: s.prompt_tokens),
-    (Server.PROMPT_TOKENS_CACHED, lambda *_: 0),
+    (Server.PROMPT_TOKENS_CACHED, lambda _, s: s.cached_tokens),
     (Server.GENERATION_TOKENS, lambda e, _: e.generated_tokens),
-    (Server.PREFIX_QUERIES, lambda _, s: s.prompt_tokens),
-    (Server.PREFIX_HITS, lambda *_: 0),
+    (Server.PREFIX_QUERIES, lambda e, _: e.prefix_cache_queries),
+    (Server.PREFIX_HITS, lambda e, _: e.prefix_cache_hits),
     (Server.PREEMPTIONS, lambda e, _: e.preemptions),
     (Server.TTFT, lambda _, s: s.ttft),
     (Server.ITL, lambda _, s: s.itl),
@@ -68,9 +76,8 @@ _PER_ENGINE: Final[
     (Server.REQUEST_N, lambda _, s: s.n),
     (Server.REQUEST_PREEMPTIONS, lambda _, s: s.preemptions),
     (Server.STEP_TOKENS, lambda _, s: s.step_tokens),
-    # One answer each, and no prefix cache: the same numbers under other names.
-    (Server.REQUEST_MAX_GENERATION, lambda _, s: s.generation_lengths),
-    (Server.PREFILL_COMPUTED, lambda _, s: s.prompt_lengths),
+    (Server.REQUEST_MAX_GENERATION, lambda _, s: s.longest),
+    (Server.PREFILL_COMPUTED, lambda _, s: s.computed_lengths),
 )
 """Metrics with one sample for each engine."""
 
@@ -80,7 +87,7 @@ _BY_LABEL: Final[
     (Server.WAITING_BY_REASON, WAITING_REASONS,
      lambda part, reason: part[0].waiting if reason == "capacity" else 0),
     (Server.PROMPT_TOKENS_BY_SOURCE, PROMPT_SOURCES,
-     lambda part, source: part[1].prompt_tokens if source == "local_compute" else 0),
+     lambda part, source: _prompt_tokens(part[1], source)),
     (Server.SLEEP_STATE, SLEEP_STATES, lambda _, state: state == "awake"),
     (Server.SUCCESS, FINISHED_REASONS, lambda part, reason: part[1].finished[reason]),
 )  # fmt: skip
@@ -137,7 +144,8 @@ def _engines(about: About, fleet: Fleet, stats: ServerStats) -> Iterator[Reading
 def _cache(index: int, engine: Engine, dtype: str) -> tuple[str, ...]:
     blocks, size = engine.limits.kv_blocks, engine.limits.block_size
     return (
-        str(index), str(size), dtype, "False", str(blocks * size), str(blocks), "None"
+        str(index), str(size), dtype, str(engine.prefix_caching), str(blocks * size),
+        str(blocks), "None"
     )  # fmt: skip
 
 

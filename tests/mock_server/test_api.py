@@ -108,6 +108,22 @@ def test_n_answers_share_a_stream(ask: Maker) -> None:
     assert len({event["id"] for event in events}) == 1
 
 
+def test_a_request_counts_once_however_many_answers(mock: Maker, body: Maker) -> None:
+    """As vLLM does: `n` and the longest answer per request, the rest per answer."""
+
+    async def main() -> Any:
+        async with mock(length=9) as server, aiohttp.ClientSession() as client:
+            url = f"{server.url}/v1/chat/completions"
+            async with client.post(url, json=body(n=3)) as response:
+                assert response.status == 200
+            return server.stats.engines[0]
+
+    stats = asyncio.run(main())
+    assert (stats.n.count, stats.n.total) == (1, 3)
+    assert (stats.longest.count, stats.longest.total) == (1, 9)
+    assert (stats.generation_lengths.count, stats.finished["stop"]) == (3, 3)
+
+
 def test_completions_of_several_prompts(ask: Maker) -> None:
     """`n` answers to each, in order; strings and token ids alike."""
     prompts = [prompt_of(11, 1), prompt_of(9, 2)]
@@ -357,6 +373,9 @@ def test_a_repeated_prompt_is_cached(mock: Maker) -> None:
                 url = f"{server.url}/v1/chat/completions"
                 async with client.post(url, json=payload) as response:
                     usages.append((await response.json())["usage"])
+            (stats,) = server.stats.engines
+            assert (stats.prompt_tokens, stats.cached_tokens) == (350, 192)
+            assert stats.computed_lengths.total == 350 - 192
             return usages
 
     first, second, third = asyncio.run(main())

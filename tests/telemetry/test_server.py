@@ -290,7 +290,7 @@ def test_gpus_worked(seen: Seen) -> None:
 
 
 def test_constants_say_what_is_emulated(seen: Seen) -> None:
-    """Always awake, no prefix cache, and who this is."""
+    """Always awake, how the cache is set, and who this is."""
     page = seen.after
     states = {
         labels["sleep_state"]: value
@@ -303,7 +303,7 @@ def test_constants_say_what_is_emulated(seen: Seen) -> None:
         "engine": "0",
         "block_size": "16",
         "cache_dtype": "fp8",
-        "enable_prefix_caching": "False",
+        "enable_prefix_caching": "True",
         "kv_cache_size_tokens": str(16 * 16_384),
         "num_gpu_blocks": "16384",
         "sliding_window": "None",
