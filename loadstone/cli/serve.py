@@ -34,9 +34,11 @@ Examples:
   loadstone serve --vms 4 --port 9000 --max-num-seqs 256
   loadstone serve --api-key-file key.txt --ssl-certfile cert.pem --ssl-keyfile key.pem
 
+\b
 Then, from another terminal:
   curl http://127.0.0.1:8000/v1/chat/completions -H 'content-type: application/json' \\
-    -d '{"messages": [{"role": "user", "content": "hello"}], "stream": true}'""",
+    -d '{"model": "llama-2-70b", "stream": true,
+      "messages": [{"role": "user", "content": "hello"}]}'""",
 )
 @engine_options
 @click.option(
