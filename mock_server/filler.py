@@ -64,10 +64,12 @@ def choose_answer(
     own = (asked.seed + choice) * _CHOICE
     mixed = (seed * _SPREAD + own + prompt.hash) % (1 << 64)
     offset = (mixed ^ mixed >> 32) & RING_MASK
-    content = _structured(asked, Random(mixed))
-    if content:
+    if asked.tools.choice or asked.schema:
+        content = _structured(asked, Random(mixed))
         return _of_segments(asked, content, offset, limit)
-    natural = max(lengths(Random(mixed)), asked.min_tokens, 1)
+    natural = limit
+    if not asked.ignore_eos:
+        natural = max(lengths(Random(mixed)), asked.min_tokens, 1)
     share = REASONING_SHARE[asked.effort]
     if share:
         return _thought_over(asked, offset, natural, limit, share)
@@ -92,12 +94,11 @@ def _thought_over(
 
 
 def _structured(asked: GenerationRequest, rng: Random) -> list[Segment]:
-    """Return the calls or the JSON that a request wants, nothing if it wants text."""
+    """Return the calls or the JSON that a request wants."""
     if asked.tools.choice:
         return _calls(asked.tools, rng)
-    if asked.schema is not None:
-        return [written(sample(asked.schema.schema, rng, where=asked.schema.where))]
-    return []
+    assert asked.schema is not None
+    return [written(sample(asked.schema.schema, rng, where=asked.schema.where))]
 
 
 def _calls(tools: Tools, rng: Random) -> list[Segment]:
