@@ -92,14 +92,15 @@ class Options:
 
     def machine(self) -> tuple[Preset, Fleet]:
         """Build the engines."""
-        from .cli.engine_options import build
+        from .cli.engine_options import build_live
 
-        return build(
+        machine, fleet, _ = build_live(
             preset=self.preset, model=self.model, vms=self.vms, router=self.router,
             policy=self.policy, seed=self.seed, max_num_seqs=self.max_num_seqs,
             max_num_batched_tokens=self.max_num_batched_tokens,
             max_model_len=self.max_model_len, slowdown=self.slowdown,
         )  # fmt: skip
+        return machine, fleet
 
 
 class MockLlm:

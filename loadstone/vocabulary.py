@@ -211,7 +211,7 @@ class Server:
     )
     REQUEST_MAX_GENERATION = _lengths(
         "vllm:request_max_num_generation_tokens",
-        "Longest of a request's answers; each request has one.",
+        "Longest of a request's answers.",
     )
     REQUEST_MAX_TOKENS = _lengths(
         "vllm:request_params_max_tokens",
@@ -223,7 +223,7 @@ class Server:
     )
     REQUEST_N = _per_engine(
         "vllm:request_params_n", "histogram",
-        "Answers a finished request asked for: one, more are refused.",
+        "Answers a finished request asked for.",
         bounds=PARAMS_N_BOUNDS,
     )  # fmt: skip
     REQUEST_PREEMPTIONS = _per_engine(

@@ -70,6 +70,11 @@ class ServerConfig:
             raise UsageError(f"port must be 0 to 65535, not {self.port}")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise UsageError("TLS needs both a certificate and its key")
+        if "" in self.names or len(set(self.names)) < len(self.names):
+            raise UsageError(
+                f"the model's names must be different and not empty: {self.names}",
+                hint="give --served-model-name once for each name",
+            )
         if self.api_key == "":
             raise UsageError(
                 "the API key is empty, so anyone could use it",

@@ -278,6 +278,7 @@ class Pump:
             ticket.answer.finish_reason,
             now - ticket.received_s,
             max_tokens=ticket.max_tokens,
+            n=ticket.n,
             operation=ticket.operation,
             at=self._clock.epoch(now),
             trace_id=ticket.trace_id,

@@ -64,52 +64,41 @@ def choose_answer(
     own = (asked.seed + choice) * _CHOICE
     mixed = (seed * _SPREAD + own + prompt.hash) % (1 << 64)
     offset = (mixed ^ mixed >> 32) & RING_MASK
-    content = _structured(asked, Random(mixed))
-    if content:
+    if asked.tools.choice or asked.schema:
+        content = _structured(asked, Random(mixed))
         return _of_segments(asked, content, offset, limit)
-    plain = _filler(asked, offset, limit, Random(mixed), lengths)
+    natural = limit
+    if not asked.ignore_eos:
+        natural = max(lengths(Random(mixed)), asked.min_tokens, 1)
     share = REASONING_SHARE[asked.effort]
     if share:
-        return _thought_over(asked, plain, limit, share)
-    return _stopped(asked, plain)
-
-
-def _filler(
-    asked: GenerationRequest, offset: int, limit: Tokens, rng: Random,
-    lengths: LengthDistribution,
-) -> Answer:  # fmt: skip
-    if asked.ignore_eos:
-        return Answer(offset, limit, "length")
-    natural = max(lengths(rng), asked.min_tokens, 1)
-    if natural > limit:
-        return Answer(offset, limit, "length")
-    return Answer(offset, natural, "stop")
+        return _thought_over(asked, offset, natural, limit, share)
+    if asked.ignore_eos or natural > limit:
+        return _stopped(asked, Answer(offset, limit, "length"))
+    return _stopped(asked, Answer(offset, natural, "stop"))
 
 
 def _thought_over(
-    asked: GenerationRequest, plain: Answer, limit: Tokens, share: float
+    asked: GenerationRequest, offset: int, natural: Tokens, limit: Tokens, share: float
 ) -> Answer:
-    """Put reasoning before filler: within its length, or as its length is natural."""
-    if plain.finish_reason == "length":
-        thought = max(1, int(plain.tokens * share))
-        rest = plain.tokens - thought
-        parts = [reasoning(plain.offset, thought), filler(plain.offset + thought, rest)]
+    """Put reasoning before filler of its natural length, or share the limit out."""
+    reason: EndReason
+    if asked.ignore_eos:
+        thought = max(1, int(limit * share))
+        tokens, reason = limit - thought, "length"
     else:
-        thought = _thought(plain.tokens, share)
-        parts = [
-            reasoning(plain.offset, thought),
-            filler(plain.offset + thought, plain.tokens),
-        ]
-    return _ended(asked, parts, plain.offset, limit, plain.finish_reason)
+        thought = _thought(natural, share)
+        tokens, reason = natural, "stop"
+    parts = [reasoning(offset, thought), filler(offset + thought, tokens)]
+    return _ended(asked, parts, offset, limit, reason)
 
 
 def _structured(asked: GenerationRequest, rng: Random) -> list[Segment]:
-    """Return the calls or the JSON that a request wants, nothing if it wants text."""
+    """Return the calls or the JSON that a request wants."""
     if asked.tools.choice:
         return _calls(asked.tools, rng)
-    if asked.schema is not None:
-        return [written(sample(asked.schema.schema, rng, where=asked.schema.where))]
-    return []
+    assert asked.schema is not None
+    return [written(sample(asked.schema.schema, rng, where=asked.schema.where))]
 
 
 def _calls(tools: Tools, rng: Random) -> list[Segment]:

@@ -5,6 +5,7 @@ their sinks to the driver, wait. What differs between endpoints is in a `Dialect
 """
 
 import asyncio
+from asyncio import Transport
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -39,7 +40,6 @@ from .sinks import (
     StreamForm,
     StreamSink,
     Ticket,
-    Transport,
 )
 from .stats import Operation
 
@@ -141,8 +141,7 @@ class Generator:
         asked = dialect.parse(body, **path_fields(request))
         check_asked(self._config, self._driver, asked.model, asked.priority)
         tickets = self._tickets(request, asked, dialect, visit)
-        # The one that ends last tells when the visit ended, and it is the longest.
-        visit.ticket = max(tickets, key=lambda ticket: ticket.answer.tokens)
+        visit.ticket = tickets[0]
         check_queue(self._config, self._driver)
         setting = Setting(
             id=tickets[0].sequence.id.partition("/")[0],
@@ -170,11 +169,15 @@ class Generator:
         tickets: list[Ticket] = []
         for prompt in asked.prompts:
             ids = block_ids(prompt.padded, self._block_size) if self._block_size else ()
-            for choice in range(asked.n):
-                answer = choose_answer(
+            answers = [
+                choose_answer(
                     asked, limit, seed=self._config.seed, lengths=self._lengths,
                     prompt=prompt, choice=choice,
-                )  # fmt: skip
+                )
+                for choice in range(asked.n)
+            ]  # fmt: skip
+            longest = max(answers, key=lambda answer: answer.tokens)
+            for answer in answers:
                 own = f"{name}/{len(tickets)}" if tickets else name
                 sequence = _sequence(
                     own, asked, prompt=prompt, answer=answer, limit=limit, ids=ids
@@ -188,6 +191,7 @@ class Generator:
                         slowdown=self._config.slowdown,
                         wants_truth=request.headers.get(TRUTH_HEADER) == "1",
                         max_tokens=limit,
+                        n=asked.n if answer is longest else 0,
                         operation=dialect.operation,
                         parent=visit.parent,
                     )

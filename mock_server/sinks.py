@@ -62,6 +62,8 @@ class Ticket:
     wants_truth: bool = False
     engine: int = -1
     max_tokens: Tokens = 0
+    n: int = 1
+    """How many answers its request has, if this is the longest; else 0."""
     operation: Operation = "chat"
     parent: TraceParent | None = None
     sent_s: Seconds | None = None

@@ -87,9 +87,9 @@ class EngineStats:
 
     __slots__ = (
         "_genai", "cached_tokens", "decode", "e2e", "finished", "generation_lengths",
-        "inference", "itl", "lag", "late_steps", "max_tokens", "n", "preemptions",
-        "prefill", "prefill_computed", "prompt_lengths", "prompt_tokens", "queue",
-        "step_tokens", "tpot", "ttft", "wakings",
+        "inference", "itl", "lag", "late_steps", "longest", "max_tokens", "n",
+        "preemptions", "prefill", "prefill_computed", "prompt_lengths", "prompt_tokens",
+        "queue", "step_tokens", "tpot", "ttft", "wakings",
     )  # fmt: skip
 
     def __init__(
@@ -113,6 +113,7 @@ class EngineStats:
         self.prompt_lengths = _array(Server.REQUEST_PROMPT, max_model_len)
         self.prefill_computed = _array(Server.PREFILL_COMPUTED, max_model_len)
         self.generation_lengths = _array(Server.REQUEST_GENERATION, max_model_len)
+        self.longest = _array(Server.REQUEST_MAX_GENERATION, max_model_len)
         self.max_tokens = _array(Server.REQUEST_MAX_TOKENS, max_model_len)
         self.n = _array(Server.REQUEST_N)
         self.preemptions = _array(Server.REQUEST_PREEMPTIONS)
@@ -162,13 +163,16 @@ class EngineStats:
         took_s: Seconds,
         *,
         max_tokens: Tokens = 0,
+        n: int = 1,
         operation: Operation = "chat",
         at: Seconds = 0.0,
         trace_id: str | None = None,
     ) -> None:
         """Count a request that was answered to the end.
 
-        `max_tokens` is what its answer might have had, 0 where that is not known.
+        `max_tokens` is what its answer might have had, 0 where that is not known. `n`
+        is how many answers its request has; it is given with the longest of them, and
+        0 with the others.
         """
         scheduled, first, last = sequence.scheduled_s, sequence.first_s, sequence.last_s
         assert scheduled is not None
@@ -193,7 +197,9 @@ class EngineStats:
         self.generation_lengths.add(tokens)
         if max_tokens:
             self.max_tokens.add(max_tokens)
-        self.n.add(1)
+        if n:
+            self.n.add(n)
+            self.longest.add(tokens)
         self.preemptions.add(sequence.preemptions)
 
 

@@ -131,7 +131,7 @@ def build(**options: Any) -> Built:
 
 def build_live(**options: Any) -> tuple[Preset, Fleet, int]:
     """Build what the live server can serve; raises `NotModelledError` for the rest."""
-    if options["prefill_gpus"] is not None or options["decode_gpus"] is not None:
+    if options.get("prefill_gpus") or options.get("decode_gpus"):
         raise NotModelledError(
             "disaggregated serving is not modelled by the live server yet",
             hint="simulate it: loadstone simulate --prefill-gpus N --decode-gpus N",
@@ -156,17 +156,17 @@ class _Setup:
     preset: str
     model: str
     vms: int | None
-    racks: int | None
     router: str
     policy: str
     seed: int
-    max_num_seqs: int | None
-    max_num_batched_tokens: int | None
-    max_model_len: int | None
-    num_speculative_tokens: int | None
-    speculative_acceptance: float | None
-    prefill_gpus: int | None
-    decode_gpus: int | None
+    racks: int | None = None
+    max_num_seqs: int | None = None
+    max_num_batched_tokens: int | None = None
+    max_model_len: int | None = None
+    num_speculative_tokens: int | None = None
+    speculative_acceptance: float | None = None
+    prefill_gpus: int | None = None
+    decode_gpus: int | None = None
     scheduling_policy: str = "fcfs"
     prefix_caching: bool = True
     slowdown: float = 1.0

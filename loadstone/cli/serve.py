@@ -39,9 +39,11 @@ Examples:
   loadstone serve --config mock.toml --port 9000
   loadstone serve --api-key-file key.txt --ssl-certfile cert.pem --ssl-keyfile key.pem
 
+\b
 Then, from another terminal:
   curl http://127.0.0.1:8000/v1/chat/completions -H 'content-type: application/json' \\
-    -d '{"messages": [{"role": "user", "content": "hello"}], "stream": true}'""",
+    -d '{"model": "llama-2-70b", "stream": true,
+      "messages": [{"role": "user", "content": "hello"}]}'""",
 )
 @config_option
 @engine_options
@@ -105,6 +107,13 @@ Then, from another terminal:
     metavar="N",
     help="queued requests from which on new ones get 429",
 )
+@click.option(
+    "--served-model-name",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="what clients call the model; several are aliases (default: its own name)",
+)
 @click.option("--api-key-file", metavar="FILE", help="ask for the key in this file")
 @click.option(
     "--ssl-certfile",
@@ -125,6 +134,7 @@ Then, from another terminal:
 def command(
     *, host: str, port: int, uds: Path | None, slowdown: float, stream_interval: int,
     expect_connections: int, slow_reader_limit: int, max_waiting: int,
+    names: tuple[str, ...],
     api_key_file: str | None, ssl_certfile: Path | None, ssl_keyfile: Path | None,
     grace: str, **engine: Any,
 ) -> None:  # fmt: skip
@@ -133,7 +143,7 @@ def command(
     Answers are filler text; their timing is the emulated engine's.
     """
     machine, fleet, vms = build_live(slowdown=slowdown, **engine)
-    model, *aliases = (machine.model,)
+    model, *aliases = names or (machine.model,)
     config = ServerConfig(
         model=model,
         aliases=tuple(aliases),
@@ -162,9 +172,9 @@ def command(
     )
     stats = ServerStats(len(fleet.engines), max_model_len=machine.limits.max_model_len)
     gpus = Gpus(GpuFacts.of(machine, load_board(machine.gpu)), fleet.engines)
-    about = About.of(machine, vms, slowdown=config.slowdown)
+    about = About.of(machine, vms, name=model, slowdown=config.slowdown)
     lengths = load_lengths(SCENARIOS["chat"].output_lengths)
-    with _observers(machine.model, stats) as observers:
+    with _observers(model, stats) as observers:
         asyncio.run(
             serve(
                 config,

@@ -45,8 +45,10 @@ class About:
     """And of `Server.PUBLISHED_ENERGY`."""
 
     @classmethod
-    def of(cls, machine: Preset, vms: int, *, slowdown: float = 1.0) -> "About":
-        """Take it from the catalog's.
+    def of(
+        cls, machine: Preset, vms: int, *, name: str = "", slowdown: float = 1.0
+    ) -> "About":
+        """Take it from the catalog's; `name` is what clients call the model.
 
         What was published is told as a mock that is slowed down would measure it.
         """
@@ -58,7 +60,7 @@ class About:
             joules = rack_w.value / (mean.value * machine.vms_per_rack)
             energy = (((_basis(mean, slowdown),), joules * slowdown),)
         return cls(
-            model=machine.model,
+            model=name or machine.model,
             preset=machine.name,
             vms=vms,
             cache_dtype=machine.cache_dtype,
@@ -90,6 +92,7 @@ def _basis(fact: Fact, slowdown: float) -> str:
 _Value = float | BucketArray
 _Part = tuple[Engine, EngineStats]
 
+
 _PER_ENGINE: Final[
     tuple[tuple[MetricSpec, Callable[[Engine, EngineStats], _Value]], ...]
 ] = (
@@ -117,8 +120,7 @@ _PER_ENGINE: Final[
     (Server.REQUEST_PREEMPTIONS, lambda _, s: s.preemptions),
     (Server.STEP_TOKENS, lambda _, s: s.step_tokens),
     (Server.PREFILL_COMPUTED, lambda _, s: s.prefill_computed),
-    # One answer each: the same numbers under another name.
-    (Server.REQUEST_MAX_GENERATION, lambda _, s: s.generation_lengths),
+    (Server.REQUEST_MAX_GENERATION, lambda _, s: s.longest),
 )
 """Metrics with one sample for each engine."""
 

@@ -40,9 +40,7 @@ def reading(
 def read_object(body: bytes) -> dict[str, Any]:
     """Read a JSON object; raises `ApiError` for bytes that are anything else."""
     try:
-        payload = json.loads(
-            body.decode(), parse_constant=_refuse_constant, object_pairs_hook=_object
-        )
+        payload = _decode(body.decode())
     except RecursionError:
         raise _unreadable("nested too deeply") from None
     except ValueError as error:
@@ -68,6 +66,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+# Made once: with hooks, `json.loads` would make one for every request.
+_decode: Final = json.JSONDecoder(
+    parse_constant=_refuse_constant, object_pairs_hook=_object
+).decode
 
 
 def _unreadable(reason: str) -> ApiError:

@@ -25,8 +25,9 @@ DIMENSIONS: Final = 1024
 """Unless asked otherwise; that of many open embedding models."""
 _WORD: Final = re.compile(r"\w+")
 _GRAM: Final = 3
-_GRAM_WEIGHT: Final = 0.4
-"""Of a run of letters, against its word: enough that `scaling` is near `scales`."""
+_GRAM_WEIGHT: Final = 1.5
+"""Of all runs of letters of a word, against the word: `scaling` is near `scales`."""
+_MIX: Final = 0x9E3779B1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +58,8 @@ def embed(text: str, dimensions: int = DIMENSIONS) -> list[float]:
     """Return the vector of a text: `dimensions` numbers whose squares add up to 1."""
     vector = [0.0] * dimensions
     for feature, weight in _features(text.casefold()):
-        hashed = crc32(feature.encode(errors="replace"))
+        # Mixed, because the CRCs of words that differ little differ regularly.
+        hashed = crc32(feature.encode(errors="replace")) * _MIX >> 8
         vector[(hashed >> 1) % dimensions] += weight if hashed & 1 else -weight
     norm = sqrt(sum(x * x for x in vector))
     if norm == 0:

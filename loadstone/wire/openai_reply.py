@@ -387,4 +387,7 @@ def truth_field(truth: Truth | None) -> dict[str, dict[str, float]]:
 
 def dumps(value: object) -> bytes:
     """Write JSON without spaces."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    return _encode(value).encode()
+
+
+_encode: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode

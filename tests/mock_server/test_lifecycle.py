@@ -340,7 +340,8 @@ def test_a_certificate_that_cannot_be_used_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"port": 70_000}, {"port": -1}, {"api_key": ""}, {"max_waiting": 0},
+        {"port": 70_000}, {"port": -1}, {"api_key": ""},
+        {"aliases": ("m",)}, {"aliases": ("",)}, {"max_waiting": 0},
         {"tls_cert": Path("cert.pem")}, {"vms": 0}, {"max_body_bytes": 0},
         {"stream_interval": 0}, {"stream_interval": MAX_INTERVAL + 1},
         {"slowdown": 0.0}, {"slowdown": -1.0}, {"slowdown": float("inf")},
