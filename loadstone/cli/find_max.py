@@ -75,9 +75,10 @@ class SearchSettings:
                     flag = "--" + name.replace("_", "-")
                     raise UsageError(f"{flag} is for a search", hint="add --find-max")
             return None
-        for name in ("rate", "users", "trace", "offline"):
+        for name in ("rate", "rate_profile", "users", "trace", "offline"):
             if given[name] is not None:
-                raise UsageError(f"--find-max tries its own rates: leave --{name} out")
+                flag = "--" + name.replace("_", "-")
+                raise UsageError(f"--find-max tries its own rates: leave {flag} out")
         if given["slo"] is None and given["recipe"] is None:
             raise UsageError(
                 "--find-max needs objectives", hint="give --slo FILE or --recipe NAME"

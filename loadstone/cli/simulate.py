@@ -29,8 +29,8 @@ from .load_options import load_options
 from .virtual_run import VirtualRun, interruptible
 
 _LOAD: Final = frozenset({
-    "scenario", "rate", "duration", "trace", "speedup", "arrivals", "think", "drain",
-    "warmup", "prices", "slo", "out",
+    "scenario", "rate", "duration", "trace", "speedup", "arrivals",
+    "rate_profile", "think", "drain", "warmup", "prices", "slo", "out",
 })  # fmt: skip
 """Options of `loadstone run` that mean something without an endpoint."""
 _ENGINE: Final = frozenset({
@@ -202,7 +202,16 @@ def _of_recipe(
     recipe: Recipe, given: Mapping[str, Any], *, searched: bool
 ) -> dict[str, Any]:
     """Return what a recipe sets; raises `UsageError` where something else was asked."""
-    for name in ("scenario", "trace", "users", "slo", "arrivals", "max_tokens"):
+    own = (
+        "scenario",
+        "trace",
+        "users",
+        "slo",
+        "arrivals",
+        "rate_profile",
+        "max_tokens",
+    )
+    for name in own:
         if given[name] is not None:
             flag = "--" + name.replace("_", "-")
             raise UsageError(f"{flag} and --recipe: {recipe.name} brings its own")
