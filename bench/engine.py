@@ -44,6 +44,8 @@ from loadstone.traffic.request import Request
 MACHINE = load_preset("azure-nd-gb300-v6", "llama-2-70b")
 SHARING = 50
 """Requests that have the first half of their prompt in common."""
+TEXTS = [tuple(range(-(1 + i) << 12, -i << 12)) for i in range(SHARING)]
+"""What they share, as a trace would hold it: one object for one id."""
 PARTS = 8
 """The long run is looked at so many times."""
 NVLINK = KvTransfer(kv_bytes_per_token=163_840.0, bytes_per_s=900e9, setup_s=0.001)
@@ -64,9 +66,8 @@ def lengths(seed: int) -> Iterator[tuple[int, int]]:
 def prefix_ids(index: int, input_tokens: int) -> Ids:
     """Return a prompt's ids: half of it is its group's, the rest its own."""
     blocks = input_tokens // MACHINE.limits.block_size
-    group, shared = -(1 + index % SHARING) << 12, blocks // 2
-    own = index << 12
-    return (*range(group, group + shared), *range(own, own + blocks - shared))
+    shared, own = blocks // 2, index << 12
+    return TEXTS[index % SHARING][:shared] + tuple(range(own, own + blocks - shared))
 
 
 def with_prefix(request: Request, ids: dict[int, Ids] | None = None) -> Sequence:
