@@ -58,7 +58,7 @@ class Watched:
     def window(self, *, steps: int = 0, late: int = 0) -> bool:
         """Let a window pass in which so many steps of 20 ms were written."""
         for n in range(steps):
-            step = Step(n, 1.0, 1.02, 1, 0, 1, 0.0, 1)
+            step = Step(n, 1.0, 1.02, 1, 0, 1, 0.0, 1, n + 1)
             lag = LATE if n < late else PUNCTUAL
             self.stats.engines[n % 2].written(step, lag)
         self.loop.run(self.loop.time() + WINDOW_S)
@@ -91,7 +91,7 @@ def test_the_alarm_stays_until_windows_were_good(
 def test_a_long_step_may_be_later() -> None:
     """5 % of it, where that is more than 5 ms."""
     engine = ServerStats(1).engines[0]
-    long_step = Step(0, 1.0, 2.0, 1, 0, 1, 0.0, 1)
+    long_step = Step(0, 1.0, 2.0, 1, 0, 1, 0.0, 1, 1)
     engine.written(long_step, 0.049)
     assert engine.late_steps == 0
     engine.written(long_step, 0.051)

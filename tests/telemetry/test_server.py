@@ -502,7 +502,7 @@ def test_late_steps_and_the_alarm_are_told() -> None:
     """A step is late by more than 5 ms and by more than 5 % of its own duration."""
     stats = ServerStats(1)
     for duration, lag in ((0.02, 0.0049), (0.02, 0.0051), (0.2, 0.0099), (0.2, 0.011)):
-        step = Step(0, 1.0, 1.0 + duration, 1, 0, 1, 0.0, 1)
+        step = Step(0, 1.0, 1.0 + duration, 1, 0, 1, 0.0, 1, 1)
         stats.engines[0].written(step, lag)
     stats.lag_alarm.on = True
     machine = load_preset("azure-nd-gb300-v6", "llama-2-70b")
