@@ -29,6 +29,7 @@ from loadstone.wire.by_schema import sample
 from loadstone.wire.openai_messages import Prompt
 from loadstone.wire.openai_request import GenerationRequest
 from loadstone.wire.openai_tools import Tools
+from loadstone.wire.tokens import may_occur
 
 from .config import LengthDistribution
 
@@ -158,7 +159,7 @@ def _ended(
 
 def _stopped(asked: GenerationRequest, plain: Answer) -> Answer:
     """Cut filler at a stop string, if it has one; what has none stays filler."""
-    if not asked.stop:
+    if not any(map(may_occur, asked.stop)):
         return plain
     whole = filler(plain.offset, plain.tokens)
     left = stopped(whole, asked.stop, keep=asked.keep_stop, least=asked.min_tokens)

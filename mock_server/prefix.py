@@ -1,6 +1,7 @@
 """Prompt blocks as a prefix cache knows them: each by its tokens and all before it."""
 
 from hashlib import blake2b
+from struct import unpack
 from typing import Final
 
 from loadstone.engine.core import Engine
@@ -17,13 +18,13 @@ def block_ids(padded: bytes, block_size: Tokens) -> tuple[int, ...]:
     Ids do not depend on the process, so that a journal's mean the same when replayed.
     """
     width = block_size * BYTES_PER_TOKEN
-    ids = []
+    digests = []
     before = b""
     for start in range(0, len(padded) - width + 1, width):
         block = padded[start : start + width]
         before = blake2b(before + block, digest_size=_ID_BYTES).digest()
-        ids.append(int.from_bytes(before, "little"))
-    return tuple(ids)
+        digests.append(before)
+    return unpack(f"<{len(digests)}Q", b"".join(digests))
 
 
 def caches(engine: Engine) -> bool:

@@ -14,6 +14,7 @@ from loadstone.buckets import BucketArray, Exemplar, TracedArray
 from loadstone.engine.sequence import Sequence, Step
 from loadstone.units import MS, Seconds, Tokens
 from loadstone.vocabulary import FINISHED_REASONS, REJECTION_REASONS, MetricSpec, Server
+from loadstone.wire.openapi import AZURE, DEPLOYMENT, V1
 
 FinishedReason = Literal["stop", "length", "abort"]
 LATE_S: Final[Seconds] = 5 * MS
@@ -24,11 +25,16 @@ LATE_SHARE: Final = 0.05
 Operation = Literal["chat", "text_completion", "embeddings"]
 """What a request asks for, by OpenTelemetry's names."""
 
-_OPERATIONS: Final[dict[str, Operation]] = {
+_ENDPOINTS: Final[dict[str, Operation]] = {
     "/chat/completions": "chat",
     "/responses": "chat",
     "/completions": "text_completion",
     "/embeddings": "embeddings",
+}
+_OPERATIONS: Final[dict[str, Operation]] = {
+    prefix + path: operation
+    for prefix in (V1, AZURE, DEPLOYMENT)
+    for path, operation in _ENDPOINTS.items()
 }
 _NOT_COUNTED: Final = frozenset(
     ("/health", "/load", "/metrics", "/ping", "/ready", "/server_info", "/version")
@@ -253,9 +259,7 @@ class ServerStats:
             return
         self._http[handler, method, f"{status // 100}xx"] += 1
         self._http_duration[handler, method].add(took_s)
-        operation = next(
-            (o for ending, o in _OPERATIONS.items() if handler.endswith(ending)), None
-        )
+        operation = _OPERATIONS.get(handler)
         if operation is not None and method == "POST":
             self.genai.request(operation, status, took_s)
 

@@ -15,6 +15,8 @@ MAX_CHOICES: Final = 128
 """Answers to one request, as at OpenAI."""
 MAX_INPUTS: Final = 2048
 """Texts in one request, as at OpenAI."""
+MAX_STOPS: Final = 64
+"""OpenAI takes 4 and vLLM any number, but each is a search through the whole text."""
 EFFORTS: Final = ("none", "minimal", "low", "medium", "high")
 
 TOKENS: Final = many(whole(0, (1 << 32) - 1), "an array of token ids", least=1)
@@ -25,7 +27,9 @@ TEXTS: Final = rules.either(
     many(TOKENS, "an array of arrays of token ids", least=1, most=MAX_INPUTS),
 )
 _OBJECTS: Final = many(OBJECT, "an array of objects")
-_STOP: Final = rules.either(TEXT, many(TEXT, "an array of strings", most=MAX_INPUTS))
+_STOP: Final = rules.either(
+    TEXT, many(TEXT, f"an array of up to {MAX_STOPS} strings", most=MAX_STOPS)
+)
 _EMPTY: Final[tuple[Any, ...]] = ([], {})
 
 _SAMPLING: Final[Mapping[str, Rule]] = {

@@ -38,7 +38,7 @@ _OUTPUT: Final = Form(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class ResponseRequest(GenerationRequest):
     """A request for a response. `messages` is the conversation as chat has it.
 

@@ -47,6 +47,7 @@ RING: Final[tuple[bytes, ...]] = tuple(
 """The filler, token by token: four bytes each, and nothing that JSON would escape."""
 _BLOCK: Final = b"".join(RING)
 _RING_TEXT: Final = [token.decode() for token in RING]
+_FILLER_LETTERS: Final = frozenset("".join(_WORDS) + " ")
 _SALT_TOKENS: Final = 4
 
 
@@ -112,6 +113,8 @@ def _boundary(data: bytes, end: int) -> int:
 def ring_text(offset: int, n_tokens: Tokens) -> list[str]:
     """Return a stretch of the filler, token by token."""
     start = offset % RING_TOKENS
+    if start + n_tokens <= RING_TOKENS:
+        return _RING_TEXT[start : start + n_tokens]
     rounds = -(-(start + n_tokens) // RING_TOKENS)
     return (_RING_TEXT * rounds)[start : start + n_tokens]
 
@@ -147,6 +150,11 @@ def prompt_of(n_tokens: Tokens, seed: int) -> str:
     if content <= _SALT_TOKENS:
         return salt[: content * BYTES_PER_TOKEN]
     return salt + _filler(content - _SALT_TOKENS, int(salt[:4], 16) % RING_TOKENS)
+
+
+def may_occur(text: str) -> bool:
+    """Say whether `text` could be found in filler, by its letters."""
+    return _FILLER_LETTERS.issuperset(text)
 
 
 def _filler(n_tokens: Tokens, offset: int) -> str:

@@ -97,3 +97,12 @@ def test_pieces_are_the_text_one_for_each_token(text: str) -> None:
 def test_ring_text_is_the_filler(offset: int, n: int) -> None:
     """Token by token, around the ring as often as it takes."""
     assert "".join(tokens.ring_text(offset, n)) == tokens.text_of(n, offset)
+
+
+@pytest.mark.parametrize(
+    ("text", "may"),
+    [(" the", True), ("e", True), ("\n\n", False), ("###", False), ("User:", False)],
+)
+def test_may_occur_knows_the_letters_of_filler(text: str, may: bool) -> None:  # noqa: FBT001
+    """A stop string of other letters can never cut the emulated text."""
+    assert tokens.may_occur(text) is may
