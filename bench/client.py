@@ -1,198 +1,235 @@
-"""Measure the streaming client: CPU per event and per request, error of its TTFT.
+"""Measure the streaming client against known truth, and another one beside it.
 
-A child process serves scripted streams (asyncio, one clock task, one event per write)
-and puts the stamps of its own writes into the truth of the last chunk. The parent runs
-the client as Locust would: a greenlet per stream on one hub. Compare within one run.
+    python bench/client.py                     the standard loads
+    python bench/client.py --via unix tls      the same over a Unix socket and TLS
+    python bench/client.py --peer              with a load generator from PyPI beside it
+
+`bench/streams.py` serves from a process of its own and puts the stamps of its writes
+into the last chunk. The client is a `Session` as Locust drives it: a greenlet per
+stream on one hub, rows built, counted and written. CPU is user and system time of this
+process, from the first request to the last row. The machine is rarely quiet: compare
+within one run, and read the lags beside the errors.
 """
 
 import argparse
-import asyncio
-import gc
-import json
-import multiprocessing
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
-from itertools import count
-from multiprocessing.connection import Connection as Pipe
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import gevent
+from peer import compare
 
-START = (
-    b'data: {"id":"chatcmpl-0123456789abcdef01234567","object":"chat.completion.chunk",'
-    b'"created":1760000000,"model":"llama-2-70b","choices":['
-)
-CHOICE = b'{"index":0,"delta":%b,"logprobs":null,"finish_reason":%b}]'
-HEAD = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
-    b"Transfer-Encoding: chunked\r\n\r\n"
-)
+from loadgen.client import Endpoint, StreamingClient
+from loadgen.connection import Timeouts
+from loadgen.results import RowWriter
+from loadgen.session import Session, Share
+from loadgen.stats import ClientStats
+from loadgen.tracing import Traces
+from loadstone.traffic.plan import Plan
+from loadstone.traffic.quantiles import nearest_rank
+from loadstone.traffic.record import RequestRecord
+from loadstone.traffic.verdict import Evidence, judge
+
+ROOT = Path(__file__).resolve().parents[1]
 TTFT_S = 0.1
+LOADS = ((100, 50.0), (500, 50.0), (2000, 30.0))
+"""Streams at once, and events/s of each."""
 
 
-def framed(event: bytes) -> bytes:
-    """Put an event into an HTTP chunk."""
-    return b"%x\r\n%b\r\n" % (len(event), event)
-
-
-ROLE = framed(
-    START + CHOICE % (b'{"role":"assistant","content":""}', b"null") + b"}\n\n"
-)
-TOKEN = framed(START + CHOICE % (b'{"content":" the"}', b"null") + b"}\n\n")
-
-
-class Server(asyncio.Protocol):
-    """One connection; `due` is the heap of (instant, tie-break, connection) of all."""
-
-    due: list[tuple[float, int, "Server"]] = []  # noqa: RUF012 (one for all on purpose)
-    order = count()
-
-    def connection_made(self, transport: Any) -> None:
-        """Keep the transport."""
-        self.transport: asyncio.Transport = transport
-        self.data = b""
-
-    def data_received(self, data: bytes) -> None:
-        """Start a stream once the request is whole; requests here are short."""
-        self.data += data
-        if not self.data.endswith(b"}"):
-            return
-        self.received = time.time()
-        asked = json.loads(self.data.partition(b"\r\n\r\n")[2])
-        self.data = b""
-        self.left, self.gap = asked["tokens"], asked["gap"]
-        self.first = self.last = 0.0
-        self.transport.write(HEAD + ROLE)
-        self.later(time.time() + TTFT_S)
-
-    def later(self, instant: float) -> None:
-        """Come back at `instant`."""
-        heappush(Server.due, (instant, next(Server.order), self))
-
-    def token(self, planned: float) -> None:
-        """Write the token that was due at `planned`."""
-        self.last = time.time()
-        self.first = self.first or self.last
-        self.left -= 1
-        if self.left:
-            self.transport.write(TOKEN)
-            self.later(planned + self.gap)
-            return
-        stamps = {
-            "received_s": self.received, "scheduled_first_s": self.received + TTFT_S,
-            "first_sent_s": self.first, "last_sent_s": self.last, "engine": 0,
-        }  # fmt: skip
-        truth = b',"loadstone":%b}\n\n' % json.dumps(stamps).encode()
-        end = framed(START + CHOICE % (b"{}", b'"stop"') + truth)
-        self.transport.write(TOKEN + end + framed(b"data: [DONE]\n\n") + b"0\r\n\r\n")
-
-
-async def serve(pipe: Pipe) -> None:
-    """Serve on any port, say which, and write what is due, every millisecond."""
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(Server, "127.0.0.1", 0, backlog=4096)
-    pipe.send(server.sockets[0].getsockname()[1])
-    while True:
-        now = time.time()
-        while Server.due and Server.due[0][0] <= now:
-            planned, _, stream = heappop(Server.due)
-            stream.token(planned)
-        await asyncio.sleep(0.001)
-
-
-def child(pipe: Pipe) -> None:
-    """Run the server until it is terminated."""
-    asyncio.run(serve(pipe))
+@contextmanager
+def streams(*options: str) -> Iterator[str]:
+    """Run the server of known truth; yields its URL."""
+    command = [sys.executable, str(ROOT / "bench/streams.py"), *options]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        yield server.stdout.readline().strip()
+    finally:
+        server.kill()
+        server.wait()
 
 
 @dataclass
-class Tally:
-    """What one trial saw; a request without a TTFT error to its name has failed."""
+class Trial:
+    """What one trial saw."""
 
+    stats: ClientStats
+    rows: list[RequestRecord] = field(default_factory=list)
     cpu_s: float = 0.0
     wall_s: float = 0.0
-    requests: int = 0
-    events: int = 0
-    errors_ms: list[float] = field(default_factory=list)
 
-    def quantile(self, q: float) -> float:
-        """Return the nearest-rank quantile of the TTFT errors."""
-        ranked = sorted(self.errors_ms)
-        return ranked[int(q * (len(ranked) - 1))] if ranked else 0.0
+    @property
+    def events(self) -> int:
+        """Content events of all answers."""
+        return sum(row.events for row in self.rows)
 
+    @property
+    def failures(self) -> int:
+        """Requests without a whole answer."""
+        return sum(not row.ok for row in self.rows)
 
-def trial(port: int, streams: int, *, tokens: int, gap: float, seconds: float) -> Tally:
-    """Keep `streams` requests in flight for `seconds`, with their starts spread."""
-    import gevent  # noqa: PLC0415 - not in the child
+    def error_ms(self, q: float) -> float:
+        """Return a quantile of the size of the TTFT error."""
+        errors = sorted(abs(e) for r in self.rows if (e := r.ttft_error_s) is not None)
+        return (nearest_rank(errors, q) or 0.0) * 1e3
 
-    from loadgen.client import Endpoint, StreamingClient  # noqa: PLC0415
-
-    client = StreamingClient(Endpoint.parse(f"http://127.0.0.1:{port}"))
-    client.warm(streams)
-    body = json.dumps({"tokens": tokens, "gap": gap}).encode()
-    tally = Tally()
-    gc.collect()
-    gc.freeze()
-    cpu, wall = time.process_time(), time.monotonic()
-
-    def user(number: int) -> None:
-        gevent.sleep(number / streams * (TTFT_S + tokens * gap))
-        while time.monotonic() < wall + seconds:
-            exchange = client.send(body, path="/v1/chat/completions", stream=True)
-            reply = exchange.reply
-            tally.requests += 1
-            if not exchange.error and reply and reply.first and reply.truth:
-                error = reply.first - exchange.sent - reply.truth.ttft_s
-                tally.errors_ms.append(error * 1000)
-                tally.events += reply.events
-
-    gevent.joinall([gevent.spawn(user, number) for number in range(streams)])
-    tally.cpu_s, tally.wall_s = time.process_time() - cpu, time.monotonic() - wall
-    client.close()
-    return tally
+    def verdict(self) -> str:
+        """Return what a run with these figures would be stamped."""
+        return judge(
+            Evidence(
+                samples=len(self.rows),
+                ttft_error={"p99": self.error_ms(0.99) / 1e3},
+                loop_lag_p99=self.stats.loop_lag.quantile(0.99),
+                recv_lag_p99=self.stats.recv_lags.p99,
+                vitals=self.stats.vitals,
+            )
+        )[0].value
 
 
-def rows(port: int, arguments: argparse.Namespace) -> Iterator[str]:
-    """Run the trials: one-token requests first, for the cost of a request by itself."""
-    seconds = arguments.seconds
-    alone = trial(port, max(arguments.streams), tokens=1, gap=0.02, seconds=seconds / 2)
-    request_us = alone.cpu_s / alone.requests * 1e6
-    yield f"one-token request: {request_us:.0f} us of CPU, {alone.requests} requests"
-    yield "streams  tok/s  events/s  us/event  core  TTFT error p50/p99 ms  failures"
-    for streams in arguments.streams:
-        tokens, gap = arguments.tokens, 1 / arguments.rate
-        seen = trial(port, streams, tokens=tokens, gap=gap, seconds=seconds)
-        event_us = (seen.cpu_s * 1e6 - seen.requests * request_us) / max(1, seen.events)
-        errors = f"{seen.quantile(0.5):.2f} / {seen.quantile(0.99):.2f}"
+def trial(
+    url: str, users: int, *, tokens: int, life_s: float, seconds: float,
+    ca_file: str | None = None,
+) -> Trial:  # fmt: skip
+    """Keep `users` streams of `life_s` each in flight, their starts spread."""
+    stats = ClientStats()
+    seen = Trial(stats)
+    with tempfile.TemporaryDirectory() as folder:
+        session = Session(
+            Plan(hosts=(url,), model="m", users=users, duration_s=seconds,
+                 drain_s=life_s + 30),
+            share=Share(),
+            requests=[],
+            lengths=repeat((8, tokens)),
+            client=StreamingClient(Endpoint.parse(url, ca_file=ca_file),
+                                   timeouts=Timeouts()),
+            rows=RowWriter(Path(folder) / "requests.jsonl", _unexpected),
+            stats=stats,
+            traces=Traces(0, run="bench", ratio=0.0),
+            t0=time.monotonic() + 0.05,
+            on_row=seen.rows.append,
+        )  # fmt: skip
+        session._client.warm(users)  # noqa: SLF001 - all of them, not only the first 64
+        session.start()
+        cpu, wall = time.process_time(), time.monotonic()
+
+        def user(number: int) -> None:
+            gevent.sleep(number / users * life_s)
+            session.serve(lambda: False)
+
+        gevent.joinall([gevent.spawn(user, number) for number in range(users)])
+        seen.cpu_s, seen.wall_s = time.process_time() - cpu, time.monotonic() - wall
+        session.stop()
+    return seen
+
+
+def _unexpected(failed: OSError) -> None:
+    raise failed
+
+
+def table(arguments: argparse.Namespace, via: str) -> Iterator[str]:
+    """Run the loads over one kind of connection."""
+    with tempfile.TemporaryDirectory() as folder:
+        options, ca_file = _place(via, Path(folder))
+        with streams("--ttft", "0.02", *options) as url:
+            alone = trial(url, 200, tokens=1, life_s=0.02, ca_file=ca_file,
+                          seconds=arguments.seconds / 2)  # fmt: skip
+        request_us = alone.cpu_s / len(alone.rows) * 1e6
         yield (
-            f"{streams:7d} {arguments.rate:6g} {seen.events / seen.wall_s:9.0f}"
-            f" {event_us:9.1f} {seen.cpu_s / seen.wall_s:5.2f}"
-            f" {errors:>22} {seen.requests - len(seen.errors_ms):9d}"
+            f"\nvia {via}: a request of one event costs {request_us:.0f} us of CPU"
+            f" ({len(alone.rows)} requests, {alone.failures} failed)"
         )
+        yield (
+            "streams x ev/s  events/s  us/event  events/CPU-s  core"
+            "  TTFT error p50/p99 ms  kernel lag p99 ms  failed  verdict"
+        )
+        for users, rate in arguments.loads:
+            life_s = TTFT_S + (arguments.tokens - 1) / rate
+            with streams(
+                "--ttft", str(TTFT_S), "--gap", str(1 / rate), *options
+            ) as url:
+                seen = trial(url, users, tokens=arguments.tokens, life_s=life_s,
+                             seconds=max(arguments.seconds, 1.5 * life_s),
+                             ca_file=ca_file)  # fmt: skip
+            yield _line(f"{users} x {rate:g}", seen, request_us)
+
+
+def _line(name: str, seen: Trial, request_us: float) -> str:
+    event_us = (seen.cpu_s * 1e6 - len(seen.rows) * request_us) / max(1, seen.events)
+    lag = seen.stats.recv_lags.p99
+    return (
+        f"{name:>14} {seen.events / seen.wall_s:9.0f} {event_us:9.1f}"
+        f" {seen.events / seen.cpu_s:13.0f} {seen.cpu_s / seen.wall_s:5.2f}"
+        f" {seen.error_ms(0.5):12.2f} / {seen.error_ms(0.99):6.2f}"
+        f" {'absent' if lag is None else f'<= {lag * 1e3:g}':>17} {seen.failures:7d}"
+        f"  {seen.verdict()}"
+    )
+
+
+def _place(via: str, folder: Path) -> tuple[list[str], str | None]:
+    """Return the server's options for a kind of connection, and whom to trust."""
+    if via == "unix":
+        return ["--uds", str(folder / "s")], None
+    if via == "tls":
+        sys.path.append(str(ROOT / "tests"))
+        from authority import Authority  # noqa: PLC0415 - only it needs cryptography
+
+        authority = Authority(folder)
+        authority.server("127.0.0.1")
+        return ["--tls-pem", str(folder / "127.0.0.1.pem")], authority.file
+    return [], None
+
+
+def beside(arguments: argparse.Namespace) -> Iterator[str]:
+    """Measure ours and a peer on the same load, short streams for few clients."""
+    with streams("--ttft", "0.02", "--gap", "0.005") as url:
+
+        def ours() -> dict[str, Any]:
+            seen = trial(url, arguments.peer_clients, tokens=100, life_s=0.515,
+                         seconds=arguments.seconds)  # fmt: skip
+            return {
+                "ttft": [r.ttft_s for r in seen.rows if r.ok],
+                "tpot": [r.tpot_s for r in seen.rows if r.ok],
+                "cpu_s": seen.cpu_s,
+                "tokens": seen.events,
+            }
+
+        yield from compare(url, ours, clients=arguments.peer_clients, tokens=100,
+                           seconds=arguments.seconds)  # fmt: skip
+
+
+def _load(text: str) -> tuple[int, float]:
+    users, _, rate = text.partition("x")
+    return int(users), float(rate)
 
 
 def main() -> None:
-    """Read the options, start the server, print a table."""
+    """Read the options and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--streams", type=int, nargs="+", default=[100, 500])
-    parser.add_argument("--rate", type=float, default=50.0, help="tokens/s of a stream")
-    parser.add_argument("--tokens", type=int, default=200, help="per request")
+    parser.add_argument(
+        "--loads", type=_load, nargs="+", default=LOADS, metavar="STREAMSxRATE",
+        help="default: 100x50 500x50 2000x30",
+    )  # fmt: skip
+    parser.add_argument("--tokens", type=int, default=256, help="events per request")
     parser.add_argument("--seconds", type=float, default=8.0, help="per trial")
+    parser.add_argument("--via", nargs="+", choices=("tcp", "unix", "tls"),
+                        default=["tcp"])  # fmt: skip
+    parser.add_argument("--peer", action="store_true",
+                        help="install another load generator beside it")  # fmt: skip
+    parser.add_argument("--peer-clients", type=int, default=50)
     arguments = parser.parse_args()
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    server = context.Process(target=child, args=(theirs,), daemon=True)
-    server.start()
-    try:
-        for row in rows(ours.recv(), arguments):
-            print(row, flush=True)
-    finally:
-        server.terminate()
-        server.join()
+    for via in arguments.via:
+        for line in table(arguments, via):
+            print(line, flush=True)
+    if arguments.peer:
+        for line in beside(arguments):
+            print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import json
 import re
+import ssl
 import time
 from heapq import heappop, heappush
 from itertools import count
@@ -114,6 +115,8 @@ class Stream(asyncio.Protocol):
 
     def token(self, planned: float) -> None:
         """Write the token that was due at `planned`."""
+        if self.transport.is_closing():
+            return  # the client has had enough
         now = time.time()
         self.first = self.first or now
         self.left -= 1
@@ -140,11 +143,21 @@ async def serve(arguments: argparse.Namespace) -> None:
     """Serve on any port until terminated."""
     streams = Streams(arguments.ttft, arguments.gap)
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(
-        lambda: Stream(streams), "127.0.0.1", 0, backlog=4096
-    )
-    port = server.sockets[0].getsockname()[1]
-    print(f"http://127.0.0.1:{port}", flush=True)
+    if arguments.uds:
+        await loop.create_unix_server(
+            lambda: Stream(streams), arguments.uds, backlog=4096
+        )
+        print(f"unix:{arguments.uds}", flush=True)
+    else:
+        tls = None
+        if arguments.tls_pem:
+            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            tls.load_cert_chain(arguments.tls_pem)
+        server = await loop.create_server(
+            lambda: Stream(streams), "127.0.0.1", 0, backlog=4096, ssl=tls
+        )
+        port = server.sockets[0].getsockname()[1]
+        print(f"http{'s' if tls else ''}://127.0.0.1:{port}", flush=True)
     await streams.write_what_is_due()
 
 
@@ -153,6 +166,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--ttft", type=float, default=0.1, help="seconds")
     parser.add_argument("--gap", type=float, default=0.02, help="seconds")
+    parser.add_argument("--uds", metavar="PATH", help="listen on a Unix socket")
+    parser.add_argument("--tls-pem", metavar="FILE", help="speak TLS with this key")
     asyncio.run(serve(parser.parse_args()))
 
 

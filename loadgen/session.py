@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 import gevent
 from gevent.event import Event
@@ -23,6 +23,7 @@ from loadstone.traffic.record import Outcome, RequestRecord
 from loadstone.traffic.request import Request
 from loadstone.units import Seconds, Tokens
 from loadstone.vocabulary import TRACEPARENT_HEADER, TRUTH_HEADER
+from loadstone.wire.reply import ChatReply
 from loadstone.wire.tokens import prompt_of
 
 from .client import Exchange, StreamingClient
@@ -251,7 +252,12 @@ class Session:
         return json.dumps(body).encode()
 
     def _base(
-        self, request: Request, sent: Seconds, end: Seconds, outcome: Outcome
+        self,
+        request: Request,
+        sent: Seconds,
+        end: Seconds,
+        outcome: Outcome,
+        **more: Any,
     ) -> RequestRecord:
         return RequestRecord(
             id=request.id,
@@ -266,6 +272,7 @@ class Session:
             asked_output_tokens=request.output_tokens,
             warmup=request.intended_s < self.plan.warmup_s,
             worker=self.share.rank,
+            **more,
         )
 
     def _abandoned(
@@ -275,42 +282,43 @@ class Session:
         outcome: Outcome,
         error: str | None = None,
     ) -> RequestRecord:
-        row = self._base(request, began, self._clock.now(), outcome)
-        return replace(row, error=error or outcome.value)
+        said = error or outcome.value
+        return self._base(request, began, self._clock.now(), outcome, error=said)
 
     def _row(self, request: Request, exchange: Exchange) -> RequestRecord:
-        row = self._base(request, exchange.sent, exchange.end, outcome_of(exchange))
-        row = replace(
-            row,
+        reply = exchange.reply
+        return self._base(
+            request,
+            exchange.sent,
+            exchange.end,
+            outcome_of(exchange),
             connect_s=exchange.connect_s,
             recv_lag_s=exchange.recv_lag_s,
             worst_recv_lag_s=exchange.worst_recv_lag_s,
             reconnects=exchange.reconnects,
             status=exchange.status,
             error=exchange.error,
+            error_kind=(reply.error.kind or None) if reply and reply.error else None,
+            # An answer whose tokens are all hidden has a count and no first event.
+            **(self._of_reply(request, reply) if reply and reply.answered else {}),
         )
-        reply = exchange.reply
-        if reply is not None and reply.error is not None:
-            row = replace(row, error_kind=reply.error.kind or None)
-        # An answer whose tokens are all hidden has a count and no first event.
-        if reply is None or not reply.answered:
-            return row
+
+    def _of_reply(self, request: Request, reply: ChatReply) -> dict[str, Any]:
         usage = reply.usage
-        return replace(
-            row,
-            first_s=self._since_t0(reply.first),
-            last_s=self._since_t0(reply.last),
-            first_output_s=self._since_t0(reply.first_answer),
-            first_tool_s=self._since_t0(reply.first_tool),
-            input_tokens=usage.input_tokens if usage else request.input_tokens,
-            output_tokens=reply.output_tokens,
-            first_event_tokens=reply.first_event_tokens,
-            events=reply.events,
-            tokens_source=reply.tokens_source,
-            finish_reason=reply.finish_reason,
-            icl=reply.icl,
-            truth=reply.truth,
-        )
+        return {
+            "first_s": self._since_t0(reply.first),
+            "last_s": self._since_t0(reply.last),
+            "first_output_s": self._since_t0(reply.first_answer),
+            "first_tool_s": self._since_t0(reply.first_tool),
+            "input_tokens": usage.input_tokens if usage else request.input_tokens,
+            "output_tokens": reply.output_tokens,
+            "first_event_tokens": reply.first_event_tokens,
+            "events": reply.events,
+            "tokens_source": reply.tokens_source,
+            "finish_reason": reply.finish_reason,
+            "icl": reply.icl,
+            "truth": reply.truth,
+        }
 
     def _since_t0(self, instant: Seconds | None) -> Seconds | None:
         return None if instant is None else instant - self.t0

@@ -1,6 +1,7 @@
 """Running totals: each row counts where it should, and processes add up."""
 
 import json
+from array import array
 from dataclasses import replace
 from itertools import permutations
 from random import Random
@@ -65,6 +66,10 @@ def feed(stats: ClientStats, seed: int) -> ClientStats:
         part.in_flight += rng.randint(0, 1)
         stats.loop_lag.add(rng.expovariate(1000))
     stats.worst_pause_s = max(stats.worst_pause_s, rng.random())
+    stats.recv_lags.add(array("d", [rng.expovariate(1000) for _ in range(50)]))
+    stats.recv_lags.clock_set += rng.randint(0, 2)
+    share = max(stats.vitals.get("cpu_share", 0.0), rng.random())
+    stats.vitals = {"cpu_share": share}
     return stats
 
 
@@ -81,6 +86,8 @@ def slices(snapshot: dict[str, Any]) -> dict[tuple[str, ...], dict[str, Any]]:
 def assert_equal(one: ClientStats, other: ClientStats) -> None:
     """Every count is the same, and sums of seconds are but for rounding."""
     a, b = one.snapshot(), other.snapshot()
+    lag, other_lag = (s["recv_lags"].pop("total") for s in (a, b))
+    assert lag == pytest.approx(other_lag)
     assert {k: v for k, v in a.items() if k != "slices"} == {
         k: v for k, v in b.items() if k != "slices"
     }
