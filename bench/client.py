@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -58,33 +59,38 @@ def streams(*options: str) -> Iterator[str]:
 
 @dataclass
 class Trial:
-    """What one trial saw."""
+    """What one trial saw; figures only, since kept rows would cost collections."""
 
     stats: ClientStats
-    rows: list[RequestRecord] = field(default_factory=list)
     cpu_s: float = 0.0
     wall_s: float = 0.0
+    requests: int = 0
+    failures: int = 0
+    events: int = 0
+    ttft: "array[float]" = field(default_factory=lambda: array("d"))
+    tpot: "array[float]" = field(default_factory=lambda: array("d"))
+    errors: "array[float]" = field(default_factory=lambda: array("d"))
 
-    @property
-    def events(self) -> int:
-        """Content events of all answers."""
-        return sum(row.events for row in self.rows)
-
-    @property
-    def failures(self) -> int:
-        """Requests without a whole answer."""
-        return sum(not row.ok for row in self.rows)
+    def add(self, row: RequestRecord) -> None:
+        """Take what the tables need of a row."""
+        self.requests += 1
+        self.failures += not row.ok
+        self.events += row.events
+        for name, values in (("ttft_s", self.ttft), ("tpot_s", self.tpot)):
+            if (value := getattr(row, name)) is not None:
+                values.append(value)
+        if row.ttft_error_s is not None:
+            self.errors.append(abs(row.ttft_error_s))
 
     def error_ms(self, q: float) -> float:
         """Return a quantile of the size of the TTFT error."""
-        errors = sorted(abs(e) for r in self.rows if (e := r.ttft_error_s) is not None)
-        return (nearest_rank(errors, q) or 0.0) * 1e3
+        return (nearest_rank(sorted(self.errors), q) or 0.0) * 1e3
 
     def verdict(self) -> str:
         """Return what a run with these figures would be stamped."""
         return judge(
             Evidence(
-                samples=len(self.rows),
+                samples=self.requests,
                 ttft_error={"p99": self.error_ms(0.99) / 1e3},
                 loop_lag_p99=self.stats.loop_lag.quantile(0.99),
                 recv_lag_p99=self.stats.recv_lags.p99,
@@ -113,7 +119,7 @@ def trial(
             stats=stats,
             traces=Traces(0, run="bench", ratio=0.0),
             t0=time.monotonic() + 0.05,
-            on_row=seen.rows.append,
+            on_row=seen.add,
         )  # fmt: skip
         session._client.warm(users)  # noqa: SLF001 - all of them, not only the first 64
         session.start()
@@ -140,13 +146,13 @@ def table(arguments: argparse.Namespace, via: str) -> Iterator[str]:
         with streams("--ttft", "0.02", *options) as url:
             alone = trial(url, 200, tokens=1, life_s=0.02, ca_file=ca_file,
                           seconds=arguments.seconds / 2)  # fmt: skip
-        request_us = alone.cpu_s / len(alone.rows) * 1e6
+        single_us = alone.cpu_s / alone.requests * 1e6
         yield (
-            f"\nvia {via}: a request of one event costs {request_us:.0f} us of CPU"
-            f" ({len(alone.rows)} requests, {alone.failures} failed)"
+            f"\nvia {via}: a request of one event costs {single_us:.0f} us of CPU"
+            f" ({alone.requests} requests, {alone.failures} failed)"
         )
         yield (
-            "streams x ev/s  events/s  us/event  events/CPU-s  core"
+            "streams x ev/s  events/s  us/event  us/request besides  events/CPU-s  core"
             "  TTFT error p50/p99 ms  kernel lag p99 ms  failed  verdict"
         )
         for users, rate in arguments.loads:
@@ -157,15 +163,19 @@ def table(arguments: argparse.Namespace, via: str) -> Iterator[str]:
                 seen = trial(url, users, tokens=arguments.tokens, life_s=life_s,
                              seconds=max(arguments.seconds, 1.5 * life_s),
                              ca_file=ca_file)  # fmt: skip
-            yield _line(f"{users} x {rate:g}", seen, request_us)
+            yield _line(f"{users} x {rate:g}", seen, single_us, arguments.tokens)
 
 
-def _line(name: str, seen: Trial, request_us: float) -> str:
-    event_us = (seen.cpu_s * 1e6 - len(seen.rows) * request_us) / max(1, seen.events)
+def _line(name: str, seen: Trial, single_us: float, tokens: int) -> str:
+    # What a request costs besides its events, and what each event costs: two unknowns,
+    # from requests of one event and of many.
+    many_us = seen.cpu_s * 1e6 / seen.requests
+    event_us = (many_us - single_us) / (tokens - 1)
     lag = seen.stats.recv_lags.p99
     return (
         f"{name:>14} {seen.events / seen.wall_s:9.0f} {event_us:9.1f}"
-        f" {seen.events / seen.cpu_s:13.0f} {seen.cpu_s / seen.wall_s:5.2f}"
+        f" {single_us - event_us:19.0f} {seen.events / seen.cpu_s:13.0f}"
+        f" {seen.cpu_s / seen.wall_s:5.2f}"
         f" {seen.error_ms(0.5):12.2f} / {seen.error_ms(0.99):6.2f}"
         f" {'absent' if lag is None else f'<= {lag * 1e3:g}':>17} {seen.failures:7d}"
         f"  {seen.verdict()}"
@@ -194,8 +204,8 @@ def beside(arguments: argparse.Namespace) -> Iterator[str]:
             seen = trial(url, arguments.peer_clients, tokens=100, life_s=0.515,
                          seconds=arguments.seconds)  # fmt: skip
             return {
-                "ttft": [r.ttft_s for r in seen.rows if r.ok],
-                "tpot": [r.tpot_s for r in seen.rows if r.ok],
+                "ttft": list(seen.ttft),
+                "tpot": list(seen.tpot),
                 "cpu_s": seen.cpu_s,
                 "tokens": seen.events,
             }

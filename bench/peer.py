@@ -19,9 +19,9 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
-PACKAGES = ("llmeter[openai]==0.2.0", "aiobotocore>=2.20", "s3fs>=2025.1")
-"""The last two only save pip from trying hundreds of versions of what the first one
-needs anyway."""
+PACKAGES = ("llmeter[openai]==0.2.0", "openai<3", "aiobotocore>=2.20", "s3fs>=2025.1")
+"""It imports httpx, which only openai below 3 brings; the last two save pip from trying
+hundreds of versions of what it needs anyway."""
 INSTALL_S = 300
 SCRIPT = """
 import asyncio, json, sys, time

@@ -12,6 +12,7 @@ _TIMEOUTS: Final = Timeouts(connect=10.0, first_byte=10.0, total=20.0)
 _HINTS: Final = {
     "tls": "name the authority that signed its certificate with --ca-file",
     "dns": "check the host name in --host",
+    "proxy": "check --proxy; user and password come from the environment, --proxy env",
 }
 _ELSE: Final = "start the mock with `loadstone serve`, or check --host"
 
@@ -53,12 +54,18 @@ def _refuse(endpoint: Endpoint, listing: Exchange) -> None:
             code="auth",
             hint="give it by --api-key-env VAR or --api-key-file FILE",
         )
+    if listing.status == 407:
+        raise LoadstoneError(
+            f"the proxy to {endpoint.url} refused us (HTTP 407)",
+            code="proxy",
+            hint=_HINTS["proxy"],
+        )
     # An endpoint may have no list of models; one that has no status does not answer.
     if listing.status is None:
         error = listing.error or "no answer"
         raise LoadstoneError(
             f"nothing answers at {endpoint.url}: {error}: {listing.error_text}",
-            code="tls" if error == "tls" else "unreachable",
+            code=error if error in ("tls", "proxy") else "unreachable",
             hint=_HINTS.get(error, _ELSE),
         )
 

@@ -35,9 +35,10 @@ class TruthServer:
 
 
 @contextmanager
-def truth_server(*, ttft: Seconds, gap: Seconds) -> Iterator[TruthServer]:
+def truth_server(*more: str, ttft: Seconds, gap: Seconds) -> Iterator[TruthServer]:
     """Serve streams of that timing from a process of their own."""
     command = [sys.executable, str(SERVER), "--ttft", str(ttft), "--gap", str(gap)]
+    command += more
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

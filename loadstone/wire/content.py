@@ -120,7 +120,8 @@ class Notes:
         """
         self.error = self.error or ErrorObject.of(chunk)
         self.finish_reason = self.finish_reason or finish_reason_of(chunk)
-        self.truth = self.truth or truth_of(chunk)
+        if TRUTH_FIELD in chunk:
+            self.truth = self.truth or truth_of(chunk)
         usage, known = Usage.of(chunk), self.usage
         if usage and (known is None or usage.size > known.size):
             self.usage = usage

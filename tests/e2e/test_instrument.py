@@ -4,16 +4,19 @@ import ipaddress
 import json
 import os
 import signal
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 from math import ceil
 from pathlib import Path
 from typing import Any
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from processes import command_of, descendants, latest, loadstone, mock_server, start
+from sessions import truth_server
 
 LIMIT_S = 0.005
 
@@ -161,6 +164,52 @@ def test_streams_are_read_over_tls_with_a_key(tmp_path: Path) -> None:
     written = b"".join(p.read_bytes() for p in out.rglob("*") if p.is_file())
     assert secret.encode() not in written
     assert secret not in done.stdout + done.stderr
+
+
+def test_a_unix_socket_is_a_host(tmp_path: Path) -> None:
+    """What cannot be measured there is absent, and said to be."""
+    uds = ("--uds", str(tmp_path / "s"))
+    with truth_server(*uds, ttft=0.01, gap=0.001) as server:
+        common = ["run", "chat", "--rate", "20", "--duration", "1s"]
+        common += ["--host", server.url, "--out", str(tmp_path / "runs")]
+        done = loadstone(*common, "--json")
+        assert done.returncode in (0, 4), done.stderr
+        summary = json.loads(done.stdout)
+        # With a deadline that no answer can keep, each ends by it.
+        impatient = loadstone(*common, "--json", "--total-timeout", "5ms")
+    assert summary["host"] == server.url
+    assert summary["requests"]["ok"] == summary["requests"]["sent"] > 5
+    instrument = summary["instrument"]
+    assert (instrument["recv_lag_s"]["n"], instrument["recv_lag_s"]["p99"]) == (0, None)
+    assert "Unix" in instrument["recv_lag_absent"]
+    assert summary["ttfo_s"] == summary["ttft_s"]
+    failed = json.loads(impatient.stdout)
+    assert failed["requests"]["failed"] == failed["requests"]["sent"] > 5
+    assert set(failed["errors"]) == {"timeout_total"}
+    assert impatient.returncode == 4
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has receive stamps")
+def test_kernel_lag_and_shares_are_in_summary_and_rows(tmp_path: Path) -> None:
+    """Over TCP every answer's first token has its lag, and the run its figures."""
+    with truth_server(ttft=0.01, gap=0.001) as server:
+        done = loadstone(
+            "run", "chat", "--rate", "20", "--duration", "2s", "--json",
+            "--host", server.url, "--out", str(tmp_path),
+        )  # fmt: skip
+    instrument = json.loads(done.stdout)["instrument"]
+    assert instrument["recv_lag_absent"] is None
+    assert instrument["recv_lag_s"]["n"] > instrument["scheduled"]
+    assert instrument["recv_lag_dropped"] == 0
+    lags = [row["recv_lag_s"] for row in latest(tmp_path).rows if "recv_lag_s" in row]
+    assert len(lags) >= instrument["scheduled"] / 2
+    worst = [r["worst_recv_lag_s"] for r in latest(tmp_path).rows if "recv_lag_s" in r]
+    assert all(0 <= lag <= top for lag, top in zip(lags, worst, strict=True))
+    for name in ("cpu_share", "gc_share", "disk_share"):
+        assert 0 <= instrument[name] <= 2
+    over = instrument["recv_lag_s"]["p99"] > LIMIT_S
+    said = any("in the client's kernel" in reason for reason in instrument["reasons"])
+    assert over == said
 
 
 def test_nobody_there_is_told_at_once(tmp_path: Path) -> None:

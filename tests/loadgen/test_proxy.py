@@ -20,8 +20,9 @@ from scripted import (
 )
 
 from loadgen.client import Endpoint
+from loadgen.probe import probe
 from loadgen.proxy import Proxy, proxy_for
-from loadstone.errors import NotModelledError, UsageError
+from loadstone.errors import LoadstoneError, NotModelledError, UsageError
 
 PASSWORD = "s3cret:%40"
 BASIC = base64.b64encode(b"u:s3cret:@").decode()
@@ -125,6 +126,18 @@ def test_a_tunnel_that_is_not_made(script: object, error: str, said: str) -> Non
         failed = ask(made)
     assert (failed.error, failed.status) == (error, None)
     assert said in failed.error_text
+
+
+@pytest.mark.parametrize("url", ["http://rack.test", "https://rack.test"])
+def test_a_proxy_that_refuses_is_told_before_the_run(url: str) -> None:
+    """In either form, with what to do about it."""
+    refusal = answer("407 Proxy Authentication Required", b"")
+    with serving(once(refusal, close=True)) as proxy:
+        endpoint = Endpoint.parse(url, proxy=proxy.url, verify=False)
+        with pytest.raises(LoadstoneError, match="407") as caught:
+            probe(endpoint)
+    assert caught.value.code == "proxy"
+    assert "--proxy env" in caught.value.hint
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from typing import Any
 
 import gevent
 import pytest
-from hypothesis import given
+from authority import Authority
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scripted import (
     ANSWER,
@@ -76,6 +77,21 @@ def test_the_lag_of_the_first_token_is_known() -> None:
         assert lag <= answered.worst_recv_lag_s
         assert made.lags.histogram.count >= 1
         made.close()
+
+
+@linux
+def test_under_tls_the_lag_is_that_of_the_record(tmp_path: Path) -> None:
+    """Bytes are stamped before they are decrypted, by the kernel and by us."""
+    authority = Authority(tmp_path)
+    with serving(answering, tls=authority.server("127.0.0.1")) as server, \
+            client(server.url, ca_file=authority.file) as made:  # fmt: skip
+        answered = stamped(made)
+        assert answered.reply is not None
+        first, lag = answered.reply.first, answered.recv_lag_s
+        made.close()
+    assert first is not None
+    assert lag is not None
+    assert 0.0 <= lag <= first - answered.sent
 
 
 @linux
@@ -224,6 +240,7 @@ def test_the_verdicts_limit_is_a_bound() -> None:
 
 
 @given(st.lists(st.floats(0, 100), max_size=60))
+@example([0.0, 5e-5, 0.005, 50.0, 51.0] * 5)
 def test_lags_are_counted_as_one_by_one(lags: list[float]) -> None:
     """Sorting first is quicker and the same."""
     slow, quick = BucketArray(LAG_BOUNDS), ReceiveLags()
