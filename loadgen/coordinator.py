@@ -15,6 +15,7 @@ from typing import Any, Final
 from loadstone.catalog.workloads import load_price, price_of_preset
 from loadstone.errors import LoadstoneError, UsageError
 from loadstone.physics.cost import Rent, no_price
+from loadstone.traffic.machine import loads_of
 from loadstone.traffic.plan import Plan, draw, plan_hash
 from loadstone.traffic.record import RequestRecord
 from loadstone.traffic.request import Request
@@ -29,6 +30,7 @@ from .options import plan_of, timeouts_of
 from .probe import Target, probe
 from .receive import why_absent
 from .results import RowWriter, read_rows, rows_name
+from .selfcheck import standing
 from .series import Series
 from .session import Session, Share
 from .stats import ClientStats, SliceStats, total
@@ -149,6 +151,7 @@ class Run:
             )
         plan = plan_of(values, host=host, users=users)
         self.slos = self._read_slos(values["slo"])
+        self.standing = standing(values["selfcheck"], environ)
         began = time.monotonic()
         self.requests = requests_of(plan)
         drawing_s = time.monotonic() - began
@@ -305,6 +308,7 @@ class Run:
         loop_lag = describe_histogram(stats.loop_lag)
         recv_lag = describe_histogram(stats.recv_lags.histogram)
         scheduled = self._scheduled(stats.whole())
+        selfcheck, beyond = self.standing.judge(loads_of(rows))
         verdict, reasons = judge(
             Evidence(
                 samples=int(figures["ttft_s"]["n"] or 0),
@@ -317,6 +321,7 @@ class Run:
                 sent=figures["requests"]["sent"],
                 server_lag_p99=lags["p99"],
                 workers_lost=self.workers - self._reported(),
+                beyond_profile=beyond,
             )
         )
         return {
@@ -332,6 +337,8 @@ class Run:
             **stats.vitals,
             "mock_lag_s": lags,
             "workers": {"expected": self.workers, "reported": self._reported()},
+            "selfcheck": selfcheck,
+            **({"notes": [self.standing.absent]} if self.standing.absent else {}),
         }
 
     def _unix(self) -> bool:

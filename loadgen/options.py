@@ -147,6 +147,9 @@ OPTIONS: Final = (
     *(Option(flag=f"--{name.replace('_', '-')}-timeout", read=_patience,
              default=f"{getattr(Timeouts(), name):g}s", metavar="TIME", text=text)
       for name, text in _TIMEOUTS.items()),
+    Option(flag="--selfcheck", metavar="FILE",
+           text="judge the load by this profile of `loadstone selfcheck`; without it"
+                " by the user's own, if there is one"),
     Option(flag="--out", default="runs", metavar="DIR", text="where run folders go"),
     Option(flag="--metrics-port", read=_port, metavar="PORT",
            text="serve Prometheus metrics on this port of 127.0.0.1;"

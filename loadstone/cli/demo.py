@@ -1,28 +1,21 @@
 """`loadstone demo`: a slice of a rack, real traffic and the numbers, in one command."""
 
-import os
-import signal
 import socket
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, Final
+from typing import Final
 
 import click
 from rich.console import Console
 
-from ..errors import ExitCode, LoadstoneError
-from .engine_options import DEFAULT_MODEL, DEFAULT_PRESET
+from ..errors import ExitCode
+from .mock_child import mock_server
 from .run import drive, locust_arguments, web_arguments
 
 _RATE: Final = "20"
 """Requests per second: 4,000 tokens/s, a small share of the VM and of a laptop core."""
 _PORTS: Final = (8000, 0)
 _WEB_PORT: Final = 8089
-_START_S: Final = 20.0
-_STOP_S: Final = 15.0
 
 
 @click.command(
@@ -85,47 +78,12 @@ def _server(console: Console) -> Iterator[str]:
     port = next(port for port in _PORTS if port == 0 or _is_free(port))
     if port != _PORTS[0]:
         console.print(f"port {_PORTS[0]} is taken, so the mock takes a free one")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "loadstone", "serve", "--preset", DEFAULT_PRESET,
-         "--model", DEFAULT_MODEL, "--port", str(port), "--grace", "1s"],
-        stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
-    try:
-        assert process.stderr is not None
-        url = _await_listening(process, process.stderr, console)
+
+    def say(line: str) -> None:
+        console.print(f"mock        {line}", highlight=False)
+
+    with mock_server(port, say) as url:
         yield url
-    finally:
-        _stop(process)
-
-
-def _await_listening(
-    process: subprocess.Popen[str], said: IO[str], console: Console
-) -> str:
-    """Read what the server says until it listens; return its URL."""
-    timer = threading.Timer(_START_S, process.kill)
-    timer.start()
-    lines = []
-    try:
-        for line in said:
-            lines.append(line)
-            before, found, url = line.strip().partition("listening on ")
-            console.print(f"mock        {url if found else before}", highlight=False)
-            if found:
-                # Nobody reads what it says from here on, so it must not fill a pipe.
-                threading.Thread(target=said.read, daemon=True).start()
-                return url
-    finally:
-        timer.cancel()
-    raise LoadstoneError("the mock server did not start", hint="".join(lines[-5:]))
-
-
-def _stop(process: subprocess.Popen[str]) -> None:
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(_STOP_S)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def _is_free(port: int) -> bool:

@@ -51,7 +51,8 @@ class LocustChild:
             )
         finally:
             os.close(write_fd)
-        self._interrupted = False
+        self.interrupted = False
+        """Whether it was asked to stop."""
         self._told = os.fdopen(read_fd, encoding="utf-8")
 
     def __iter__(self) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -63,7 +64,7 @@ class LocustChild:
 
     def on_signal(self, number: int, frame: object) -> None:  # noqa: ARG002 - Python's signature
         """Stop the child gently the first time, by force the second."""
-        if self._interrupted:
+        if self.interrupted:
             self.kill()
         self.interrupt()
 
@@ -74,7 +75,7 @@ class LocustChild:
 
     def interrupt(self) -> None:
         """Ask it to stop: it writes the summary of what it has and ends."""
-        self._interrupted = True
+        self.interrupted = True
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
 

@@ -180,6 +180,15 @@ class RequestRecord:
             return None
         return self.ttft_s - self.truth.ttft_s
 
+    @property
+    def tpot_error(self) -> float | None:
+        """The client's TPOT against the server's truth, as a share of it."""
+        first, last = self.first_s, self.last_s
+        if self.truth is None or first is None or last is None or not self.tpot_s:
+            return None
+        given = self.truth.last_sent_s - self.truth.first_sent_s
+        return (last - first) / given - 1.0 if given > 0 else None
+
     def to_json(self) -> dict[str, Any]:
         """Return JSON-ready values: instants to the microsecond, defaults left out."""
         row: dict[str, Any] = {}

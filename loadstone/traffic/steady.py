@@ -33,9 +33,14 @@ class Spans:
         self._last.append(max(last, first + _INSTANT))
         self._tokens.append(tokens)
 
+    @property
+    def total(self) -> Tokens:
+        """How many tokens there were."""
+        return sum(self._tokens)
+
     def rate(self) -> float | None:
         """Return the steady rate in tokens/s; None where no tokens were given."""
-        total = sum(self._tokens)
+        total = self.total
         if not total:
             return None
         start, end = _Count(self).times([share * total for share in _STEADY])

@@ -70,6 +70,8 @@ class Evidence:
     sent: int = 0
     server_lag_p99: Seconds | None = None
     """The mock's own lateness, where the server tells it."""
+    beyond_profile: str | None = None
+    """Why the load is beyond what the machine's selfcheck found, if it is."""
     workers_lost: int = 0
     """Processes of the load generator that never handed their totals in."""
 
@@ -111,6 +113,8 @@ def _client(e: Evidence) -> list[tuple[Verdict, str]]:
             f"the mock wrote first tokens {_ms(e.server_lag_p99)} late at p99"
             f" (limit {_ms(MAX_SERVER_LAG_S)}): this machine is too slow for the load"
         )
+    if e.beyond_profile is not None:
+        found.append(e.beyond_profile)
     return [(Verdict.CLIENT_LIMITED, reason) for reason in found]
 
 

@@ -38,6 +38,7 @@ TEXTS: dict[str, tuple[str, Any, str | None]] = {
     "--first-byte-timeout": ("1m", 60.0, "0s"),
     "--idle-timeout": ("500ms", 0.5, "-1s"),
     "--total-timeout": ("1h", 3600.0, "never"),
+    "--selfcheck": ("machine.json", "machine.json", None),
     "--out": ("elsewhere", "elsewhere", None),
     "--metrics-port": ("0", 0, "http"),
 }

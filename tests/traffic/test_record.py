@@ -46,6 +46,18 @@ def test_truth_tells_the_client_error_and_the_servers_lag() -> None:
     assert replace(ROW, first_s=None).ttft_error_s is None
 
 
+def test_tpot_error_is_a_share_of_the_truth() -> None:
+    """Read were 2 s, written 2.0625 s; tokens of events cancel out."""
+    assert ROW.tpot_error == pytest.approx(2.0 / 2.0625 - 1.0)
+    assert ROW.truth is not None
+    at_once = replace(ROW.truth, last_sent_s=ROW.truth.first_sent_s)
+    for changes in (
+        {"truth": None}, {"first_s": None}, {"last_s": None}, {"output_tokens": 2},
+        {"truth": at_once},
+    ):  # fmt: skip
+        assert replace(ROW, **changes).tpot_error is None  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("changes", "missing"),
     [

@@ -56,6 +56,11 @@ def test_at_every_limit_a_run_is_ok() -> None:
             "TTFT was read 5.0 ms late at p99",
         ),
         (
+            {"beyond_profile": "twice what this machine reads"},
+            Verdict.CLIENT_LIMITED,
+            "twice what this machine reads",
+        ),
+        (
             {"loop_lag_p99": nextafter(0.005, inf)},
             Verdict.CLIENT_LIMITED,
             "event loop was 5.0 ms late",
