@@ -2,22 +2,24 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
-from ..errors import CatalogError, NotModelledError
+from ..errors import UsageError
 from ..physics.limits import EngineLimits
 from ..physics.memory import KvBudget
 from ..physics.steplaw import StepLaw
-from .facts import Fact, read_fact, read_fields, read_table
+from .facts import Fact, read_fields, read_table
+from .gpus import load_accelerator
+from .laws import load_law
+from .models import load_architecture, model_name
+from .placement import Placement, kv_budget, place
+from .points import load_rack_spreads
 
-_PRESET_PLAIN: Final = ("title", "gpu", "models", "precision", "price")
-_PRESET_FACTS: Final = (
-    "gpus_per_vm", "vms_per_rack", "max_num_seqs", "max_num_batched_tokens",
-    "block_size", "kv_fraction", "activation_bytes", "max_model_len",
-    "published_vm_min", "published_vm_max",
-)  # fmt: skip
-_LAW_FACTS: Final = (
-    "weights_ms", "gemm_us_per_token", "kv_ns_per_token", "pair_ns", "knee", "sigma"
+_PLAIN: Final = ("title", "gpu", "engine", "price")
+_MACHINE: Final = ("gpus_per_vm", "vms_per_rack")
+_ENGINE: Final = (
+    "max_num_seqs", "max_num_batched_tokens", "block_size", "kv_fraction",
+    "activation_bytes", "max_model_len",
 )  # fmt: skip
 
 
@@ -29,24 +31,44 @@ class Preset:
     title: str
     model: str
     gpu: str
-    precision: str
     price: str
-    tensor_parallel: int
+    placement: Placement
     gpus_per_vm: int
     vms_per_rack: int
     law: StepLaw
+    basis: str
+    """`fitted` on published points of this GPU and model, or `transferred`."""
     limits: EngineLimits
+    memory: KvBudget
+    """Of one engine, all its GPUs together."""
     facts: dict[str, Fact]
 
     @property
-    def engines_per_vm(self) -> int:
-        """Engine replicas of a VM: one for each tensor-parallel group."""
-        return self.gpus_per_vm // self.tensor_parallel
+    def precision(self) -> str:
+        """Precision of the weights."""
+        return self.placement.precision
+
+    @property
+    def tensor_parallel(self) -> int:
+        """GPUs of one engine."""
+        return self.placement.tensor_parallel
 
     @property
     def cache_dtype(self) -> str:
-        """Precision of the KV cache: the only one that the catalog's models have."""
-        return "fp8"
+        """Precision of the KV cache."""
+        return self.placement.cache
+
+    def engines(self, vms: int) -> int:
+        """Return how many engines `vms` VMs hold; raises `UsageError` for a rest."""
+        engines, rest = divmod(vms * self.gpus_per_vm, self.tensor_parallel)
+        if rest or not engines:
+            raise UsageError(
+                f"{vms} VM of {self.gpus_per_vm} GPUs cannot be shared out to engines"
+                f" of {self.tensor_parallel} GPUs",
+                hint=f"--vms {self.tensor_parallel // self.gpus_per_vm or 1} or a"
+                " multiple, or another --tensor-parallel-size",
+            )
+        return engines
 
     def with_limits(self, **limits: int | None) -> "Preset":
         """Return the preset with some of the engine's limits replaced; None keeps one.
@@ -57,7 +79,11 @@ class Preset:
         return replace(self, limits=replace(self.limits, **given))
 
     def assumptions(self, *, short: bool = False) -> Iterator[str]:
-        """Say which constants are assumed or known as a range; `short`: no source."""
+        """Say what timing rests on: its basis, what is assumed or known as a range.
+
+        `short`: without their sources.
+        """
+        yield f"{self.placement} on {self.gpu}, law {_BASIS[self.basis]}"
         for name, fact in self.facts.items():
             if fact.confidence == "assumed" or fact.low is not None:
                 span = "" if fact.low is None else f" ({fact.low:g} to {fact.high:g})"
@@ -69,75 +95,93 @@ class Preset:
                 )
 
 
+_BASIS: Final = {
+    "fitted": "fitted on published points of this GPU and model",
+    "transferred": "transferred: no published point of this GPU and model was fitted",
+    "own": "fitted on your own points",
+}
+
+
 def preset_names() -> list[str]:
     """Return the names of the presets there are."""
     return sorted(read_table("presets"))
 
 
-def load_preset(name: str, model: str) -> Preset:
-    """Load preset `name` serving `model`.
+def read_preset(name: str) -> tuple[dict[str, Any], dict[str, Fact]]:
+    """Read a machine and how its engines are set; raises `CatalogError`."""
+    plain, facts = read_fields("presets", name, plain=_PLAIN, facts=_MACHINE)
+    _, engine = read_fields("engines", plain["engine"], plain=("title",), facts=_ENGINE)
+    return plain, facts | engine
 
-    Raises `CatalogError` for unknown names and `NotModelledError` for a model whose
-    timing on this machine is not in the catalog.
+
+def load_preset(
+    name: str,
+    model: str,
+    *,
+    precision: str | None = None,
+    tensor_parallel: int | None = None,
+    expert_parallel: int | None = None,
+) -> Preset:
+    """Load preset `name` serving `model`, laid out by rule where nothing is said.
+
+    Raises `CatalogError` for unknown names, `NotModelledError` for a layout that the
+    GPU or the model does not have, `UsageError` for one that does not fit.
     """
-    plain, facts = read_fields(
-        "presets", name, plain=_PRESET_PLAIN, facts=_PRESET_FACTS
-    )
-    gpu, precision = plain["gpu"], plain["precision"]
-    if model not in plain["models"]:
-        raise NotModelledError(
-            f"preset {name} has no timing for model {model!r}",
-            hint=f"it has: {', '.join(plain['models'])}",
-        )
-    tensor_parallel, law_facts = _law(gpu, model, precision)
-    _, gpu_facts = read_fields("gpus", gpu, plain=(), facts=("hbm_bytes",))
-    _, model_facts = read_fields(
-        "models", model, plain=(), facts=("kv_bytes_per_token_fp8", "weight_bytes_fp4")
-    )
-    facts |= law_facts | gpu_facts | model_facts
+    plain, facts = read_preset(name)
+    model = model_name(model)
     value = {key: fact.value for key, fact in facts.items()}
-    budget = KvBudget(
-        hbm_bytes=value["hbm_bytes"],
-        weight_bytes=value["weight_bytes_fp4"],
-        activation_bytes=value["activation_bytes"],
-        kv_bytes_per_token=value["kv_bytes_per_token_fp8"],
-        fraction=value["kv_fraction"],
+    gpu, architecture = load_accelerator(plain["gpu"]), load_architecture(model)
+    placement = place(
+        gpu,
+        architecture,
+        gpus_per_vm=int(value["gpus_per_vm"]),
+        precision=precision,
+        tensor_parallel=tensor_parallel,
+        expert_parallel=expert_parallel,
     )
-    block_size = int(value["block_size"])
+    memory = kv_budget(
+        gpu,
+        architecture,
+        placement,
+        activation_bytes=value["activation_bytes"],
+        fraction=value["kv_fraction"],
+        max_num_seqs=int(value["max_num_seqs"]),
+    )
+    law = load_law(gpu, architecture, placement)
+    blocks = memory.blocks(int(value["block_size"]))
     return Preset(
         name=name,
         title=plain["title"],
         model=model,
-        gpu=gpu,
-        precision=precision,
+        gpu=plain["gpu"],
         price=plain["price"],
-        tensor_parallel=tensor_parallel,
+        placement=placement,
         gpus_per_vm=int(value["gpus_per_vm"]),
         vms_per_rack=int(value["vms_per_rack"]),
-        law=StepLaw(**{field: value[field] for field in _LAW_FACTS}),
+        law=law.law,
+        basis=law.basis,
         limits=EngineLimits(
             max_num_seqs=int(value["max_num_seqs"]),
             max_num_batched_tokens=int(value["max_num_batched_tokens"]),
-            kv_blocks=budget.blocks(block_size),
-            block_size=block_size,
-            max_model_len=int(value["max_model_len"]),
+            kv_blocks=blocks,
+            block_size=int(value["block_size"]),
+            max_model_len=min(
+                max(int(value["max_model_len"]), architecture.max_context_tokens),
+                blocks * int(value["block_size"]),
+            ),
         ),
-        facts=facts,
+        memory=memory,
+        facts=facts | law.facts | _published(plain["gpu"], model, placement),
     )
 
 
-def _law(gpu: str, model: str, precision: str) -> tuple[int, dict[str, Fact]]:
-    try:
-        table = dict(read_table("laws")[gpu][model][precision])
-        tensor_parallel = int(table.pop("tensor_parallel"))
-    except KeyError as missing:
-        raise CatalogError(
-            f"laws.toml: no {missing} for {gpu}, {model}, {precision}"
-        ) from None
-    where = f"laws.toml [{gpu}.{model}.{precision}"
-    if set(table) != set(_LAW_FACTS):
-        odd = min(set(table) ^ set(_LAW_FACTS))
-        raise CatalogError(f"{where}]: unknown or missing constant {odd!r}")
-    return tensor_parallel, {
-        field: read_fact(table[field], f"{where}.{field}]") for field in _LAW_FACTS
-    }
+def _published(gpu: str, model: str, placement: Placement) -> dict[str, Fact]:
+    """Return what was published of a whole rack of this, if anything was."""
+    for rack in load_rack_spreads():
+        if (rack.accelerator, model_name(rack.model), rack.precision) == (
+            gpu,
+            model,
+            placement.precision,
+        ):
+            return dict(rack.facts())
+    return {}

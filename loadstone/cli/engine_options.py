@@ -62,7 +62,7 @@ def build(
         max_num_batched_tokens=max_num_batched_tokens,
         max_model_len=max_model_len,
     )
-    engines = vms * machine.engines_per_vm
+    engines = machine.engines(vms)
     return machine, build_fleet(
         machine.limits,
         machine.law,

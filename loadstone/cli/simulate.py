@@ -229,13 +229,14 @@ def _offline_notes(
     machine: Preset, vms: int, n: int, summary: dict[str, Any]
 ) -> Iterator[str]:
     rate = summary["throughput"]["output_tok_s"] / vms
-    low, high = machine.facts["published_vm_min"], machine.facts["published_vm_max"]
-    inside = "inside" if low.value <= rate <= high.value else "outside"
-    yield (
-        f"{number(rate, 0)} output tokens/s per VM is {inside} the published"
-        f" {number(low.value, 0)} to {number(high.value, 0)} ({low.source})"
-    )
-    batches = n / (machine.limits.max_num_seqs * machine.engines_per_vm * vms)
+    if "published_vm_min" in machine.facts:
+        low, high = machine.facts["published_vm_min"], machine.facts["published_vm_max"]
+        inside = "inside" if low.value <= rate <= high.value else "outside"
+        yield (
+            f"{number(rate, 0)} output tokens/s per VM is {inside} the published"
+            f" {number(low.value, 0)} to {number(high.value, 0)} ({low.source})"
+        )
+    batches = n / (machine.limits.max_num_seqs * machine.engines(vms))
     share = (
         1
         - summary["throughput"]["output_tok_s"]

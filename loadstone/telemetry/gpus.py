@@ -43,18 +43,17 @@ class GpuFacts:
     @classmethod
     def of(cls, machine: Preset, board: Board) -> "GpuFacts":
         """Take the facts from the catalog's."""
-        value = {name: fact.value for name, fact in machine.facts.items()}
-        gpus = machine.tensor_parallel
+        gpus, memory = machine.tensor_parallel, machine.memory
         return cls(
             title=board.title,
             power=board.power,
             gpus_per_vm=machine.gpus_per_vm,
             gpus_per_engine=gpus,
-            memory_bytes=value["hbm_bytes"],
+            memory_bytes=memory.hbm_bytes / gpus,
             memory_bytes_per_s=board.hbm_bytes_per_s,
-            weight_bytes=value["weight_bytes_fp4"] / gpus,
-            reserved_bytes=value["activation_bytes"],
-            kv_bytes_per_token=value["kv_bytes_per_token_fp8"] / gpus,
+            weight_bytes=memory.weight_bytes / gpus,
+            reserved_bytes=memory.activation_bytes / gpus,
+            kv_bytes_per_token=memory.kv_bytes_per_token / gpus,
         )
 
 

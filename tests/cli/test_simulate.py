@@ -274,7 +274,7 @@ def test_table_for_people(simulate: Simulate) -> None:
         (("--rate", "1", "--duration", "soon"), "usage", "'soon' is not a duration"),
         (("--trace", "none.csv"), "usage", "cannot read the trace none.csv"),
         (("--offline", "5", "--preset", "a100"), "catalog", "no preset 'a100'"),
-        (("--offline", "5", "--model", "gpt-5"), "not_modelled", "no timing for model"),
+        (("--offline", "5", "--model", "gpt-5"), "catalog", "no model 'gpt-5'"),
         (
             ("--offline", "5", "--max-num-batched-tokens", "2047"),
             "usage",
