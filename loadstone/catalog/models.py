@@ -13,7 +13,7 @@ _PARTS: Final = {"experts_": Experts, "latent_": Latent}
 _PART_FACTS: Final = tuple(
     prefix + field.name for prefix, part in _PARTS.items() for field in fields(part)
 )
-_SLIDING: Final = ("sliding_layers", "sliding_window")
+_SLIDING: Final = ("sliding_layers", "sliding_window", "dense_bits", "expert_bits")
 _NEEDED: Final = (
     "params_total", "params_active", "n_layers", "d_model", "n_heads", "n_kv_heads",
     "head_dim", "vocab_size", "max_context_tokens",
