@@ -2,9 +2,9 @@
 
 The catalog's law is the prior. What is fitted are logarithms of factors on it: one
 named `stack` on every cost of a step at once, for the software's generation, and one on
-each cost for itself, by least squares on the relative errors of TPOT. A cost has a
+each part of the step, by least squares on the relative errors of TPOT. A part has a
 factor of its own only if the points by themselves would know it better than the prior
-does; else that factor is 1, and the cost is named. Points at one concurrency know
+does; else that factor is 1, and its constants are named. Points at one concurrency know
 nothing but `stack`.
 """
 
@@ -20,15 +20,21 @@ from .linear import inverse, normal
 from .steady import Steady, mean_step
 
 STACK: Final = "stack"
-COSTS: Final = (
-    "weights_ms", "gemm_us_per_token", "kv_ns_per_token", "pair_ns", "sequence_us",
-    "step_ms",
-)  # fmt: skip
-"""Constants of a law that are times: `stack` is a factor on all of them."""
-_REFERENCE: Final = "weights_ms"
+PARTS: Final[dict[str, tuple[str, ...]]] = {
+    "fixed": ("weights_ms", "expert_weights_ms", "step_ms"),
+    "tokens": ("gemm_us_per_token", "token_us", "sequence_us"),
+    "kv": ("kv_ns_per_token",),
+    "pairs": ("pair_ns",),
+}
+"""The constants that are times, by what they grow with. Those of a part keep their
+proportion: TPOT hardly tells reading weights from launching kernels."""
+SHAPE: Final = ("knee", "expert_miss", "sigma")
+"""Constants that are no times: never fitted here."""
+_PART_OF: Final = {cost: part for part, costs in PARTS.items() for cost in costs}
+_REFERENCE: Final = "fixed"
 """The others are told apart from this one: that all are, only `stack` can say."""
 _PRIOR_SD: Final = 0.3
-"""Of the logarithm of a factor, `stack` or a cost's own."""
+"""Of the logarithm of a factor, `stack` or a part's own."""
 _NOISE: Final = 0.02
 _NOISE_POINTS: Final = 4
 """Before any point is seen, relative errors are taken to be 2 %, as if from 4 points:
@@ -80,24 +86,28 @@ def fit_law(points: Sequence[Steady], prior: StepLaw, budget: Tokens) -> Fitted:
     if not points:
         raise UsageError("there is no point to fit")
     fit = _Fit(points, prior, budget)
-    costs = [cost for cost in COSTS if getattr(prior, cost) > 0]
-    apart = fit.told_apart([cost for cost in costs if cost != _REFERENCE])
+    costs = [cost for cost in _PART_OF if getattr(prior, cost) > 0]
+    parts = [p for p, inside in PARTS.items() if not set(costs).isdisjoint(inside)]
+    apart = fit.told_apart([part for part in parts if part != _REFERENCE])
     known = [_REFERENCE, *apart] if apart else []
     logs = fit.solve([STACK, *known])
     law = fit.law(logs)
     noise = fit.noise(law, len(logs))
     # What stays at its prior is still unknown: intervals are those of a fit of all.
-    every = [STACK, *costs]
+    every = [STACK, *parts]
     covariance = inverse(normal(fit.slopes(law, every), noise, _PRIOR_SD))
     return Fitted(
         law=law,
         prior=prior,
         factors={name: exp(x) for name, x in logs.items()},
         intervals={
-            cost: _interval(getattr(law, cost), every.index(cost), covariance)
+            cost: _interval(getattr(law, cost), every.index(_PART_OF[cost]), covariance)
             for cost in costs
         },
-        unidentified=(*(cost for cost in costs if cost not in known), "knee", "sigma"),
+        unidentified=(
+            *(cost for cost in costs if _PART_OF[cost] not in known),
+            *(name for name in SHAPE if getattr(prior, name) > 0),
+        ),
         residuals=tuple(Residual(p, mean_step(law, p, budget)) for p in points),
         noise=noise,
     )
@@ -106,7 +116,7 @@ def fit_law(points: Sequence[Steady], prior: StepLaw, budget: Tokens) -> Fitted:
 def _interval(
     value: float, index: int, covariance: Sequence[Sequence[float]]
 ) -> tuple[float, float]:
-    """Return the 80 % interval of a cost: `stack` (the first factor) times its own."""
+    """Return the 80 % interval of a cost: `stack` (the first factor) times its part."""
     on = (0, index)
     reach = Z80 * sqrt(sum(covariance[i][j] for i in on for j in on))
     return value * exp(-reach), value * exp(reach)
@@ -150,12 +160,12 @@ class _Fit:
                 break
         return logs
 
-    def told_apart(self, costs: Sequence[str]) -> list[str]:
-        """Return those of `costs` that the points alone tell apart from the others.
+    def told_apart(self, parts: Sequence[str]) -> list[str]:
+        """Return those of `parts` that the points alone tell apart from the others.
 
         The one known worst is dropped until all are known better than by the prior.
         """
-        left = list(costs)
+        left = list(parts)
         while left:
             free = [STACK, *left]
             logs = self.solve(free)
@@ -201,7 +211,7 @@ def _scaled(law: StepLaw, logs: Mapping[str, float]) -> StepLaw:
     return replace(
         law,
         **{
-            cost: getattr(law, cost) * exp(stack + logs.get(cost, 0.0))
-            for cost in COSTS
+            cost: getattr(law, cost) * exp(stack + logs.get(part, 0.0))
+            for cost, part in _PART_OF.items()
         },
     )

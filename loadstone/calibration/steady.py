@@ -198,5 +198,4 @@ def mean_step(law: StepLaw, point: Steady, budget: Tokens) -> Seconds:
 def _step(
     law: StepLaw, batch: float, prefill: float, context: float, isl: float
 ) -> Seconds:
-    # A mean step has no whole numbers; the law is smooth in them.
-    return law.seconds(batch, prefill, context, prefill * isl / 2)  # type: ignore[arg-type]
+    return law.seconds(batch, prefill, context, prefill * isl / 2)

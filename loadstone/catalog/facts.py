@@ -88,25 +88,41 @@ def read_fields(
     facts: tuple[str, ...] = (),
     optional: tuple[str, ...] = (),
 ) -> tuple[dict[str, Any], dict[str, Fact]]:
+    """Read entry `key` of table `name`, as `read_entry` does."""
+    return read_entry(
+        entry(name, key),
+        f"{name}.toml [{key}]",
+        plain=plain,
+        facts=facts,
+        optional=optional,
+    )
+
+
+def read_entry(
+    table: Mapping[str, Any],
+    where: str,
+    *,
+    plain: tuple[str, ...] = (),
+    facts: tuple[str, ...] = (),
+    optional: tuple[str, ...] = (),
+) -> tuple[dict[str, Any], dict[str, Fact]]:
     """Read an entry of exactly these fields: plain values, facts with provenance.
 
     `optional` facts may be missing. An entry's own source, date and confidence hold for
     those of its facts that have none. Raises `CatalogError` naming the odd field.
     """
-    found = dict(entry(name, key))
+    found = dict(table)
     inherited: dict[str, Any] = {
         field: found.pop(field) for field in _PROVENANCE if field in found
     }
     odd = ({*plain, *facts} - set(found)) | (set(found) - {*plain, *facts, *optional})
     if odd:
-        raise CatalogError(
-            f"{name}.toml [{key}]: unknown or missing field {min(odd)!r}"
-        )
+        raise CatalogError(f"{where}: unknown or missing field {min(odd)!r}")
     return (
         {field: found[field] for field in plain},
         {
             field: read_fact(
-                _inheriting(found[field], inherited), f"{name}.toml [{key}.{field}]"
+                _inheriting(found[field], inherited), f"{where[:-1]}.{field}]"
             )
             for field in (*facts, *optional)
             if field in found

@@ -6,10 +6,24 @@ from typing import Final
 from ..errors import NotModelledError
 from ..physics.accelerator import Accelerator
 from ..physics.architecture import Architecture
+from ..physics.derive import Layout
 from ..physics.steplaw import StepLaw
 from .facts import Fact, read_fact, read_table
-from .placement import Placement
 
+UNITS: Final = {
+    "weights_ms": "ms/step",
+    "gemm_us_per_token": "us/token",
+    "kv_ns_per_token": "ns/token of context",
+    "pair_ns": "ns/attention pair",
+    "knee": "1",
+    "sequence_us": "us/sequence",
+    "step_ms": "ms/step",
+    "token_us": "us/token",
+    "expert_weights_ms": "ms/step",
+    "expert_miss": "1",
+    "sigma": "1",
+}
+"""Constants of a step law."""
 _CONSTANTS: Final = (
     "weights_ms", "gemm_us_per_token", "kv_ns_per_token", "pair_ns", "knee", "sigma"
 )  # fmt: skip
@@ -24,13 +38,13 @@ class Law:
     facts: dict[str, Fact]
 
 
-def load_law(gpu: Accelerator, model: Architecture, placement: Placement) -> Law:
+def load_law(gpu: Accelerator, model: Architecture, layout: Layout) -> Law:
     """Return the law of one engine; raises `NotModelledError` where none was fitted."""
     table = read_table("laws").get(gpu.name, {}).get(model.name, {})
-    table = table.get(placement.precision)
-    if table is None or table["tensor_parallel"] != placement.tensor_parallel:
+    table = table.get(layout.precision)
+    if table is None or table["tensor_parallel"] != layout.tensor_parallel:
         raise NotModelledError(
-            f"no timing for {model.name} in {placement.precision} on {gpu.name}"
+            f"no timing for {model.name} in {layout.precision} on {gpu.name}"
         )
     facts = {
         name: read_fact(table[name], f"laws.toml [{gpu.name}.{model.name}.{name}]")

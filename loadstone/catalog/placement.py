@@ -1,11 +1,11 @@
 """How a model is laid out on a machine: precision, parallelism, and the memory left."""
 
-from dataclasses import dataclass
 from typing import Final
 
 from ..errors import NotModelledError, UsageError
 from ..physics.accelerator import PRECISIONS, Accelerator
-from ..physics.architecture import Architecture
+from ..physics.architecture import WEIGHT_BYTES, Architecture
+from ..physics.derive import Layout, cache_precision
 from ..physics.memory import KvBudget
 
 ROOMY: Final = 0.5
@@ -14,20 +14,19 @@ GPUs. With it the smallest group is the published one for 11 of 14 pairs of acce
 and model whose settings are known (docs/calibration.md)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Placement:
-    """One engine: its GPUs, and the precision of weights and cache."""
+def describe(layout: Layout) -> str:
+    """Say a layout in the field's words: `fp4 TP8 EP8, KV cache fp8`."""
+    experts = f" EP{expert_parallel_of(layout)}" * layout.data_parallel_attention
+    graphs = "" if layout.graphs else ", no CUDA graphs"
+    return (
+        f"{layout.precision} TP{layout.tensor_parallel}{experts},"
+        f" KV cache {layout.cache}{graphs}"
+    )
 
-    precision: str
-    tensor_parallel: int
-    expert_parallel: int
-    cache: str = "fp8"
 
-    def __str__(self) -> str:
-        experts = f" EP{self.expert_parallel}" if self.expert_parallel > 1 else ""
-        return (
-            f"{self.precision} TP{self.tensor_parallel}{experts}, KV cache {self.cache}"
-        )
+def expert_parallel_of(layout: Layout) -> int:
+    """Return over how many GPUs a layer's experts are spread."""
+    return layout.tensor_parallel if layout.data_parallel_attention else 1
 
 
 def place(
@@ -35,17 +34,17 @@ def place(
     model: Architecture,
     *,
     gpus_per_vm: int,
+    graphs: bool,
     precision: str | None = None,
     tensor_parallel: int | None = None,
     expert_parallel: int | None = None,
-) -> Placement:
+) -> Layout:
     """Lay `model` out; what is None is chosen by rule.
 
     Precision: the lowest that the tensor cores have. Tensor parallelism: the smallest
     power of two whose memory the weights fill at most by half, or else all GPUs of the
     VM. Expert parallelism: as tensor parallelism, for models with experts. Raises
-    `NotModelledError` for what the chip or the model does not have, `UsageError` for
-    what does not fit.
+    `NotModelledError` for what the chip or the model does not have.
     """
     precision = precision or ("fp4" if gpu.fp4_dense_tflops else "fp8")
     _check_precision(gpu, precision)
@@ -59,10 +58,12 @@ def place(
     if expert_parallel is None:
         expert_parallel = tensor_parallel if model.experts else 1
     _check_experts(model, tensor_parallel, expert_parallel)
-    return Placement(
+    return Layout(
         precision=precision,
+        cache=cache_precision(gpu, model),
         tensor_parallel=tensor_parallel,
-        expert_parallel=expert_parallel,
+        data_parallel_attention=expert_parallel > 1,
+        graphs=graphs,
     )
 
 
@@ -109,7 +110,7 @@ def _check_experts(model: Architecture, tensor: int, expert: int) -> None:
 def kv_budget(
     gpu: Accelerator,
     model: Architecture,
-    placement: Placement,
+    layout: Layout,
     *,
     activation_bytes: float,
     fraction: float,
@@ -121,33 +122,46 @@ def kv_budget(
     of bytes for each of `max_num_seqs` sequences, which is set aside. Raises
     `UsageError` when the weights do not fit.
     """
-    gpus = placement.tensor_parallel
-    fixed = model.kv_fixed_bytes_per_sequence(placement.cache) * max_num_seqs
-    copies = _copies(model, placement)
+    gpus = layout.tensor_parallel
+    fixed = model.kv_fixed_bytes_per_sequence(layout.cache) * max_num_seqs
+    copies = _cache_copies(model, layout)
     budget = KvBudget(
         hbm_bytes=gpus * gpu.hbm_bytes,
-        weight_bytes=model.weight_bytes(placement.precision),
+        weight_bytes=_weight_bytes(model, layout),
         activation_bytes=gpus * activation_bytes + copies * fixed,
-        kv_bytes_per_token=copies * model.kv_bytes_per_token(placement.cache),
+        kv_bytes_per_token=copies * model.kv_bytes_per_token(layout.cache),
         fraction=fraction,
     )
     try:
         _ = budget.tokens
     except ValueError as wrong:
         raise UsageError(
-            f"{model.name} in {placement.precision} on {gpus} x {gpu.name}: {wrong}",
-            hint="raise --tensor-parallel-size or lower --precision",
+            f"{model.name} as {describe(layout)} on {gpu.name}: {wrong}",
+            hint="raise --tensor-parallel-size, or lower --precision",
         ) from None
     return budget
 
 
-def _copies(model: Architecture, placement: Placement) -> float:
+def _weight_bytes(model: Architecture, layout: Layout) -> float:
+    """Return the weights of a group.
+
+    Where attention is data-parallel, each GPU has all of them but the experts.
+    """
+    total = model.weight_bytes(layout.precision)
+    if not layout.data_parallel_attention:
+        return total
+    experts, _ = model.precisions(layout.precision)
+    routed = model.params_experts * WEIGHT_BYTES[experts]
+    return routed + layout.tensor_parallel * (total - routed)
+
+
+def _cache_copies(model: Architecture, layout: Layout) -> float:
     """Return how often a group holds each token's cache.
 
-    A group wider than the model has KV heads holds copies of them. With expert
-    parallelism attention is data-parallel: a sequence is on one GPU only.
+    A group wider than the model has KV heads holds copies of them. Where attention is
+    data-parallel, a sequence is on one GPU only.
     """
-    if placement.expert_parallel > 1:
+    if layout.data_parallel_attention:
         return 1.0
     heads = 1 if model.latent is not None else model.n_kv_heads
-    return max(1.0, placement.tensor_parallel / heads)
+    return max(1.0, layout.tensor_parallel / heads)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from ..errors import UsageError
+from ..physics.derive import Layout
 from ..physics.limits import EngineLimits
 from ..physics.memory import KvBudget
 from ..physics.steplaw import StepLaw
@@ -12,10 +13,11 @@ from .facts import Fact, read_fields, read_table
 from .gpus import load_accelerator
 from .laws import load_law
 from .models import load_architecture, model_name
-from .placement import Placement, kv_budget, place
+from .placement import describe, expert_parallel_of, kv_budget, place
 from .points import load_rack_spreads
 
 _PLAIN: Final = ("title", "gpu", "engine", "price")
+_HOW: Final = ("stack", "graphs")
 _MACHINE: Final = ("gpus_per_vm", "vms_per_rack")
 _ENGINE: Final = (
     "max_num_seqs", "max_num_batched_tokens", "block_size", "kv_fraction",
@@ -32,7 +34,9 @@ class Preset:
     model: str
     gpu: str
     price: str
-    placement: Placement
+    layout: Layout
+    stack: str
+    """The serving software, which a law has a factor for."""
     gpus_per_vm: int
     vms_per_rack: int
     law: StepLaw
@@ -46,17 +50,22 @@ class Preset:
     @property
     def precision(self) -> str:
         """Precision of the weights."""
-        return self.placement.precision
+        return self.layout.precision
 
     @property
     def tensor_parallel(self) -> int:
         """GPUs of one engine."""
-        return self.placement.tensor_parallel
+        return self.layout.tensor_parallel
+
+    @property
+    def expert_parallel(self) -> int:
+        """GPUs of an engine that a layer's experts are spread over."""
+        return expert_parallel_of(self.layout)
 
     @property
     def cache_dtype(self) -> str:
         """Precision of the KV cache."""
-        return self.placement.cache
+        return self.layout.cache
 
     def engines(self, vms: int) -> int:
         """Return how many engines `vms` VMs hold; raises `UsageError` for a rest."""
@@ -83,7 +92,7 @@ class Preset:
 
         `short`: without their sources.
         """
-        yield f"{self.placement} on {self.gpu}, law {_BASIS[self.basis]}"
+        yield f"{describe(self.layout)}, on {self.gpu}; law {_BASIS[self.basis]}"
         for name, fact in self.facts.items():
             if fact.confidence == "assumed" or fact.low is not None:
                 span = "" if fact.low is None else f" ({fact.low:g} to {fact.high:g})"
@@ -110,8 +119,8 @@ def preset_names() -> list[str]:
 def read_preset(name: str) -> tuple[dict[str, Any], dict[str, Fact]]:
     """Read a machine and how its engines are set; raises `CatalogError`."""
     plain, facts = read_fields("presets", name, plain=_PLAIN, facts=_MACHINE)
-    _, engine = read_fields("engines", plain["engine"], plain=("title",), facts=_ENGINE)
-    return plain, facts | engine
+    how, engine = read_fields("engines", plain["engine"], plain=_HOW, facts=_ENGINE)
+    return plain | how, facts | engine
 
 
 def load_preset(
@@ -131,10 +140,11 @@ def load_preset(
     model = model_name(model)
     value = {key: fact.value for key, fact in facts.items()}
     gpu, architecture = load_accelerator(plain["gpu"]), load_architecture(model)
-    placement = place(
+    layout = place(
         gpu,
         architecture,
         gpus_per_vm=int(value["gpus_per_vm"]),
+        graphs=plain["graphs"],
         precision=precision,
         tensor_parallel=tensor_parallel,
         expert_parallel=expert_parallel,
@@ -142,12 +152,12 @@ def load_preset(
     memory = kv_budget(
         gpu,
         architecture,
-        placement,
+        layout,
         activation_bytes=value["activation_bytes"],
         fraction=value["kv_fraction"],
         max_num_seqs=int(value["max_num_seqs"]),
     )
-    law = load_law(gpu, architecture, placement)
+    law = load_law(gpu, architecture, layout)
     blocks = memory.blocks(int(value["block_size"]))
     return Preset(
         name=name,
@@ -155,7 +165,8 @@ def load_preset(
         model=model,
         gpu=plain["gpu"],
         price=plain["price"],
-        placement=placement,
+        layout=layout,
+        stack=plain["stack"],
         gpus_per_vm=int(value["gpus_per_vm"]),
         vms_per_rack=int(value["vms_per_rack"]),
         law=law.law,
@@ -171,17 +182,17 @@ def load_preset(
             ),
         ),
         memory=memory,
-        facts=facts | law.facts | _published(plain["gpu"], model, placement),
+        facts=facts | law.facts | _published(plain["gpu"], model, layout),
     )
 
 
-def _published(gpu: str, model: str, placement: Placement) -> dict[str, Fact]:
+def _published(gpu: str, model: str, layout: Layout) -> dict[str, Fact]:
     """Return what was published of a whole rack of this, if anything was."""
     for rack in load_rack_spreads():
         if (rack.accelerator, model_name(rack.model), rack.precision) == (
             gpu,
             model,
-            placement.precision,
+            layout.precision,
         ):
             return dict(rack.facts())
     return {}

@@ -14,7 +14,7 @@ import click
 from rich.console import Console
 
 from ..errors import ExitCode, LoadstoneError
-from .engine_options import DEFAULT_MODEL, DEFAULT_PRESET
+from .machine_options import DEFAULT_MODEL, DEFAULT_PRESET
 from .run import drive, locust_arguments, web_arguments
 
 _RATE: Final = "20"

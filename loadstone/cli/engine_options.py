@@ -5,21 +5,16 @@ from typing import Any
 
 import click
 
-from ..catalog.presets import Preset, load_preset, preset_names
+from ..catalog.presets import Preset
 from ..engine.fleet import ROUTERS, Fleet, build_fleet
 from ..engine.policy import POLICIES
-
-DEFAULT_PRESET = "azure-nd-gb300-v6"
-DEFAULT_MODEL = "llama-2-70b"
+from .machine_options import MACHINE_OPTIONS, load_machine
 
 _PLAIN_ROUTERS = [name for name in ROUTERS if name != "prefix_affine"]
 """Neither verb gives its requests prefix ids yet: to offer the other would be idle."""
 
 _OPTIONS = (
-    click.option("--preset", default=DEFAULT_PRESET, show_default=True,
-                 metavar="NAME", help=f"kind of VM: {', '.join(preset_names())}"),
-    click.option("--model", default=DEFAULT_MODEL, show_default=True, metavar="NAME",
-                 help="model it serves"),
+    *MACHINE_OPTIONS,
     click.option("--vms", type=click.IntRange(1), default=1, show_default=True,
                  metavar="N", help="how many such VMs"),
     click.option("--router", type=click.Choice(_PLAIN_ROUTERS), default="least_loaded",
@@ -47,7 +42,10 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def build(
     *,
     preset: str,
-    model: str,
+    model: str | None,
+    precision: str | None,
+    tensor_parallel_size: int | None,
+    expert_parallel_size: int | None,
     vms: int,
     router: str,
     policy: str,
@@ -57,7 +55,13 @@ def build(
     max_model_len: int | None,
 ) -> tuple[Preset, Fleet]:
     """Build what the options describe; raises `UsageError` for what cannot be."""
-    machine = load_preset(preset, model).with_limits(
+    machine = load_machine(
+        preset,
+        model,
+        precision=precision,
+        tensor_parallel_size=tensor_parallel_size,
+        expert_parallel_size=expert_parallel_size,
+    ).with_limits(
         max_num_seqs=max_num_seqs,
         max_num_batched_tokens=max_num_batched_tokens,
         max_model_len=max_model_len,
