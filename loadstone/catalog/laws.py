@@ -1,14 +1,16 @@
-"""The step law of a model on a GPU, every constant behind."""
+"""The step law of a model on a GPU, from facts and fitted constants."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Final
 
-from ..errors import NotModelledError
+from ..errors import CatalogError
 from ..physics.accelerator import Accelerator
 from ..physics.architecture import Architecture
-from ..physics.derive import Layout
+from ..physics.derive import Efficiencies, Layout, derive
 from ..physics.steplaw import StepLaw
-from .facts import Fact, read_fact, read_table
+from .facts import Fact, entry, read_entry
+from .models import load_architecture
 
 UNITS: Final = {
     "weights_ms": "ms/step",
@@ -24,9 +26,27 @@ UNITS: Final = {
     "sigma": "1",
 }
 """Constants of a step law."""
-_CONSTANTS: Final = (
-    "weights_ms", "gemm_us_per_token", "kv_ns_per_token", "pair_ns", "knee", "sigma"
-)  # fmt: skip
+_PROVENANCE: Final = ("source", "date", "confidence")
+
+
+@dataclass(frozen=True, slots=True)
+class Constants:
+    """What was fitted, on how many points, and of which accelerators and models."""
+
+    facts: dict[str, Fact]
+    points: int
+    pairs: frozenset[tuple[str, str]]
+
+    @property
+    def efficiencies(self) -> Efficiencies:
+        """The constants' values."""
+        return Efficiencies({name: fact.value for name, fact in self.facts.items()})
+
+    @property
+    def stacks(self) -> tuple[str, ...]:
+        """Software generations that have a factor."""
+        prefix = "stack."
+        return tuple(n.removeprefix(prefix) for n in self.facts if n.startswith(prefix))
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +58,64 @@ class Law:
     facts: dict[str, Fact]
 
 
-def load_law(gpu: Accelerator, model: Architecture, layout: Layout) -> Law:
-    """Return the law of one engine; raises `NotModelledError` where none was fitted."""
-    table = read_table("laws").get(gpu.name, {}).get(model.name, {})
-    table = table.get(layout.precision)
-    if table is None or table["tensor_parallel"] != layout.tensor_parallel:
-        raise NotModelledError(
-            f"no timing for {model.name} in {layout.precision} on {gpu.name}"
+@cache
+def load_constants() -> Constants:
+    """Return the fitted constants; raises `CatalogError` for a malformed table."""
+    where = "constants.toml [constants]"
+    table = entry("constants", "constants")
+    names = tuple(name for name in table if name not in _PROVENANCE)
+    _, facts = read_entry(table, where, facts=names)
+    about, _ = read_entry(
+        entry("constants", "fit"), "constants.toml [fit]", plain=("points", "pairs")
+    )
+    try:
+        pairs = frozenset((gpu, model) for gpu, model in map(str.split, about["pairs"]))
+    except (TypeError, ValueError):
+        raise CatalogError(
+            "constants.toml [fit]: pairs are not of a GPU and a model"
+        ) from None
+    return Constants(facts, int(about["points"]), pairs)
+
+
+def load_law(
+    gpu: Accelerator, model: Architecture, layout: Layout, *, stack: str, sigma: Fact
+) -> Law:
+    """Derive the law of one engine under the software generation `stack`.
+
+    `sigma` is the spread of a step. Raises `CatalogError` for a generation of which no
+    point was fitted, `NotModelledError` for a layout that the model does not have.
+    """
+    constants = load_constants()
+    if stack not in constants.stacks:
+        raise CatalogError(
+            f"no serving software {stack!r} was fitted",
+            hint=f"there is: {', '.join(constants.stacks)}",
         )
+    law = derive(
+        gpu,
+        model,
+        layout,
+        constants.efficiencies,
+        stack=stack,
+        sigma=sigma.value,
+    )
+    origin = next(iter(constants.facts.values()))
     facts = {
-        name: read_fact(table[name], f"laws.toml [{gpu.name}.{model.name}.{name}]")
-        for name in _CONSTANTS
+        name: Fact(
+            value=getattr(law, name),
+            unit=unit,
+            source=(
+                f"data sheet of {gpu.name}, configuration of {model.name} and"
+                f" constants fitted on {constants.points} published points"
+            ),
+            date=origin.date,
+            confidence="derived",
+        )
+        for name, unit in UNITS.items()
+        if name != "sigma" and getattr(law, name)
     }
-    law = StepLaw(**{name: fact.value for name, fact in facts.items()})
-    return Law(law, "fitted", facts)
+    fitted = any(
+        of == gpu.name and replace(load_architecture(known), name=model.name) == model
+        for of, known in constants.pairs
+    )
+    return Law(law, "fitted" if fitted else "transferred", facts | {"sigma": sigma})

@@ -10,8 +10,8 @@ from ..physics.memory import KvBudget
 
 ROOMY: Final = 0.5
 """Weights take at most this share of a group's memory, where the machine has enough
-GPUs. With it the smallest group is the published one for 11 of 14 pairs of accelerator
-and model whose settings are known (docs/calibration.md)."""
+GPUs. With it the smallest group is one that was published, for 25 of the 31 pairs of
+accelerator and model whose settings are stated."""
 
 
 def describe(layout: Layout) -> str:

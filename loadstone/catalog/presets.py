@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from ..errors import UsageError
+from ..physics.accelerator import Accelerator
+from ..physics.architecture import Architecture
 from ..physics.derive import Layout
 from ..physics.limits import EngineLimits
 from ..physics.memory import KvBudget
@@ -16,12 +18,13 @@ from .models import load_architecture, model_name
 from .placement import describe, expert_parallel_of, kv_budget, place
 from .points import load_rack_spreads
 
-_PLAIN: Final = ("title", "gpu", "engine", "price")
-_HOW: Final = ("stack", "graphs")
+_PLAIN: Final = ("title", "gpu", "engine", "engine_of_experts", "price")
+_FINE_EXPERTS: Final = 32
+"""From so many experts on a mixture has an engine of its own."""
 _MACHINE: Final = ("gpus_per_vm", "vms_per_rack")
 _ENGINE: Final = (
     "max_num_seqs", "max_num_batched_tokens", "block_size", "kv_fraction",
-    "activation_bytes", "max_model_len",
+    "activation_bytes", "max_model_len", "sigma",
 )  # fmt: skip
 
 
@@ -116,13 +119,6 @@ def preset_names() -> list[str]:
     return sorted(read_table("presets"))
 
 
-def read_preset(name: str) -> tuple[dict[str, Any], dict[str, Fact]]:
-    """Read a machine and how its engines are set; raises `CatalogError`."""
-    plain, facts = read_fields("presets", name, plain=_PLAIN, facts=_MACHINE)
-    how, engine = read_fields("engines", plain["engine"], plain=_HOW, facts=_ENGINE)
-    return plain | how, facts | engine
-
-
 def load_preset(
     name: str,
     model: str,
@@ -136,62 +132,85 @@ def load_preset(
     Raises `CatalogError` for unknown names, `NotModelledError` for a layout that the
     GPU or the model does not have, `UsageError` for one that does not fit.
     """
-    plain, facts = read_preset(name)
-    model = model_name(model)
-    value = {key: fact.value for key, fact in facts.items()}
-    gpu, architecture = load_accelerator(plain["gpu"]), load_architecture(model)
+    machine, facts = read_machine(name)
+    gpu, architecture = load_accelerator(machine["gpu"]), load_architecture(model)
+    stack = machine[_engine_for(architecture)]
+    how, engine = read_fields("engines", stack, plain=("graphs",), facts=_ENGINE)
+    value = {key: fact.value for key, fact in (facts | engine).items()}
     layout = place(
         gpu,
         architecture,
         gpus_per_vm=int(value["gpus_per_vm"]),
-        graphs=plain["graphs"],
+        graphs=how["graphs"],
         precision=precision,
         tensor_parallel=tensor_parallel,
         expert_parallel=expert_parallel,
     )
-    memory = kv_budget(
-        gpu,
-        architecture,
-        layout,
-        activation_bytes=value["activation_bytes"],
-        fraction=value["kv_fraction"],
-        max_num_seqs=int(value["max_num_seqs"]),
-    )
-    law = load_law(gpu, architecture, layout)
-    blocks = memory.blocks(int(value["block_size"]))
+    limits, memory = _limits(gpu, architecture, layout, value)
+    law = load_law(gpu, architecture, layout, stack=stack, sigma=engine["sigma"])
     return Preset(
         name=name,
-        title=plain["title"],
-        model=model,
-        gpu=plain["gpu"],
-        price=plain["price"],
+        title=machine["title"],
+        model=architecture.name,
+        gpu=gpu.name,
+        price=machine["price"],
         layout=layout,
-        stack=plain["stack"],
+        stack=stack,
         gpus_per_vm=int(value["gpus_per_vm"]),
         vms_per_rack=int(value["vms_per_rack"]),
         law=law.law,
         basis=law.basis,
-        limits=EngineLimits(
-            max_num_seqs=int(value["max_num_seqs"]),
-            max_num_batched_tokens=int(value["max_num_batched_tokens"]),
-            kv_blocks=blocks,
-            block_size=int(value["block_size"]),
-            max_model_len=min(
-                max(int(value["max_model_len"]), architecture.max_context_tokens),
-                blocks * int(value["block_size"]),
-            ),
-        ),
+        limits=limits,
         memory=memory,
-        facts=facts | law.facts | _published(plain["gpu"], model, layout),
+        facts=facts | engine | law.facts | _published(gpu, architecture, layout),
     )
 
 
-def _published(gpu: str, model: str, layout: Layout) -> dict[str, Fact]:
+def read_machine(name: str) -> tuple[dict[str, Any], dict[str, Fact]]:
+    """Read a preset without a model; raises `CatalogError`."""
+    return read_fields("presets", name, plain=_PLAIN, facts=_MACHINE)
+
+
+def _engine_for(model: Architecture) -> str:
+    fine = model.experts is not None and model.experts.count >= _FINE_EXPERTS
+    return "engine_of_experts" if fine else "engine"
+
+
+def _limits(
+    gpu: Accelerator, model: Architecture, layout: Layout, value: dict[str, float]
+) -> tuple[EngineLimits, KvBudget]:
+    # Under data-parallel attention each GPU schedules its own sequences.
+    ranks = layout.tensor_parallel if layout.data_parallel_attention else 1
+    sequences = ranks * int(value["max_num_seqs"])
+    memory = kv_budget(
+        gpu,
+        model,
+        layout,
+        activation_bytes=value["activation_bytes"],
+        fraction=value["kv_fraction"],
+        max_num_seqs=sequences,
+    )
+    block_size = int(value["block_size"])
+    blocks = memory.blocks(block_size)
+    longest = max(int(value["max_model_len"]), model.max_context_tokens)
+    limits = EngineLimits(
+        max_num_seqs=sequences,
+        max_num_batched_tokens=ranks * int(value["max_num_batched_tokens"]),
+        kv_blocks=blocks,
+        block_size=block_size,
+        max_model_len=min(longest, blocks * block_size),
+    )
+    return limits, memory
+
+
+def _published(
+    gpu: Accelerator, model: Architecture, layout: Layout
+) -> dict[str, Fact]:
     """Return what was published of a whole rack of this, if anything was."""
     for rack in load_rack_spreads():
         if (rack.accelerator, model_name(rack.model), rack.precision) == (
-            gpu,
-            model,
+            gpu.name,
+            model.name,
             layout.precision,
         ):
             return dict(rack.facts())

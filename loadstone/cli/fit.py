@@ -18,7 +18,7 @@ from ..calibration.preset_file import preset_text
 from ..calibration.steady import OwnPoint, Steady
 from ..catalog.laws import UNITS
 from ..catalog.placement import describe
-from ..catalog.presets import Preset, preset_names, read_preset
+from ..catalog.presets import Preset, preset_names, read_machine
 from ..catalog.rows import read_rows
 from ..errors import LoadstoneError, UsageError
 from .machine_options import DEFAULT_PRESET, load_machine, machine_options
@@ -101,7 +101,7 @@ def _preset_of(gpu: str | None, preset: str) -> str:
         return preset
     if preset != DEFAULT_PRESET:
         raise UsageError("give --preset or --gpu, not both")
-    having = {read_preset(name)[0]["gpu"]: name for name in preset_names()}
+    having = {read_machine(name)[0]["gpu"]: name for name in preset_names()}
     if gpu not in having:
         raise UsageError(
             f"no preset has the GPU {gpu!r}", hint=f"there is: {', '.join(having)}"

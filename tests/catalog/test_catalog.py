@@ -4,49 +4,29 @@ import copy
 import csv
 import tomllib
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import datetime
 from importlib.resources import files
 from itertools import pairwise
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import pytest
+from calibration_data import CALIBRATION, published
 
 from loadstone.catalog import facts, gpus, laws, models, presets, workloads
 from loadstone.catalog.facts import CONFIDENCE, Fact, entry, read_fact, read_table
-from loadstone.catalog.presets import load_preset, preset_names, read_preset
+from loadstone.catalog.presets import load_preset
 from loadstone.catalog.workloads import (
     load_lengths,
     load_price,
-    price_names,
-    price_of_preset,
 )
-from loadstone.errors import CatalogError, ExitCode, NotModelledError, UsageError
+from loadstone.errors import CatalogError, ExitCode
 from loadstone.traffic.plan import SCENARIOS
 from loadstone.traffic.trace import read_azure_csv
 
-CALIBRATION = Path(__file__).parents[3] / "shared" / "calibration"
-"""Published measurements, beside the repository where they are at hand."""
 PRESET, MODEL = "azure-nd-gb300-v6", "llama-2-70b"
-TABLES = ("engines", "gpus", "laws", "lengths", "models", "presets", "prices")
+TABLES = ("constants", "engines", "gpus", "lengths", "models", "presets", "prices")
 PROVENANCE = ("source", "date", "confidence")
-
-
-def published(file: str, **where: str) -> list[dict[str, str]]:
-    """Return the rows of a calibration file that match; none where there is no file."""
-    path = CALIBRATION / file
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as lines:
-        rows = [
-            row
-            for row in csv.DictReader(lines)
-            if all(row[column] == value for column, value in where.items())
-        ]
-    assert rows, f"{file} has no row with {where}"
-    return rows
 
 
 def certified(table: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -156,12 +136,16 @@ class Spoiled:
 
 
 @pytest.fixture
-def spoiled(monkeypatch: pytest.MonkeyPatch) -> Spoiled:
+def spoiled(monkeypatch: pytest.MonkeyPatch) -> Iterator[Spoiled]:
     """Let the catalog read tables that a test may spoil."""
     tables = Spoiled()
-    for module in (facts, gpus, laws, models, presets, workloads):
+    for module in (facts, gpus, models, presets, workloads):
         monkeypatch.setattr(module, "read_table", tables.read)
-    return tables
+    for kept in (laws.load_constants, models._aliases):
+        kept.cache_clear()
+    yield tables
+    for kept in (laws.load_constants, models._aliases):
+        kept.cache_clear()
 
 
 def test_tables_as_they_are_can_be_read(spoiled: Spoiled) -> None:
@@ -171,18 +155,19 @@ def test_tables_as_they_are_can_be_read(spoiled: Spoiled) -> None:
 
 
 def test_unknown_fields_are_refused(spoiled: Spoiled) -> None:
-    """In a preset, a fact of it, the law, the GPU, the model, a price and a length."""
-    law = spoiled.tables["laws"]["gb300"][MODEL]["fp4"]
+    """In a machine, an engine, a constant, a GPU, a model, a price and a length."""
     for table in (
         spoiled.tables["presets"][PRESET],
         spoiled.tables["presets"][PRESET]["gpus_per_vm"],
-        spoiled.tables["engines"]["mlperf-5.1"],
-        spoiled.tables["engines"]["mlperf-5.1"]["block_size"],
-        law["knee"],
+        spoiled.tables["engines"]["trtllm-5.1"],
+        spoiled.tables["engines"]["trtllm-5.1"]["block_size"],
+        spoiled.tables["constants"]["fit"],
+        spoiled.tables["constants"]["constants"]["knee"],
         spoiled.tables["gpus"]["gb300"],
         spoiled.tables["models"][MODEL],
     ):
         table["typo"] = 1
+        laws.load_constants.cache_clear()
         with pytest.raises(CatalogError, match="'typo'"):
             load_preset(PRESET, MODEL)
         del table["typo"]
@@ -209,20 +194,6 @@ def test_missing_fields_are_refused(spoiled: Spoiled) -> None:
         load_lengths("mlperf-llama2-70b-input")
 
 
-def test_law_that_is_not_there_is_refused(spoiled: Spoiled) -> None:
-    """A machine whose timing nobody fitted is not guessed."""
-    del spoiled.tables["laws"]["gb300"][MODEL]
-    with pytest.raises(NotModelledError, match=f"no timing for {MODEL}"):
-        load_preset(PRESET, MODEL)
-
-
-def test_tensor_parallel_group_is_one_engine(spoiled: Spoiled) -> None:
-    """Two GPUs for each engine leave two engines to a VM of four."""
-    spoiled.tables["laws"]["gb300"][MODEL]["fp4"]["tensor_parallel"] = 2
-    machine = load_preset(PRESET, MODEL, tensor_parallel=2)
-    assert (machine.tensor_parallel, machine.engines(vms=1)) == (2, 2)
-
-
 def test_unknown_names_are_wrong_usage_with_a_list() -> None:
     """What there is stands in the hint."""
     with pytest.raises(CatalogError, match="no preset 'a100' in the catalog") as caught:
@@ -245,67 +216,6 @@ def test_unknown_names_are_wrong_usage_with_a_list() -> None:
 # ------------------------------------------------------------- what is loaded
 
 
-def test_every_preset_loads_with_each_of_its_models() -> None:
-    """And its price is in the catalog, for as many GPUs as it has."""
-    for name in preset_names():
-        price = price_of_preset(name)
-        assert price is not None
-        assert load_price(price).gpus == read_preset(name)[1]["gpus_per_vm"].value
-    assert price_of_preset("a100") is None
-    assert set(price_names()) >= {PRESET}
-
-
-def test_rack_by_hand() -> None:
-    """18 VMs of 4 GPUs, one engine each; KV for 1.47 million tokens in blocks of 32."""
-    machine = load_preset(PRESET, MODEL)
-    assert (machine.vms_per_rack, machine.gpus_per_vm, machine.engines(vms=1)) == (
-        18,
-        4,
-        4,
-    )
-    law, limits = machine.law, machine.limits
-    assert (law.weights_ms, law.gemm_us_per_token, law.knee) == (19.34, 28.4, 1.37)
-    assert (law.kv_ns_per_token, law.pair_ns, law.sigma) == (23.62, 1.62, 0.02)
-    assert (limits.max_num_seqs, limits.max_num_batched_tokens) == (2048, 3584)
-    assert (limits.block_size, limits.max_model_len) == (32, 32_768)
-    tokens = 0.95 * (298_013_687_808 - 38_800_000_000 - 6_000_000_000) / 163_840
-    assert limits.kv_blocks == int(tokens) // 32 == 45_881
-
-
-def test_limits_can_be_replaced_within_reason() -> None:
-    """None keeps one; what the engine could not serve under is refused."""
-    machine = load_preset(PRESET, MODEL)
-    assert machine.with_limits(max_num_seqs=None) == machine
-    smaller = machine.with_limits(max_num_seqs=7, max_model_len=4096)
-    assert (smaller.limits.max_num_seqs, smaller.limits.max_model_len) == (7, 4096)
-    assert smaller.limits.max_num_batched_tokens == 3584
-    assert smaller.law == machine.law
-    with pytest.raises(UsageError, match="max_num_batched_tokens"):
-        machine.with_limits(max_num_batched_tokens=2047)
-
-
-def test_assumptions_are_the_assumed_and_the_uncertain() -> None:
-    """Each with its value, those with a range with it; nothing that is known."""
-    machine = load_preset(PRESET, MODEL)
-    short = list(machine.assumptions(short=True))
-    assert "gemm_us_per_token 28.4 (27.4 to 29.6)" in short
-    assert "max_num_seqs 2048" in short
-    assert "fitted on published points" in short.pop(0)
-    names = {text.split()[0] for text in short}
-    assert names == {
-        name
-        for name, fact in machine.facts.items()
-        if fact.confidence == "assumed" or fact.low is not None
-    }
-    assert not names & {"gpus_per_vm", "hbm_bytes", "kv_ns_per_token"}
-    long = list(machine.assumptions())[1:]
-    assert [text.split()[0] for text in long] == [text.split()[0] for text in short]
-    assert any(
-        text.startswith("max_num_seqs 2048 sequence, assumed: settings of")
-        for text in long
-    )
-
-
 def test_price_says_who_says_so() -> None:
     """Value, unit, date, confidence and source, wherever it is used."""
     said = load_price(PRESET).assumption()
@@ -324,30 +234,6 @@ def test_every_scenario_has_its_lengths(scenario: Any) -> None:
 
 
 # ------------------------------------------------------------- what was published
-
-
-def test_price_and_rack_run_are_as_published() -> None:
-    """Price per VM-hour, and the spread over the 18 VMs of Azure's run."""
-    price = load_price(PRESET).usd_per_vm_hour
-    for row in published("prices.csv", item="ND GB300 v6 pay-as-you-go"):
-        assert price.value == float(row["price_usd"])
-        assert price.confidence == row["confidence"]
-        assert row["unit"] == "VM-hour"
-    value = {
-        name: fact.value for name, fact in load_preset(PRESET, MODEL).facts.items()
-    }
-    for row in published("rack_vm_spread.csv"):
-        assert value["published_vm_min"] == float(row["vm_min_tokens_per_s"])
-        assert value["published_vm_max"] == float(row["vm_max_tokens_per_s"])
-        assert value["vms_per_rack"] == int(row["n_vms"])
-        assert value["published_vm_min"] < float(row["vm_mean_tokens_per_s"])
-    assert 0 < value["published_vm_min"] < value["published_vm_max"]
-
-
-def test_kv_capacity_is_that_of_the_reference() -> None:
-    """1.46 million tokens with the 39.7 GB of a Llama-3 70B; ours is a Llama-2."""
-    memory = replace(load_preset(PRESET, MODEL).memory, weight_bytes=39.7e9)
-    assert memory.tokens == pytest.approx(1.46e6, rel=0.005)
 
 
 @pytest.mark.parametrize(
