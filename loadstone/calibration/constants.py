@@ -44,7 +44,7 @@ COMMON: Final = (
     Constant("launch.eager", 80e-6, 0.7, "s", "of a layer without CUDA graphs"),
     Constant("launch.graph", 35e-6, 0.4, "s", "of a layer with CUDA graphs"),
     Constant("launch.quantise", 30e-6, 0.7, "s", "of a layer, more if all is FP4"),
-    Constant("launch.latent", 60e-6, 0.8, "s", "of a layer, more with MLA"),
+    Constant("launch.latent", 100e-6, 0.8, "s", "of a layer, more with MLA"),
     Constant("host.step", 2e-3, 0.8, "s", "of a step"),
     Constant("host.ranks", 5e-3, 1.0, "s", "of a step under data-parallel attention"),
     Constant("host.sequence", 3e-6, 1.0, "s", "of a sequence in a step"),

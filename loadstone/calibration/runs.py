@@ -118,6 +118,9 @@ def refusal(point: PublishedPoint) -> str | None:
         "H200 NVL is another board than the catalog's H200": (
             _OTHER_BOARD.search(point.source) is not None
         ),
+        "whether its figure counts input tokens is not stated": (
+            point.source.startswith("Azure/AI-benchmarking-guide")
+        ),
         "no latency published": loaded and None in latency,
     }
     for reason, holds in refusals.items():
@@ -243,8 +246,6 @@ def stack_of(point: PublishedPoint, gpu: Accelerator, model: Architecture) -> st
         rocm = re.search(r"ROCm (\d)|rocm(\d)", text)
         major = (rocm[1] or rocm[2]) if rocm else ("7" if round_ >= "6.0" else "6")
         return f"rocm-{major}"
-    if point.source.startswith("Azure/AI-benchmarking-guide"):
-        return "azure-guide"
     if "vLLM" in text or "LLM-D" in text:
         return "vllm"
     if model.experts is not None and model.experts.count >= _FINE_EXPERTS:
