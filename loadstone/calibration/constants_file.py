@@ -1,15 +1,21 @@
-"""A fit across the published points as the catalog's table of constants."""
+"""A fit across the published points as the catalog's table of constants, and back."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from math import log
 from typing import Final
 
-from .fitting import Fit
+from ..catalog.laws import Constants
+from ..errors import CatalogError
+from .constants import constants_for
+from .fitting import Fit, Weighed
 from .own import Z80
 
 _HEAD: Final = """\
-# Fitted constants: how well software uses a chip. `loadstone validate --write` makes this file from published_points.csv;
-# what each constant does is in physics/derive.py. `low` and `high` are 80 % intervals. A name with @ is a family's own
-# factor on the constant before it; silicon is what one chip sustains beside its family; stack is a software generation.
+# Fitted constants: how well software uses a chip. `loadstone validate --write` makes
+# this file from published_points.csv; physics/derive.py says what each of them does.
+# `low` and `high` are 80 % intervals. A name with @ is a family's own factor on the
+# constant before it, silicon is what one chip sustains beside its family, stack is a
+# software generation.
 """
 _DIGITS: Final = 5
 
@@ -17,7 +23,7 @@ _DIGITS: Final = 5
 def constants_text(fit: Fit) -> str:
     """Write the table; the same fit gives the same text."""
     points = [weighed.run.point for weighed in fit.runs]
-    pairs = sorted({f"{w.run.gpu.name} {w.run.model.name}" for w in fit.runs})
+    pairs = sorted(map(" ".join, pairs_of(fit)))
     return "\n".join(
         (
             _HEAD,
@@ -27,13 +33,36 @@ def constants_text(fit: Fit) -> str:
             f"pairs = [{', '.join(map(_quoted, pairs))}]",
             "",
             "[constants]",
-            f'source = "fit of all constants together on {len(points)} published points"',
+            f'source = "fit of all constants on {len(points)} published points"',
             f"date = {_quoted(max(point.source_date for point in points))}",
             'confidence = "derived"',
             *_lines(fit),
             "",
         )
     )
+
+
+def pairs_of(fit: Fit) -> set[tuple[str, str]]:
+    """Return the accelerators and models that were fitted together."""
+    return {(w.run.gpu.name, w.run.model.name) for w in fit.runs}
+
+
+def fit_of(table: Constants, runs: Sequence[Weighed]) -> Fit:
+    """Return the fit that a table holds, held against `runs`.
+
+    Raises `CatalogError` where they call for other constants than were fitted.
+    """
+    constants = constants_for(weighed.run for weighed in runs)
+    odd = {constant.name for constant in constants} ^ set(table.facts)
+    if odd:
+        raise CatalogError(
+            f"constants.toml does not belong to these points: {min(odd)!r} is in one"
+            " of them alone",
+            hint="fit anew with --refit",
+        )
+    values = table.efficiencies.values
+    logs = tuple(log(values[constant.name] / constant.value) for constant in constants)
+    return Fit(constants, logs, tuple(runs))
 
 
 def _lines(fit: Fit) -> Iterable[str]:

@@ -1,5 +1,6 @@
 """The step law of a model on a GPU, from facts and fitted constants."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Final
@@ -47,6 +48,20 @@ class Constants:
         """Software generations that have a factor."""
         prefix = "stack."
         return tuple(n.removeprefix(prefix) for n in self.facts if n.startswith(prefix))
+
+
+def basis(
+    gpu: Accelerator, model: Architecture, pairs: Collection[tuple[str, str]]
+) -> str:
+    """Say what a law rests on, if points of `pairs` of GPU and model were fitted.
+
+    `fitted` on points of this GPU and a model of this architecture, or `transferred`.
+    """
+    of_it = any(
+        name == gpu.name and replace(load_architecture(known), name=model.name) == model
+        for name, known in pairs
+    )
+    return "fitted" if of_it else "transferred"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +129,5 @@ def load_law(
         for name, unit in UNITS.items()
         if name != "sigma" and getattr(law, name)
     }
-    fitted = any(
-        of == gpu.name and replace(load_architecture(known), name=model.name) == model
-        for of, known in constants.pairs
-    )
-    return Law(law, "fitted" if fitted else "transferred", facts | {"sigma": sigma})
+    rests = basis(gpu, model, constants.pairs)
+    return Law(law, rests, facts | {"sigma": sigma})

@@ -49,7 +49,8 @@ def read_rows(lines: Iterable[str], kind: type[_Row], name: str) -> Iterator[_Ro
             except ValueError as wrong:
                 raise CatalogError(f"{where}: {wrong}") from None
     except csv.Error as wrong:
-        raise CatalogError(f"{name}: line {rows.line_num}: {wrong}") from None
+        at = rows.reader.line_num
+        raise CatalogError(f"{name}: line {at}: {wrong}") from None
 
 
 def _reader(hint: Any) -> tuple[Callable[[str], Any], str, bool]:

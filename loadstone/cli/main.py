@@ -15,6 +15,7 @@ VERBS: Final = {
     "serve": "the mock inference server",
     "run": "drive an endpoint: the mock or a real one",
     "simulate": "the same engine in virtual time",
+    "validate": "the timing model against published figures",
     "fit": "constants from your own measurements",
     "dashboards": "Grafana dashboards: make their JSON, or check it",
 }

@@ -1,0 +1,268 @@
+"""docs/calibration.md and its plots: the model held against what was published."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from statistics import fmean
+from typing import Final
+
+from ..calibration.judgement import TPOT
+from ..calibration.own import Z80
+from ..calibration.sets import outlier
+from ..calibration.targets import judged_targets
+from ..calibration.validation import Row, Validation, mean_error
+from .plot import Dots, linear_axis, log_axis, names_axis, scatter
+
+DOCUMENT: Final = "docs/calibration.md"
+PREDICTED: Final = "docs/images/calibration-predicted.svg"
+ERRORS: Final = "docs/images/calibration-errors.svg"
+_SPAN: Final = 60
+"""The error plot ends at so many per cent on each side."""
+
+_HEAD: Final = """\
+# Calibration
+
+Made by `loadstone validate --write`; do not edit. The model's constants are fitted to
+published figures, all together, and held against each of them here: fitted, and left
+out. What was published is in `loadstone/catalog/published_points.csv`
+([sources and licences](../loadstone/catalog/README.md)); the constants are in
+`loadstone/catalog/constants.toml`; how a law follows from them, a data sheet and a
+model's configuration is in `loadstone/physics/derive.py`.
+
+- **Error** is predicted over published, less 1. Runs without a latency limit are judged
+  by tokens/s, runs at a rate by the time of an output token at that rate, or, near the
+  engine's limit, by the rate at the published time.
+- **80 %** is the interval that should hold four of five published figures.
+- **fitted**: the point was in the fit. **left out**: predicted without any point of
+  that accelerator or model. **transferred**: of accelerator and model together there
+  is no point at all.
+- "MLPerf" is a trademark of MLCommons. Predictions are not MLPerf results; published
+  rows are known by their ID. Azure's rack runs are not verified by MLCommons.
+"""
+
+
+def document(validation: Validation, machines: Iterable[tuple[str, ...]]) -> str:
+    """Write the document; `machines` are preset, model, layout, basis."""
+    v = validation
+    lines = [
+        _HEAD,
+        *_summary(v),
+        "![Predicted against published](images/calibration-predicted.svg)",
+        "",
+        *_groups(v),
+        "![Errors by accelerator](images/calibration-errors.svg)",
+        "",
+        *_primary(v),
+        *_machines(machines),
+        *_constants(v),
+        *_every(v),
+        *_refused(v),
+    ]
+    return "\n".join(lines)
+
+
+def summary(v: Validation) -> str:
+    """Say what was fitted on what."""
+    constants, points = len(v.fit.constants), len(v.runs)
+    return (
+        f"fitted {constants} constants on {points} points"
+        f" ({points / constants:.1f} points per constant)"
+    )
+
+
+def _summary(v: Validation) -> Iterator[str]:
+    yield f"## In short\n\n{summary(v).capitalize()}.\n"
+    yield from _table(
+        ("target", "is", "should be", ""),
+        [(t.name, t.text, t.limit, "met" if t.met else "**not met**")
+         for t in judged_targets(v)],
+    )  # fmt: skip
+
+
+KEYS: Final[dict[str, Callable[[Row], str]]] = {
+    "accelerator": lambda row: row.run.gpu.name,
+    "model": lambda row: row.run.model.name,
+    "stack": lambda row: row.run.stack,
+}
+
+
+def grouped(rows: Iterable[Row], kind: str) -> dict[str, list[Row]]:
+    """Return rows by accelerator, model or stack."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(KEYS[kind](row), []).append(row)
+    return dict(sorted(groups.items()))
+
+
+def figures(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Return number, mean and largest error, coverage and half-width, as text."""
+    return (
+        str(len(rows)),
+        f"{100 * mean_error(rows):.1f} %",
+        f"{100 * max((row.error for row in rows), key=abs):+.1f} %",
+        f"{100 * fmean(row.covered for row in rows):.0f} %",
+        f"{100 * fmean(row.half_width for row in rows):.0f} %",
+    )
+
+
+FIGURES: Final = ("points", "mean error", "largest", "covered", "half-width")
+
+
+def _groups(v: Validation) -> Iterator[str]:
+    for kind in KEYS:
+        yield f"## By {kind}\n"
+        rows = []
+        for name, group in grouped(v.rows, kind).items():
+            out = v.left_out.get((kind, name), ())
+            rows.append((name, *figures(group), *(figures(out)[1:] if out else ())))
+        head = [kind, *FIGURES]
+        if any(at == kind for at, _ in v.left_out):
+            head += [f"{name}, left out" for name in FIGURES[1:]]
+        yield from _table(head, rows)
+
+
+POINT: Final = ("point", "judged by", "published", "predicted", "error", "80 %", "")
+
+
+def point_cells(row: Row, status: str = "") -> tuple[str, ...]:
+    """Return a row of the table of points."""
+    unit = _unit(row)
+    return (
+        row.run.point.id,
+        row.judged.figure,
+        unit(row.judged.published),
+        unit(row.judged.predicted),
+        f"{100 * row.error:+.1f} %",
+        f"{unit(row.low)} to {unit(row.high)}",
+        status or row.basis,
+    )
+
+
+def _unit(row: Row) -> Callable[[float], str]:
+    if row.judged.figure == TPOT:
+        return lambda value: f"{1e3 * value:,.1f} ms"
+    return lambda value: f"{value:,.0f}/s"
+
+
+def _primary(v: Validation) -> Iterator[str]:
+    yield "## The primary set\n"
+    yield (
+        "The latest MLPerf round of each accelerator, model and product, the median"
+        " submission of each scenario.\n"
+    )
+    rows = [point_cells(row) for row in v.primary]
+    rows += [point_cells(row, "outlier") for row in v.primary_outliers]
+    yield from _table(POINT, rows)
+    for row in v.primary_outliers:
+        yield f"- {row.run.point.id} is an outlier: {outlier(row.run)}."
+    yield ""
+
+
+def _machines(machines: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    yield "## What the catalog serves, and on what basis\n"
+    yield from _table(("machine", "model", "layout of an engine", "law"), machines)
+
+
+def _constants(v: Validation) -> Iterator[str]:
+    yield "## The constants\n"
+    table = []
+    for constant in v.fit.constants:
+        low, high = v.fit.low_high(constant.name, Z80)
+        value = v.fit.efficiencies.values[constant.name]
+        table.append(
+            (
+                f"`{constant.name}`",
+                f"{value:.3g}",
+                f"{low:.3g} to {high:.3g}",
+                constant.unit,
+                f"{constant.value:.3g}",
+                constant.meaning,
+            )
+        )
+    yield from _table(("constant", "value", "80 %", "unit", "before", "what"), table)
+
+
+def _every(v: Validation) -> Iterator[str]:
+    yield "## Every point\n\n<details><summary>All fitted points</summary>\n"
+    yield from _table(POINT, map(point_cells, v.rows))
+    yield "</details>\n"
+
+
+def _refused(v: Validation) -> Iterator[str]:
+    yield "## Not judged\n"
+    reasons: dict[str, list[str]] = {}
+    for point, reason in v.refused.items():
+        reasons.setdefault(reason, []).append(point)
+    yield from _table(
+        ("points", "why", "such as"),
+        [(str(len(ids)), why, ids[0]) for why, ids in sorted(reasons.items())],
+    )
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(head)} |"
+    yield f"|{'---|' * len(head)}"
+    for row in rows:
+        cells = (*row, *[""] * (len(head) - len(row)))
+        yield f"| {' | '.join(cells)} |"
+    yield ""
+
+
+# ------------------------------------------------------------------------ plots
+
+
+def plots(validation: Validation) -> Mapping[str, str]:
+    """Return the plots by their paths in the repository."""
+    return {PREDICTED: _predicted(validation), ERRORS: _errors(validation)}
+
+
+def _predicted(v: Validation) -> str:
+    rows = [row for row in v.rows if row.judged.figure != TPOT]
+    pairs = [(row.judged.published, row.judged.predicted) for row in rows]
+    values = [value for pair in pairs for value in pair]
+    axis = log_axis("published, output tokens/s of a GPU", values)
+    ends = axis.ticks[0][0], axis.ticks[-1][0]
+    dots = [
+        Dots(
+            name,
+            [(r.judged.published, r.judged.predicted) for r in group],
+            colour=i,
+        )
+        for i, (name, group) in enumerate(grouped(rows, "accelerator").items())
+    ]
+    return scatter(
+        "Predicted against published; shaded: within 10 %",
+        axis,
+        log_axis("predicted", values),
+        dots,
+        lines=[[(end, end) for end in ends]],
+        band=[
+            (ends[0], ends[0] * 1.1), (ends[1] / 1.1, ends[1]), (ends[1], ends[1]),
+            (ends[1], ends[1] / 1.1), (ends[0] * 1.1, ends[0]), (ends[0], ends[0]),
+        ],
+    )  # fmt: skip
+
+
+def _errors(v: Validation) -> str:
+    fitted = grouped(v.rows, "accelerator")
+    names = list(fitted)
+    out = [v.left_out.get(("accelerator", name), ()) for name in names]
+    last = len(names) - 0.5
+    return scatter(
+        "Error of each point; shaded: within 10 %",
+        names_axis(names),
+        linear_axis("predicted over published", -_SPAN, _SPAN, 20, " %"),
+        [
+            Dots("fitted", _strip(fitted.values(), -0.18)),
+            Dots("left out", _strip(out, 0.18), hollow=True, colour=1),
+        ],
+        lines=[[(-0.5, 0), (last, 0)]],
+        band=[(-0.5, -10), (last, -10), (last, 10), (-0.5, 10)],
+    )
+
+
+def _strip(groups: Iterable[Sequence[Row]], shift: float) -> list[tuple[float, float]]:
+    """Place errors above their group's name, side by side in the order of rows."""
+    return [
+        (index + shift + 0.24 * (i / max(len(group) - 1, 1) - 0.5), 100 * row.error)
+        for index, group in enumerate(groups)
+        for i, row in enumerate(group)
+    ]
