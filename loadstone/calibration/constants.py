@@ -30,7 +30,7 @@ COMMON: Final = (
     Constant("gemm.fp4", 0.42, 0.3, "1", "share of the FP4 peak in GEMMs"),
     Constant("gemm.fp8", 0.55, 0.3, "1", "share of the FP8 or BF16 peak in GEMMs"),
     Constant("gemm.widened", 0.25, 0.5, "1", "the same for 4-bit weights in BF16"),
-    Constant("gemm.experts", 0.8, 0.3, "1", "grouped GEMMs relative to plain ones"),
+    Constant("gemm.experts", 0.8, 0.12, "1", "grouped GEMMs relative to plain ones"),
     Constant("gemm.peak", 0.8, 0.3, "1", "exponent of the peak in the GEMM rate"),
     Constant("gemm.width", 0.1, 0.7, "1", "exponent of the narrow side of a matrix"),
     Constant("knee", 0.3, 0.3, "1", "p - 1; kernel tables of GB300 give 0.32"),
@@ -55,7 +55,7 @@ BY_FAMILY: Final = {
     "attention.prefill": 0.5,
 }  # fmt: skip
 """Constants that kernels of one family may have otherwise: sd of the factor."""
-SILICON_SD: Final = 0.1
+SILICON_SD: Final = 0.05
 STACK_SD: Final = 0.2
 FEWEST_POINTS: Final = 4
 """A factor is fitted where at least so many points have it; else it stays at 1."""

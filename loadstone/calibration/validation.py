@@ -22,6 +22,10 @@ _LATEST_WEIGHT: Final = 4.0
 """A run of MLPerf's latest round counts as so many: it is the software that is served
 today, and what is asked of the model most."""
 _COVERED: Final = 0.8
+_TRANSFER_NOISE: Final = 0.16
+"""Of the step's logarithm, where neither the run nor its like was fitted: what facts do
+not tell of a chip or a model. With it the spread that the fit itself knows of decides
+little, which is what its errors are like."""
 _KINDS: Final[dict[str, Callable[[Run], str]]] = {
     "accelerator": lambda run: run.gpu.name,
     "model": lambda run: run.model.name,
@@ -94,13 +98,14 @@ def leave_out(whole: Fit, kind: str, name: str) -> Fold:
         fit=without,
         runs=out,
         errors=tuple(errors(out, without.efficiencies)),
-        sds=tuple(sds(without, out)),
+        sds=tuple(sds(without, out, _TRANSFER_NOISE)),
     )
 
 
-def sds(fitted: Fit, runs: Sequence[Run]) -> list[float]:
+def sds(fitted: Fit, runs: Sequence[Run], noise: float = NOISE) -> list[float]:
     """Return what a fit does not know of runs, as spreads of the step's logarithm.
 
+    `noise` is what no constant would tell.
     A factor that was not fitted, as of a chip or a software generation that no point
     has, is as uncertain as its prior; it is 1 in the prediction.
     """
@@ -108,7 +113,7 @@ def sds(fitted: Fit, runs: Sequence[Run]) -> list[float]:
     rows = slopes(runs, constants, logs)
     known = {c.name for c in constants}
     return [
-        sqrt(spread(row, fitted.covariance) ** 2 + _unknown(run, known) + NOISE**2)
+        sqrt(spread(row, fitted.covariance) ** 2 + _unknown(run, known) + noise**2)
         for run, row in zip(runs, rows, strict=True)
     ]
 
