@@ -20,11 +20,15 @@ the additive form errs by 3.8 % and the p-norm by 2.6 %, where `max(compute, mem
 errs by 11.7 % (docs/design.md, "The step law").
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from math import exp
 from random import Random
+from typing import Final
 
 from ..units import MS, NS, US, Seconds
+
+_TIMES: Final = ("_ms", "_us", "_ns", "_us_per_token", "_ns_per_token")
+"""How the names of constants end that are times."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +107,15 @@ class StepLaw:
             + self.sequence_us * US * decoding
             + self.step_ms * MS
         )
+
+    def slowed(self, factor: float) -> "StepLaw":
+        """Return the law of an engine whose every step takes `factor` times as long."""
+        costs = {
+            field.name: getattr(self, field.name) * factor
+            for field in fields(self)
+            if field.name.endswith(_TIMES)
+        }
+        return replace(self, **costs)
 
     def noise(self, rng: Random) -> float:
         """Draw the factor of one step: lognormal, mean 1."""
