@@ -172,9 +172,6 @@ def _tpot_s(point: OwnPoint) -> Seconds:
     return (e2e_s - point.ttft_ms * MS) / (point.osl - 1)
 
 
-_TAIL: Final = 1e-6
-
-
 def mean_step(law: StepLaw, point: Steady, budget: Tokens) -> Seconds:
     """Return the mean step that a decoding request sees, so its TPOT.
 
@@ -182,17 +179,39 @@ def mean_step(law: StepLaw, point: Steady, budget: Tokens) -> Seconds:
     number of them, each a chunk of at most what the token budget leaves.
     """
     batch = point.batch
-    chunk = min(point.isl, max(budget - batch, 1.0))
+    room = max(budget - batch, 1.0)
+    chunk = min(point.isl, room)
     chunks = point.others / point.engines / point.osl * point.isl / chunk
     context = batch * point.context
-    most = max(1, int((budget - batch) // chunk))
-    seconds, weight, left, number = 0.0, exp(-chunks), 1.0, 0
-    while number < most and left > _TAIL:
-        seconds += weight * _step(law, batch, number * chunk, context, point.isl)
+    return sum(
+        share * _step(law, batch, number * chunk, context, point.isl)
+        for number, share in enumerate(_shares(chunks, max(1, int(room // chunk))))
+    )
+
+
+def _shares(mean: float, most: int) -> list[float]:
+    """Return how often a step has 0, 1, ... `most` chunks: Poisson, what is over waits.
+
+    What waits is done in steps that are full, so that the mean is kept.
+    """
+    if mean >= most:
+        return [0.0] * most + [1.0]
+    shares: list[float] = []
+    weight, left = exp(-mean), 1.0
+    while len(shares) < most and left > _TAIL:
+        shares.append(weight)
         left -= weight
-        number += 1
-        weight *= chunks / number
-    return seconds + left * _step(law, batch, number * chunk, context, point.isl)
+        weight *= mean / len(shares)
+    shares.append(max(left, 0.0))
+    if len(shares) <= most:
+        return shares
+    done = sum(number * share for number, share in enumerate(shares))
+    full = (mean - done) / (most - done)
+    return [*((1 - full) * share for share in shares[:-1]),
+            (1 - full) * shares[-1] + full]  # fmt: skip
+
+
+_TAIL: Final = 1e-6
 
 
 def _step(

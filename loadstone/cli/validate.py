@@ -184,7 +184,7 @@ def made(validation: Validation) -> dict[str, str]:
 
 
 def _machines(pairs: Collection[tuple[str, str]]) -> Iterator[tuple[str, ...]]:
-    """Yield preset, model, layout, and what the law rests on once `pairs` are fitted."""
+    """Yield preset, model, layout, and what a law fitted on `pairs` rests on."""
     for name in preset_names():
         for model in model_names():
             try:
