@@ -1,9 +1,9 @@
 """The step law of a model on a GPU, from facts and fitted constants."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Final
+from typing import Any, Final
 
 from ..errors import CatalogError
 from ..physics.accelerator import Accelerator
@@ -76,19 +76,25 @@ class Law:
 @cache
 def load_constants() -> Constants:
     """Return the fitted constants; raises `CatalogError` for a malformed table."""
-    where = "constants.toml [constants]"
-    table = entry("constants", "constants")
-    names = tuple(name for name in table if name not in _PROVENANCE)
-    _, facts = read_entry(table, where, facts=names)
-    about, _ = read_entry(
-        entry("constants", "fit"), "constants.toml [fit]", plain=("points", "pairs")
+    return constants_of(
+        {name: entry("constants", name) for name in ("constants", "fit")}
     )
+
+
+def constants_of(tables: Mapping[str, Any]) -> Constants:
+    """Return the constants of the tables of constants.toml.
+
+    Raises `CatalogError` for malformed ones.
+    """
+    table = tables["constants"]
+    names = tuple(name for name in table if name not in _PROVENANCE)
+    _, facts = read_entry(table, "constants.toml [constants]", facts=names)
+    where = "constants.toml [fit]"
+    about, _ = read_entry(tables["fit"], where, plain=("points", "pairs"))
     try:
         pairs = frozenset((gpu, model) for gpu, model in map(str.split, about["pairs"]))
     except (TypeError, ValueError):
-        raise CatalogError(
-            "constants.toml [fit]: pairs are not of a GPU and a model"
-        ) from None
+        raise CatalogError(f"{where}: pairs are not of a GPU and a model") from None
     return Constants(facts, int(about["points"]), pairs)
 
 

@@ -1,6 +1,7 @@
 """`loadstone validate`: the model held against what was published."""
 
 import json
+import tomllib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +13,13 @@ from rich.console import Console
 from rich.table import Table
 
 from ..calibration.constants_file import constants_text, fit_of, pairs_of
+from ..calibration.fitting import fit
 from ..calibration.runs import refusal, runs_of
 from ..calibration.sets import outlier
 from ..calibration.targets import Target, judged_targets
-from ..calibration.validation import Row, Validation, validate, weigh
+from ..calibration.validation import Row, Validation, weigh
 from ..catalog.gpus import gpu_names, load_accelerator
-from ..catalog.laws import basis, load_constants
+from ..catalog.laws import Constants, basis, constants_of, load_constants
 from ..catalog.models import load_architecture, model_name, model_names
 from ..catalog.placement import describe
 from ..catalog.points import load_points
@@ -82,7 +84,8 @@ def command(
     if write and leave_out:
         raise UsageError("--write is about all points, --leave-out about some")
     console = Console(stderr=as_json)
-    validation = _validation(anew=refit or write)
+    constants = _refitted() if refit or write else load_constants()
+    validation = held(constants)
     if write:
         for path in written(validation, _home()):
             console.print(str(path), highlight=False)
@@ -127,12 +130,18 @@ def _shown(validation: Validation, chosen: str, leave_out: str | None) -> _Shown
     return _Shown(rows=validation.rows, refused=refused, targets=targets)
 
 
-def _validation(*, anew: bool) -> Validation:
+def held(constants: Constants) -> Validation:
+    """Hold constants against the catalog's points."""
     points = load_points()
-    if anew:
-        return validate(points)
     refused = {p.id: why for p in points if (why := refusal(p)) is not None}
-    return Validation(fit_of(load_constants(), weigh(runs_of(points))), refused)
+    return Validation(fit_of(constants, weigh(runs_of(points))), refused)
+
+
+def _refitted() -> Constants:
+    """Fit the constants anew, with as many digits as are written."""
+    return constants_of(
+        tomllib.loads(constants_text(fit(weigh(runs_of(load_points())))))
+    )
 
 
 def _without(validation: Validation, name: str) -> Sequence[Row]:
@@ -178,12 +187,12 @@ def made(validation: Validation) -> dict[str, str]:
     """Return every file that follows from a validation, by its path."""
     return {
         _CONSTANTS: constants_text(validation.fit),
-        DOCUMENT: document(validation, _machines(pairs_of(validation.fit))),
+        DOCUMENT: document(validation, machines(pairs_of(validation.fit))),
         **plots(validation),
     }
 
 
-def _machines(pairs: Collection[tuple[str, str]]) -> Iterator[tuple[str, ...]]:
+def machines(pairs: Collection[tuple[str, str]]) -> Iterator[tuple[str, ...]]:
     """Yield preset, model, layout, and what a law fitted on `pairs` rests on."""
     for name in preset_names():
         for model in model_names():

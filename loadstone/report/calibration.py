@@ -39,18 +39,23 @@ model's configuration is in `loadstone/physics/derive.py`.
 """
 
 
-def document(validation: Validation, machines: Iterable[tuple[str, ...]]) -> str:
-    """Write the document; `machines` are preset, model, layout, basis."""
+def document(
+    validation: Validation, machines: Iterable[tuple[str, ...]], *, folds: bool = True
+) -> str:
+    """Write the document; `machines` are preset, model, layout, basis.
+
+    Without `folds` the section about what was left out, which takes a fit for each
+    accelerator and model, is missing.
+    """
     v = validation
     lines = [
         _HEAD,
         *_summary(v),
         "![Predicted against published](images/calibration-predicted.svg)",
         "",
-        *_groups(v),
-        "![Errors by accelerator](images/calibration-errors.svg)",
-        "",
         *_primary(v),
+        *_groups(v),
+        *(_left_out(v) if folds else ()),
         *_machines(machines),
         *_constants(v),
         *_every(v),
@@ -107,16 +112,27 @@ FIGURES: Final = ("points", "mean error", "largest", "covered", "half-width")
 
 
 def _groups(v: Validation) -> Iterator[str]:
+    yield "## Fitted points, by accelerator, model and stack\n"
     for kind in KEYS:
-        yield f"## By {kind}\n"
-        rows = []
-        for name, group in grouped(v.rows, kind).items():
-            out = v.left_out.get((kind, name), ())
-            rows.append((name, *figures(group), *(figures(out)[1:] if out else ())))
-        head = [kind, *FIGURES]
-        if any(at == kind for at, _ in v.left_out):
-            head += [f"{name}, left out" for name in FIGURES[1:]]
-        yield from _table(head, rows)
+        groups = grouped(v.rows, kind).items()
+        rows = [(name, *figures(group)) for name, group in groups]
+        yield from _table((kind, *FIGURES), [*rows, ("all", *figures(v.rows))])
+
+
+LEFT_OUT: Final = "## Left out"
+
+
+def _left_out(v: Validation) -> Iterator[str]:
+    yield f"{LEFT_OUT}\n"
+    yield (
+        "Each accelerator, and each model, predicted by a fit without any of its"
+        " points.\n"
+    )
+    yield "![Errors by accelerator](images/calibration-errors.svg)\n"
+    yield from _table(
+        ("left out", *FIGURES),
+        [(name, *figures(rows)) for (_, name), rows in v.left_out.items()],
+    )
 
 
 POINT: Final = ("point", "judged by", "published", "predicted", "error", "80 %", "")
