@@ -17,13 +17,13 @@ from ..catalog.placement import ROOMY
 from ..catalog.points import PublishedPoint
 from ..errors import CatalogError, NotModelledError
 from ..physics.accelerator import Accelerator
-from ..physics.architecture import Architecture
+from ..physics.architecture import WEIGHT_BYTES, Architecture
 from ..physics.derive import Layout, cache_precision
 from ..units import MS, Seconds
 from .settings import Settings, borrowed, read_settings
 from .workloads import Lengths, lengths_of
 
-_DEFAULTS: Final = Settings(pipeline=1, batch=2048, budget=8192, fraction=0.9)
+_DEFAULTS: Final = Settings(pipeline=1, batch=2048, budget=8192, fraction=0.95)
 """Where nobody states it; a tensor-parallel group is the smallest power of two whose
 memory the weights fill at most to `ROOMY`."""
 _MOSTLY_WEIGHTS: Final = 0.75
@@ -84,24 +84,40 @@ class Run:
     @property
     def most_sequences(self) -> float:
         """Sequences that fit into one engine: by batch, token budget, memory."""
-        gpus = self.layout.tensor_parallel
-        model, cache = self.model, self.layout.cache
-        weights = model.weight_bytes(self.layout.precision)
-        spare = (self.ranks - 1) * (weights - model.params_experts * self._expert_bytes)
-        room = self.pipeline * gpus * (self.gpu.hbm_bytes - _ACTIVATION_BYTES)
-        copies = 1
-        if model.latent is not None and not self.layout.data_parallel_attention:
-            copies = gpus
-        sequence = copies * self.lengths.context * model.kv_bytes_per_token(cache)
-        sequence += model.kv_fixed_bytes_per_sequence(cache)
-        memory = self.fraction * (room - weights - spare) / sequence / self.pipeline
+        sequence = self.lengths.context + self._fixed / self._kept
         tokens = self.ranks * self.budget / (1 + self.lengths.prompts_per_output)
+        memory = self.cache_tokens / sequence
         return max(1.0, min(self.ranks * self.batch, tokens, memory))
 
     @property
-    def _expert_bytes(self) -> float:
+    def cache_tokens(self) -> float:
+        """Tokens of context that fit into the memory of one engine.
+
+        Of one pipeline stage: stages share the layers, and serve batches of their own.
+        """
+        gpus, model = self.layout.tensor_parallel, self.model
+        weights = model.weight_bytes(self.layout.precision)
+        copies = (self.ranks - 1) * self._dense_bytes
+        room = self.pipeline * gpus * (self.gpu.hbm_bytes - _ACTIVATION_BYTES)
+        free = self.fraction * (room - weights - copies)
+        return max(0.0, free / self._kept / self.pipeline)
+
+    @property
+    def _kept(self) -> float:
+        """Bytes of a token in the cache; latent attention has a copy on each GPU."""
+        split = self.model.latent is None or self.layout.data_parallel_attention
+        copies = 1 if split else self.layout.tensor_parallel
+        return copies * self.model.kv_bytes_per_token(self.layout.cache)
+
+    @property
+    def _fixed(self) -> float:
+        return self.model.kv_fixed_bytes_per_sequence(self.layout.cache)
+
+    @property
+    def _dense_bytes(self) -> float:
         experts, _ = self.model.precisions(self.layout.precision)
-        return {"fp4": 9 / 16, "fp8": 1.0, "bf16": 2.0}[experts]
+        weights = self.model.weight_bytes(self.layout.precision)
+        return weights - self.model.params_experts * WEIGHT_BYTES[experts]
 
 
 def refusal(point: PublishedPoint) -> str | None:
