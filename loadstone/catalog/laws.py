@@ -27,6 +27,8 @@ UNITS: Final = {
     "sigma": "1",
 }
 """Constants of a step law."""
+_TABLES: Final = ("constants", "fit", "intervals")
+_BASES: Final = ("fitted", "transferred")
 _PROVENANCE: Final = ("source", "date", "confidence")
 
 
@@ -37,6 +39,8 @@ class Constants:
     facts: dict[str, Fact]
     points: int
     pairs: frozenset[tuple[str, str]]
+    intervals: dict[str, Fact]
+    """Half of the mean 80 % interval over the prediction, by what a law rests on."""
 
     @property
     def efficiencies(self) -> Efficiencies:
@@ -71,14 +75,14 @@ class Law:
     law: StepLaw
     basis: str
     facts: dict[str, Fact]
+    interval: Fact
+    """Half of a mean 80 % interval of such laws, over the prediction."""
 
 
 @cache
 def load_constants() -> Constants:
     """Return the fitted constants; raises `CatalogError` for a malformed table."""
-    return constants_of(
-        {name: entry("constants", name) for name in ("constants", "fit")}
-    )
+    return constants_of({name: entry("constants", name) for name in _TABLES})
 
 
 def constants_of(tables: Mapping[str, Any]) -> Constants:
@@ -89,13 +93,16 @@ def constants_of(tables: Mapping[str, Any]) -> Constants:
     table = tables["constants"]
     names = tuple(name for name in table if name not in _PROVENANCE)
     _, facts = read_entry(table, "constants.toml [constants]", facts=names)
+    _, intervals = read_entry(
+        tables["intervals"], "constants.toml [intervals]", facts=_BASES
+    )
     where = "constants.toml [fit]"
     about, _ = read_entry(tables["fit"], where, plain=("points", "pairs"))
     try:
         pairs = frozenset((gpu, model) for gpu, model in map(str.split, about["pairs"]))
     except (TypeError, ValueError):
         raise CatalogError(f"{where}: pairs are not of a GPU and a model") from None
-    return Constants(facts, int(about["points"]), pairs)
+    return Constants(facts, int(about["points"]), pairs, intervals)
 
 
 def load_law(
@@ -136,4 +143,4 @@ def load_law(
         if name != "sigma" and getattr(law, name)
     }
     rests = basis(gpu, model, constants.pairs)
-    return Law(law, rests, facts | {"sigma": sigma})
+    return Law(law, rests, facts | {"sigma": sigma}, constants.intervals[rests])

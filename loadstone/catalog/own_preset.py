@@ -55,7 +55,7 @@ def read_own_preset(text: str, name: str) -> Preset:
     except ValueError as wrong:
         raise CatalogError(f"{name} [law]: {wrong}") from None
     preset = machine.pop("preset")
-    return replace(_base(preset, machine, facts), law=law, basis="own")
+    return replace(_base(preset, machine, facts), law=law, basis="own", interval=None)
 
 
 def _base(preset: str, machine: dict[str, Any], facts: Mapping[str, Any]) -> Preset:

@@ -44,7 +44,9 @@ class Preset:
     vms_per_rack: int
     law: StepLaw
     basis: str
-    """`fitted` on published points of this GPU and model, or `transferred`."""
+    """`fitted` on published points of this GPU and model, `transferred`, or `own`."""
+    interval: Fact | None
+    """Half of a mean 80 % interval of such laws, over the prediction, if known."""
     limits: EngineLimits
     memory: KvBudget
     """Of one engine, all its GPUs together."""
@@ -95,7 +97,8 @@ class Preset:
 
         `short`: without their sources.
         """
-        yield f"{describe(self.layout)}, on {self.gpu}; law {_BASIS[self.basis]}"
+        sure = f", within {self.interval.value:.0%} (80 %)" if self.interval else ""
+        yield f"{describe(self.layout)}, on {self.gpu}; law {_BASIS[self.basis]}{sure}"
         for name, fact in self.facts.items():
             if fact.confidence == "assumed" or fact.low is not None:
                 span = "" if fact.low is None else f" ({fact.low:g} to {fact.high:g})"
@@ -160,6 +163,7 @@ def load_preset(
         vms_per_rack=int(value["vms_per_rack"]),
         law=law.law,
         basis=law.basis,
+        interval=law.interval,
         limits=limits,
         memory=memory,
         facts=facts | engine | law.facts | _published(gpu, architecture, layout),

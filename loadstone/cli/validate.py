@@ -3,19 +3,22 @@
 import json
 import tomllib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Final
 
 import click
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
 from ..calibration.constants_file import constants_text, fit_of, pairs_of
-from ..calibration.fitting import fit
+from ..calibration.fitting import Laws, fit
 from ..calibration.runs import refusal, runs_of
 from ..calibration.sets import outlier
+from ..calibration.simulation import Ttft, simulate_ttft
 from ..calibration.targets import Target, judged_targets
 from ..calibration.validation import Row, Validation, weigh
 from ..catalog.gpus import gpu_names, load_accelerator
@@ -30,12 +33,14 @@ from ..report.calibration import (
     FIGURES,
     KEYS,
     POINT,
+    TTFT,
     document,
     figures,
     grouped,
     plots,
     point_cells,
     summary,
+    ttft_cells,
 )
 
 _ROOT: Final = Path(__file__).parents[2]
@@ -52,6 +57,7 @@ Examples:
   loadstone validate --set wide --json
   loadstone validate --leave-out h100        predicted without any H100 point
   loadstone validate --leave-out deepseek-r1
+  loadstone validate --simulate              time to first token too
   loadstone validate --write                 fit anew, write constants and document
 
 Exit codes: 0 every target is met, 3 one is not (primary set, fitted).""",
@@ -70,6 +76,11 @@ Exit codes: 0 every target is met, 3 one is not (primary set, fitted).""",
     metavar="ACCELERATOR|MODEL",
     help="fit without it, and predict its points",
 )
+@click.option(
+    "--simulate",
+    is_flag=True,
+    help="simulate each run's events too, for its time to first token",
+)
 @click.option("--refit", is_flag=True, help="fit anew instead of taking the catalog's")
 @click.option(
     "--write",
@@ -78,18 +89,21 @@ Exit codes: 0 every target is met, 3 one is not (primary set, fitted).""",
 )
 @click.option("--json", "as_json", is_flag=True, help="print the result as JSON")
 def command(
-    *, chosen: str, leave_out: str | None, refit: bool, write: bool, as_json: bool
-) -> int:
+    *, chosen: str, leave_out: str | None, simulate: bool, refit: bool, write: bool,
+    as_json: bool,
+) -> int:  # fmt: skip
     """Hold the timing model against published figures, point by point."""
     if write and leave_out:
         raise UsageError("--write is about all points, --leave-out about some")
     console = Console(stderr=as_json)
-    constants = _refitted() if refit or write else load_constants()
-    validation = held(constants)
+    validation = held(_refitted() if refit or write else load_constants())
     if write:
         for path in written(validation, _home()):
             console.print(str(path), highlight=False)
     shown = _shown(validation, chosen, leave_out)
+    if simulate:
+        laws = Laws(validation.fit.efficiencies)
+        shown = replace(shown, ttfts=tuple(_simulated(shown.rows, laws)))
     if as_json:
         click.echo(json.dumps(_document(validation, shown)))
     else:
@@ -106,6 +120,7 @@ class _Shown:
     outliers: Sequence[Row] = ()
     refused: Mapping[str, str] = field(default_factory=dict)
     targets: Sequence[Target] = ()
+    ttfts: Sequence[Ttft] = ()
 
     @property
     def cells(self) -> Iterator[tuple[str, ...]]:
@@ -130,6 +145,14 @@ def _shown(validation: Validation, chosen: str, leave_out: str | None) -> _Shown
     return _Shown(rows=validation.rows, refused=refused, targets=targets)
 
 
+def _simulated(rows: Sequence[Row], laws: Laws) -> Iterator[Ttft]:
+    """Simulate the runs that have a published time to first token."""
+    for row in track(rows, "simulating", console=Console(stderr=True), transient=True):
+        ttft = simulate_ttft(row.run, laws.of(row.run))
+        if ttft is not None:
+            yield ttft
+
+
 def held(constants: Constants) -> Validation:
     """Hold constants against the catalog's points."""
     points = load_points()
@@ -139,9 +162,20 @@ def held(constants: Constants) -> Validation:
 
 def _refitted() -> Constants:
     """Fit the constants anew, with as many digits as are written."""
-    return constants_of(
-        tomllib.loads(constants_text(fit(weigh(runs_of(load_points())))))
-    )
+    text = constants_text(fit(weigh(runs_of(load_points()))), _UNKNOWN)
+    return constants_of(tomllib.loads(text))
+
+
+_UNKNOWN: Final = {"fitted": 0.0, "transferred": 0.0}
+"""Intervals that nobody asked for."""
+
+
+def _intervals(validation: Validation) -> dict[str, float]:
+    out = [row for rows in validation.left_out.values() for row in rows]
+    return {
+        basis: fmean(row.half_width for row in rows)
+        for basis, rows in zip(_UNKNOWN, (validation.rows, out), strict=True)
+    }
 
 
 def _without(validation: Validation, name: str) -> Sequence[Row]:
@@ -186,7 +220,7 @@ def written(validation: Validation, home: Path) -> Iterator[Path]:
 def made(validation: Validation) -> dict[str, str]:
     """Return every file that follows from a validation, by its path."""
     return {
-        _CONSTANTS: constants_text(validation.fit),
+        _CONSTANTS: constants_text(validation.fit, _intervals(validation)),
         DOCUMENT: document(validation, machines(pairs_of(validation.fit))),
         **plots(validation),
     }
@@ -221,6 +255,16 @@ def _document(validation: Validation, shown: _Shown) -> dict[str, Any]:
             *(_row(row, "outlier") for row in shown.outliers),
         ],
         "not_judged": dict(shown.refused),
+        "ttft": [
+            {
+                "point": t.run.point.id,
+                "p50_s": t.p50_s,
+                "p99_s": t.p99_s,
+                "p50_error": t.errors[0],
+                "p99_error": t.errors[1],
+            }
+            for t in shown.ttfts
+        ],
     }
 
 
@@ -248,6 +292,8 @@ def _print(validation: Validation, shown: _Shown, console: Console) -> None:
         rows = [(name, *figures(group)) for name, group in groups]
         wide.print(_table((kind, *FIGURES), rows))
     wide.print(_table(("together", *FIGURES), [("", *figures(shown.rows))]))
+    if shown.ttfts:
+        wide.print(_table(TTFT, map(ttft_cells, shown.ttfts)))
     wide.print(summary(validation), highlight=False)
     for target in shown.targets:
         met = "met" if target.met else "[red]NOT MET[/red]"

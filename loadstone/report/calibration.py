@@ -7,6 +7,7 @@ from typing import Final
 from ..calibration.judgement import TPOT
 from ..calibration.own import Z80
 from ..calibration.sets import outlier
+from ..calibration.simulation import Ttft
 from ..calibration.targets import judged_targets
 from ..calibration.validation import Row, Validation, mean_error
 from .plot import Dots, linear_axis, log_axis, names_axis, scatter
@@ -36,6 +37,10 @@ model's configuration is in `loadstone/physics/derive.py`.
   is no point at all.
 - "MLPerf" is a trademark of MLCommons. Predictions are not MLPerf results; published
   rows are known by their ID. Azure's rack runs are not verified by MLCommons.
+
+Points of your own: `loadstone fit POINTS.csv --gpu h100 --model llama-3.1-70b -o
+mine.toml`, or run folders of `loadstone run` in place of the CSV, give a preset for
+`--preset mine.toml`. What your points cannot tell stays as here, and is named.
 """
 
 
@@ -149,6 +154,27 @@ def point_cells(row: Row, status: str = "") -> tuple[str, ...]:
         f"{100 * row.error:+.1f} %",
         f"{unit(row.low)} to {unit(row.high)}",
         status or row.basis,
+    )
+
+
+TTFT: Final = (
+    "point", "TTFT p50, published", "simulated", "error", "p99, published",
+    "simulated", "error",
+)  # fmt: skip
+
+
+def ttft_cells(ttft: Ttft) -> tuple[str, ...]:
+    """Return a row of the table of times to first token."""
+    point = ttft.run.point
+    p50, p99 = ttft.errors
+    return (
+        point.id,
+        f"{point.ttft_p50_ms:,.0f} ms",
+        f"{1e3 * ttft.p50_s:,.0f} ms",
+        f"{100 * p50:+.0f} %",
+        f"{point.ttft_p99_ms:,.0f} ms",
+        f"{1e3 * ttft.p99_s:,.0f} ms",
+        f"{100 * p99:+.0f} %",
     )
 
 

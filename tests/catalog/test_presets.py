@@ -97,9 +97,12 @@ def test_assumptions_are_the_assumed_and_the_uncertain() -> None:
     short = list(machine.assumptions(short=True))
     assert "sigma 0.02 (0.02 to 0.04)" in short
     assert "max_num_seqs 2048" in short
+    assert machine.interval is not None
+    assert 0.05 < machine.interval.value < 0.2
     assert short.pop(0) == (
         "fp4 TP1, KV cache fp8, no CUDA graphs, on gb300;"
-        " law fitted on published points of this GPU and model"
+        " law fitted on published points of this GPU and model,"
+        f" within {machine.interval.value:.0%} (80 %)"
     )
     names = {text.split()[0] for text in short}
     assert names == {
@@ -157,7 +160,12 @@ def test_basis_says_whether_points_of_the_pair_were_fitted() -> None:
     assert ("gb300", MODEL) in pairs
     assert ("gb300", "mixtral-8x7b") not in pairs
     assert load_preset(PRESET, MODEL).basis == "fitted"
-    assert load_preset(PRESET, "mixtral-8x7b").basis == "transferred"
+    transferred = load_preset(PRESET, "mixtral-8x7b")
+    assert transferred.basis == "transferred"
+    known, less_known = load_preset(PRESET, MODEL).interval, transferred.interval
+    assert known is not None
+    assert less_known is not None
+    assert known.value < less_known.value
     assert ("h200", "llama-3.1-70b") not in pairs
     assert ("h200", "llama-3.3-70b") in pairs
     assert load_preset("azure-nd-h200-v5", "llama-3.1-70b").basis == "fitted"

@@ -14,7 +14,7 @@ from loadstone.calibration.fitting import fit
 from loadstone.calibration.runs import runs_of
 from loadstone.calibration.targets import judged_targets
 from loadstone.calibration.validation import Validation, leave_out, weigh
-from loadstone.catalog.laws import load_constants
+from loadstone.catalog.laws import constants_of, load_constants
 from loadstone.catalog.points import load_points
 from loadstone.cli import validate as verb
 from loadstone.cli.main import main
@@ -211,8 +211,10 @@ def test_what_was_written_is_read_back() -> None:
     """Constants as text and from it: the same fit to five digits."""
     import tomllib
 
-    text = constants_text(AS_COMMITTED.fit)
+    intervals = {"fitted": 0.1, "transferred": 0.2}
+    text = constants_text(AS_COMMITTED.fit, intervals)
     table = tomllib.loads(text)
+    assert constants_of(table).intervals["transferred"].value == 0.2
     assert table["fit"]["points"] == len(AS_COMMITTED.runs)
     for name, value in AS_COMMITTED.fit.efficiencies.values.items():
         assert table["constants"][name]["value"] == pytest.approx(value, rel=1e-4)
