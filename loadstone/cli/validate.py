@@ -28,6 +28,7 @@ from ..catalog.placement import describe
 from ..catalog.points import load_points
 from ..catalog.presets import load_preset, preset_names
 from ..errors import CatalogError, ExitCode, LoadstoneError, UsageError
+from ..physics.derive import Efficiencies
 from ..report.calibration import (
     DOCUMENT,
     FIGURES,
@@ -95,15 +96,20 @@ def command(
     """Hold the timing model against published figures, point by point."""
     if write and leave_out:
         raise UsageError("--write is about all points, --leave-out about some")
-    console = Console(stderr=as_json)
-    validation = held(_refitted() if refit or write else load_constants())
-    if write:
-        for path in written(validation, _home()):
+    console, progress = Console(stderr=as_json), Console(stderr=True)
+    with progress.status("fitting"):
+        validation = held(_refitted() if refit or write else load_constants())
+    if write or leave_out:
+        with progress.status("leaving out each accelerator and model in turn"):
+            home = _home() if write else None
+            paths = list(written(validation, home)) if home else []
+            shown = _shown(validation, chosen, leave_out)
+        for path in paths:
             console.print(str(path), highlight=False)
-    shown = _shown(validation, chosen, leave_out)
+    else:
+        shown = _shown(validation, chosen, leave_out)
     if simulate:
-        laws = Laws(validation.fit.efficiencies)
-        shown = replace(shown, ttfts=tuple(_simulated(shown.rows, laws)))
+        shown = replace(shown, ttfts=tuple(_simulated(shown)))
     if as_json:
         click.echo(json.dumps(_document(validation, shown)))
     else:
@@ -117,6 +123,8 @@ class _Shown:
     """What was asked for."""
 
     rows: Sequence[Row]
+    constants: Efficiencies
+    """What the rows were predicted with."""
     outliers: Sequence[Row] = ()
     refused: Mapping[str, str] = field(default_factory=dict)
     targets: Sequence[Target] = ()
@@ -133,21 +141,26 @@ class _Shown:
 
 def _shown(validation: Validation, chosen: str, leave_out: str | None) -> _Shown:
     if leave_out is not None:
-        return _Shown(rows=_without(validation, leave_out))
+        return _without(validation, *_left_out(validation, leave_out))
+    constants = validation.fit.efficiencies
     targets = tuple(judged_targets(validation))
     if chosen == "primary":
         return _Shown(
             rows=validation.primary,
+            constants=constants,
             outliers=validation.primary_outliers,
             targets=targets,
         )
     refused = validation.refused if chosen == "all" else {}
-    return _Shown(rows=validation.rows, refused=refused, targets=targets)
+    return _Shown(
+        rows=validation.rows, constants=constants, refused=refused, targets=targets
+    )
 
 
-def _simulated(rows: Sequence[Row], laws: Laws) -> Iterator[Ttft]:
+def _simulated(shown: _Shown) -> Iterator[Ttft]:
     """Simulate the runs that have a published time to first token."""
-    for row in track(rows, "simulating", console=Console(stderr=True), transient=True):
+    laws, to = Laws(shown.constants), Console(stderr=True)
+    for row in track(shown.rows, "simulating", console=to, transient=True):
         ttft = simulate_ttft(row.run, laws.of(row.run))
         if ttft is not None:
             yield ttft
@@ -178,20 +191,27 @@ def _intervals(validation: Validation) -> dict[str, float]:
     }
 
 
-def _without(validation: Validation, name: str) -> Sequence[Row]:
-    """Predict the points of an accelerator or a model without them."""
-    key = ("accelerator", name.lower())
-    if name.lower() not in gpu_names():
+def _left_out(validation: Validation, name: str) -> tuple[str, str]:
+    """Say whether `name` is an accelerator or a model, and the catalog's name of it."""
+    if name.lower() in gpu_names():
+        kind, known = "accelerator", name.lower()
+    else:
         try:
-            key = ("model", model_name(name))
+            kind, known = "model", model_name(name)
         except CatalogError:
             raise UsageError(
                 f"there is no accelerator and no model {name!r}",
                 hint=f"one of {', '.join((*gpu_names(), *model_names()))}",
             ) from None
-    if key not in validation.left_out:
-        raise UsageError(f"no point that is modelled has the {key[0]} {key[1]}")
-    return validation.left_out[key]
+    if known not in grouped(validation.rows, kind):
+        raise UsageError(f"no point that is modelled has the {kind} {known}")
+    return kind, known
+
+
+def _without(validation: Validation, kind: str, name: str) -> _Shown:
+    """Predict the points of an accelerator or a model by a fit without them."""
+    (fold,) = (f for f in validation.folds if (f.kind, f.name) == (kind, name))
+    return _Shown(rows=validation.left_out[kind, name], constants=fold.fit.efficiencies)
 
 
 # ------------------------------------------------------------------- what is written

@@ -10,8 +10,10 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from loadstone.calibration.constants_file import constants_text, fit_of, pairs_of
-from loadstone.calibration.fitting import fit
+from loadstone.calibration.fitting import Laws, fit
+from loadstone.calibration.runs import Run as ModelledRun
 from loadstone.calibration.runs import runs_of
+from loadstone.calibration.simulation import Ttft
 from loadstone.calibration.targets import judged_targets
 from loadstone.calibration.validation import Validation, leave_out, weigh
 from loadstone.catalog.laws import constants_of, load_constants
@@ -20,6 +22,7 @@ from loadstone.cli import validate as verb
 from loadstone.cli.main import main
 from loadstone.cli.validate import held, machines
 from loadstone.errors import CatalogError
+from loadstone.physics.steplaw import StepLaw
 from loadstone.report.calibration import DOCUMENT, LEFT_OUT, PREDICTED, document, plots
 from loadstone.report.plot import Dots, linear_axis, log_axis, names_axis, scatter
 
@@ -113,6 +116,38 @@ def test_left_out_points_are_predicted_without_them(
     errors = {row["point"]: row["error"] for row in found["rows"]}
     fitted = {r.run.point.id: r.error for r in AS_COMMITTED.rows}
     assert any(abs(errors[id_] - fitted[id_]) > 0.005 for id_ in errors)
+
+
+def test_models_without_a_point_cannot_be_left_out(run: Run) -> None:
+    """There is nothing to predict; Llama-3.1-70B has no row of its own."""
+    code, _, err = run("--leave-out", "meta-llama/Llama-3.1-70B-Instruct")
+    assert (code, "no point that is modelled has the model" in err) == (2, True)
+
+
+def test_times_to_first_token_are_held_against_the_published(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of each run that has them, under the law that predicted the row."""
+    laws = Laws(AS_COMMITTED.fit.efficiencies)
+
+    def simulated(run: ModelledRun, law: StepLaw) -> Ttft | None:
+        assert law == laws.of(run)
+        known = run.point.ttft_p50_ms is not None
+        return Ttft(run=run, rate=1.0, p50_s=0.1, p99_s=0.2) if known else None
+
+    monkeypatch.setattr(verb, "simulate_ttft", simulated)
+    found = json.loads(run("--simulate", "--json")[1])["ttft"]
+    points = {p.id: p for p in load_points()}
+    assert len(found) == sum(
+        row.run.point.ttft_p50_ms is not None for row in AS_COMMITTED.primary
+    )
+    for row in found:
+        published = points[row["point"]].ttft_p50_ms
+        assert published is not None
+        assert row["p50_error"] == pytest.approx(100 / published - 1)
+    _, out, _ = run("--simulate")
+    assert "TTFT p50, published" in out
+    assert "100 ms" in out
 
 
 # ------------------------------------------------------------------ what is committed
