@@ -138,6 +138,40 @@ def _left_out(v: Validation) -> Iterator[str]:
         ("left out", *FIGURES),
         [(name, *figures(rows)) for (_, name), rows in v.left_out.items()],
     )
+    yield "<details><summary>Every point, left out</summary>\n"
+    without: dict[str, dict[str, Row]] = {"accelerator": {}, "model": {}}
+    for (kind, _), rows in v.left_out.items():
+        without[kind] |= {row.run.point.id: row for row in rows}
+    yield from _table(
+        (
+            "point", "published", "without its accelerator", "error", "80 %",
+            "without its model", "error", "80 %",
+        ),
+        [
+            (
+                row.run.point.id,
+                _unit(row)(row.judged.published),
+                *(cell for kind in without for cell in _without(row, without[kind])),
+            )
+            for row in v.rows
+        ],
+    )  # fmt: skip
+    yield "</details>\n"
+
+
+def _without(row: Row, others: Mapping[str, Row]) -> tuple[str, str, str]:
+    """Return prediction, error and interval of a row that was left out.
+
+    Another law may be nearer its limit, and so be judged by another figure.
+    """
+    other = others[row.run.point.id]
+    unit = _unit(other)
+    same = other.judged.figure == row.judged.figure
+    return (
+        unit(other.judged.predicted) + ("" if same else f" ({other.judged.figure})"),
+        f"{100 * other.error:+.1f} %",
+        f"{unit(other.low)} to {unit(other.high)}",
+    )
 
 
 POINT: Final = ("point", "judged by", "published", "predicted", "error", "80 %", "")
