@@ -30,18 +30,18 @@ COMMON: Final = (
     Constant("gemm.fp4", 0.42, 0.3, "1", "share of the FP4 peak in GEMMs"),
     Constant("gemm.fp8", 0.55, 0.3, "1", "share of the FP8 or BF16 peak in GEMMs"),
     Constant("gemm.widened", 0.25, 0.5, "1", "the same for 4-bit weights in BF16"),
-    Constant("gemm.experts", 0.8, 0.12, "1", "grouped GEMMs relative to plain ones"),
+    Constant("gemm.experts", 0.8, 0.1, "1", "grouped GEMMs relative to plain ones"),
     Constant("gemm.peak", 0.8, 0.3, "1", "exponent of the peak in the GEMM rate"),
-    Constant("gemm.width", 0.1, 0.7, "1", "exponent of the narrow side of a matrix"),
+    Constant("gemm.width", 0.1, 0.35, "1", "exponent of the narrow side of a matrix"),
     Constant("knee", 0.3, 0.3, "1", "p - 1; kernel tables of GB300 give 0.32"),
     Constant("attention.decode", 0.5, 0.3, "1", "share of the peak in decoding"),
     Constant("attention.prefill", 0.6, 0.5, "1", "share of the BF16 peak in prefill"),
     Constant("activation", 30.0, 0.5, "B", "moved for a token, layer and model width"),
     Constant("link", 0.6, 0.3, "1", "share of the scale-up link's bandwidth"),
-    Constant("latency.eager", 30e-6, 1.0, "s", "of an all-reduce without CUDA graphs"),
+    Constant("latency.eager", 45e-6, 0.5, "s", "of an all-reduce without CUDA graphs"),
     Constant("latency.graph", 8e-6, 0.5, "s", "of an all-reduce with CUDA graphs"),
     Constant("latency.exchange", 20e-6, 0.7, "s", "of an exchange with the experts"),
-    Constant("launch.eager", 80e-6, 0.7, "s", "of a layer without CUDA graphs"),
+    Constant("launch.eager", 80e-6, 0.4, "s", "of a layer without CUDA graphs"),
     Constant("launch.graph", 35e-6, 0.4, "s", "of a layer with CUDA graphs"),
     Constant("launch.quantise", 30e-6, 0.7, "s", "of a layer, more if all is FP4"),
     Constant("launch.latent", 100e-6, 0.8, "s", "of a layer, more with MLA"),
@@ -51,7 +51,7 @@ COMMON: Final = (
 )  # fmt: skip
 BY_FAMILY: Final = {
     "gemm.fp4": 0.25, "gemm.fp8": 0.25, "memory": 0.15, "cache": 0.2,
-    "launch.graph": 0.3, "launch.eager": 0.3, "latency.eager": 0.3,
+    "launch.graph": 0.3, "launch.eager": 0.1, "latency.eager": 0.3,
     "attention.prefill": 0.5,
 }  # fmt: skip
 """Constants that kernels of one family may have otherwise: sd of the factor."""

@@ -8,25 +8,34 @@ from .runs import Run
 _ACCELERATORS: Final = ("gb300", "gb200", "b200", "h200", "h100")
 _MODELS: Final = ("llama-2-70b", "llama-3.1-405b", "deepseek-r1", "gpt-oss-120b")
 
+_LOADED: Final = ("server", "interactive")
 OUTLIERS: Final = {
-    ("6.0-0040", "llama-3.1-405b"): (
+    ("6.0-0040", "llama-3.1-405b", ("offline", *_LOADED)): (
         "at 79 % (server) and 82 % (offline) of what the same submitter and others"
         " published for this machine a round before: an installation, not the hardware"
     ),
-    ("6.0-0042", "deepseek-r1"): (
+    ("6.0-0042", "deepseek-r1", ("offline", *_LOADED)): (
         "at 45 to 63 % of two submissions for the same machine in the same round: the"
         " rates of the round before"
     ),
+    ("5.1-0015", "llama-3.1-405b", ("offline",)): (
+        "on two machines at 90 % of what one machine gave a GPU a round before: how the"
+        " model is laid out over them is not published"
+    ),
 }
-"""Submissions whose figures contradict others of the same machine, by MLPerf ID and
-model, and how. Named before the fit, from published rows alone. They are left out of
-the primary set's figures only; the fit and the wide set have them."""
+"""Submissions whose figures contradict others of the same machine, by MLPerf ID, model
+and scenarios, and how. Named before the fit, from published rows alone. They are left
+out of the primary set's figures only; the fit and the wide set have them."""
 
 
 def outlier(run: Run) -> str | None:
     """Return why a run is a named outlier; None if it is not."""
-    for (submission, model), reason in OUTLIERS.items():
-        if f"-{submission}-" in run.point.id and run.model.name == model:
+    for (submission, model, scenarios), reason in OUTLIERS.items():
+        if (
+            f"-{submission}-" in run.point.id
+            and run.model.name == model
+            and run.point.scenario in scenarios
+        ):
             return reason
     return None
 

@@ -18,9 +18,10 @@ from .judgement import Judged, judge
 from .runs import Run, refusal, runs_of
 from .sets import outlier, primary
 
-_LATEST_WEIGHT: Final = 4.0
+_LATEST_WEIGHT: Final = 8.0
 """A run of MLPerf's latest round counts as so many: it is the software that is served
-today, and what is asked of the model most."""
+today, and what is asked of the model most. Each run of the primary set left out by
+itself is missed by 7.9 % at 1, 6.7 % at 4 and 6.5 % at 8."""
 _COVERED: Final = 0.8
 _TRANSFER_NOISE: Final = 0.16
 """Of the step's logarithm, where neither the run nor its like was fitted: what facts do

@@ -152,7 +152,7 @@ def test_outliers_of_the_primary_set_are_few_and_there(runs: list[Run]) -> None:
     """Outliers of the primary set are few and there."""
     named = [run for run in primary(runs) if outlier(run)]
     assert 0 < len(named) <= 3
-    for submission, model in OUTLIERS:
+    for submission, model, _ in OUTLIERS:
         assert any(
             submission in run.point.id and run.model.name == model for run in runs
         )
