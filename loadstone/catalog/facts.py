@@ -45,6 +45,7 @@ class Fact:
 
 
 _FACT_FIELDS: Final = frozenset(Fact.__dataclass_fields__)
+_PROVENANCE: Final = ("source", "date", "confidence")
 
 
 def read_fact(table: Mapping[str, Any], where: str) -> Fact:
@@ -80,18 +81,55 @@ def entry(name: str, key: str) -> dict[str, Any]:
 
 
 def read_fields(
-    name: str, key: str, *, plain: tuple[str, ...], facts: tuple[str, ...]
+    name: str,
+    key: str,
+    *,
+    plain: tuple[str, ...] = (),
+    facts: tuple[str, ...] = (),
+    optional: tuple[str, ...] = (),
 ) -> tuple[dict[str, Any], dict[str, Fact]]:
-    """Read an entry of exactly these fields: plain values, facts with provenance."""
-    found = entry(name, key)
-    expected = {*plain, *facts}
-    if set(found) != expected:
-        odd = min(set(found) ^ expected)
-        raise CatalogError(f"{name}.toml [{key}]: unknown or missing field {odd!r}")
+    """Read entry `key` of table `name`, as `read_entry` does."""
+    return read_entry(
+        entry(name, key),
+        f"{name}.toml [{key}]",
+        plain=plain,
+        facts=facts,
+        optional=optional,
+    )
+
+
+def read_entry(
+    table: Mapping[str, Any],
+    where: str,
+    *,
+    plain: tuple[str, ...] = (),
+    facts: tuple[str, ...] = (),
+    optional: tuple[str, ...] = (),
+) -> tuple[dict[str, Any], dict[str, Fact]]:
+    """Read an entry of exactly these fields: plain values, facts with provenance.
+
+    `optional` facts may be missing. An entry's own source, date and confidence hold for
+    those of its facts that have none. Raises `CatalogError` naming the odd field.
+    """
+    found = dict(table)
+    inherited: dict[str, Any] = {
+        field: found.pop(field) for field in _PROVENANCE if field in found
+    }
+    odd = ({*plain, *facts} - set(found)) | (set(found) - {*plain, *facts, *optional})
+    if odd:
+        raise CatalogError(f"{where}: unknown or missing field {min(odd)!r}")
     return (
         {field: found[field] for field in plain},
         {
-            field: read_fact(found[field], f"{name}.toml [{key}.{field}]")
-            for field in facts
+            field: read_fact(
+                _inheriting(found[field], inherited), f"{where[:-1]}.{field}]"
+            )
+            for field in (*facts, *optional)
+            if field in found
         },
     )
+
+
+def _inheriting(table: Any, inherited: dict[str, Any]) -> dict[str, Any]:
+    # What is no table is refused by `read_fact`, in its own words.
+    return inherited | table if isinstance(table, dict) else {"value": table}

@@ -2,24 +2,32 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Final
+from random import Random
+from statistics import fmean
+from typing import Any, Final
 
-from ..errors import CatalogError, NotModelledError
+from ..errors import UsageError
+from ..physics.accelerator import Accelerator
+from ..physics.architecture import Architecture
+from ..physics.derive import Layout
 from ..physics.limits import EngineLimits
 from ..physics.memory import KvBudget
+from ..physics.spread import vm_speeds
 from ..physics.steplaw import StepLaw
-from .facts import Fact, read_fact, read_fields, read_table
+from .facts import Fact, read_fields, read_table
+from .gpus import load_accelerator
+from .laws import load_law
+from .models import load_architecture, model_name
+from .placement import describe, expert_parallel_of, kv_budget, place
+from .points import load_rack_spreads
 
-_PRESET_PLAIN: Final = ("title", "gpu", "models", "precision", "price")
-_PRESET_FACTS: Final = (
-    "gpus_per_vm", "vms_per_rack", "max_num_seqs", "max_num_batched_tokens",
-    "block_size", "kv_fraction", "activation_bytes", "max_model_len",
-    "published_vm_min", "published_vm_mean", "published_vm_max",
-    "published_tokens_per_gpu", "rack_it_w",
-    "kv_transfer_bytes_per_s",
-)  # fmt: skip
-_LAW_FACTS: Final = (
-    "weights_ms", "gemm_us_per_token", "kv_ns_per_token", "pair_ns", "knee", "sigma"
+_PLAIN: Final = ("title", "gpu", "engine", "engine_of_experts", "price")
+_FINE_EXPERTS: Final = 32
+"""From so many experts on a mixture has an engine of its own."""
+_MACHINE: Final = ("gpus_per_vm", "vms_per_rack")
+_ENGINE: Final = (
+    "max_num_seqs", "max_num_batched_tokens", "block_size", "kv_fraction",
+    "activation_bytes", "max_model_len", "sigma",
 )  # fmt: skip
 
 
@@ -31,24 +39,67 @@ class Preset:
     title: str
     model: str
     gpu: str
-    precision: str
     price: str
-    tensor_parallel: int
+    layout: Layout
+    stack: str
+    """The serving software, which a law has a factor for."""
     gpus_per_vm: int
     vms_per_rack: int
     law: StepLaw
+    basis: str
+    """`fitted` on published points of this GPU and model, `transferred`, or `own`."""
+    interval: Fact | None
+    """Half of a mean 80 % interval of such laws, over the prediction, if known."""
     limits: EngineLimits
+    memory: KvBudget
+    """Of one engine, all its GPUs together."""
+    vm_tail: float
+    """How far the VMs of a rack lie apart (`physics.spread`); 0 where nobody said."""
     facts: dict[str, Fact]
 
     @property
-    def engines_per_vm(self) -> int:
-        """Engine replicas of a VM: one for each tensor-parallel group."""
-        return self.gpus_per_vm // self.tensor_parallel
+    def precision(self) -> str:
+        """Precision of the weights."""
+        return self.layout.precision
+
+    @property
+    def tensor_parallel(self) -> int:
+        """GPUs of one engine."""
+        return self.layout.tensor_parallel
+
+    @property
+    def expert_parallel(self) -> int:
+        """GPUs of an engine that a layer's experts are spread over."""
+        return expert_parallel_of(self.layout)
 
     @property
     def cache_dtype(self) -> str:
-        """Precision of the KV cache: the only one that the catalog's models have."""
-        return "fp8"
+        """Precision of the KV cache."""
+        return self.layout.cache
+
+    def engines(self, vms: int) -> int:
+        """Return how many engines `vms` VMs hold; raises `UsageError` for a rest."""
+        engines, rest = divmod(vms * self.gpus_per_vm, self.tensor_parallel)
+        if rest or not engines:
+            raise UsageError(
+                f"{vms} VM of {self.gpus_per_vm} GPUs cannot be shared out to engines"
+                f" of {self.tensor_parallel} GPUs",
+                hint=f"--vms {self.tensor_parallel // self.gpus_per_vm or 1} or a"
+                " multiple, or another --tensor-parallel-size",
+            )
+        return engines
+
+    def speeds(self, vms: int, seed: int) -> list[float]:
+        """Return each engine's speed over the mean VM's, drawn from `seed`.
+
+        An engine on several VMs is as slow as the slowest of them.
+        """
+        of_vm = vm_speeds(vms, self.vm_tail, Random(f"{seed}/vms"))
+        gpus = self.tensor_parallel
+        return [
+            min(of_vm[i * gpus // self.gpus_per_vm : _above(i, gpus, self.gpus_per_vm)])
+            for i in range(self.engines(vms))
+        ]
 
     def with_limits(self, **limits: int | None) -> "Preset":
         """Return the preset with some of the engine's limits replaced; None keeps one.
@@ -63,7 +114,12 @@ class Preset:
         return replace(self, law=self.law.slowed(factor))
 
     def assumptions(self, *, short: bool = False) -> Iterator[str]:
-        """Say which constants are assumed or known as a range; `short`: no source."""
+        """Say what timing rests on: its basis, what is assumed or known as a range.
+
+        `short`: without their sources.
+        """
+        sure = f", within {self.interval.value:.0%} (80 %)" if self.interval else ""
+        yield f"{describe(self.layout)}, on {self.gpu}; law {_BASIS[self.basis]}{sure}"
         for name, fact in self.facts.items():
             if fact.confidence == "assumed" or fact.low is not None:
                 span = "" if fact.low is None else f" ({fact.low:g} to {fact.high:g})"
@@ -75,75 +131,126 @@ class Preset:
                 )
 
 
+def _above(engine: int, gpus: int, gpus_per_vm: int) -> int:
+    """Return the VM after the last one that has GPUs of `engine`."""
+    return -(-(engine + 1) * gpus // gpus_per_vm)
+
+
+_BASIS: Final = {
+    "fitted": "fitted on published points of this GPU and model",
+    "transferred": "transferred: no published point of this GPU and model was fitted",
+    "own": "fitted on your own points",
+}
+
+
 def preset_names() -> list[str]:
     """Return the names of the presets there are."""
     return sorted(read_table("presets"))
 
 
-def load_preset(name: str, model: str) -> Preset:
-    """Load preset `name` serving `model`.
+def load_preset(
+    name: str,
+    model: str,
+    *,
+    precision: str | None = None,
+    tensor_parallel: int | None = None,
+    expert_parallel: int | None = None,
+) -> Preset:
+    """Load preset `name` serving `model`, laid out by rule where nothing is said.
 
-    Raises `CatalogError` for unknown names and `NotModelledError` for a model whose
-    timing on this machine is not in the catalog.
+    Raises `CatalogError` for unknown names, `NotModelledError` for a layout that the
+    GPU or the model does not have, `UsageError` for one that does not fit.
     """
-    plain, facts = read_fields(
-        "presets", name, plain=_PRESET_PLAIN, facts=_PRESET_FACTS
+    machine, facts = read_machine(name)
+    gpu, architecture = load_accelerator(machine["gpu"]), load_architecture(model)
+    stack = machine[_engine_for(architecture)]
+    how, engine = read_fields("engines", stack, plain=("graphs",), facts=_ENGINE)
+    value = {key: fact.value for key, fact in (facts | engine).items()}
+    layout = place(
+        gpu,
+        architecture,
+        gpus_per_vm=int(value["gpus_per_vm"]),
+        graphs=how["graphs"],
+        precision=precision,
+        tensor_parallel=tensor_parallel,
+        expert_parallel=expert_parallel,
     )
-    gpu, precision = plain["gpu"], plain["precision"]
-    if model not in plain["models"]:
-        raise NotModelledError(
-            f"preset {name} has no timing for model {model!r}",
-            hint=f"it has: {', '.join(plain['models'])}",
-        )
-    tensor_parallel, law_facts = _law(gpu, model, precision)
-    _, gpu_facts = read_fields("gpus", gpu, plain=(), facts=("hbm_bytes",))
-    _, model_facts = read_fields(
-        "models", model, plain=(), facts=("kv_bytes_per_token_fp8", "weight_bytes_fp4")
-    )
-    facts |= law_facts | gpu_facts | model_facts
-    value = {key: fact.value for key, fact in facts.items()}
-    budget = KvBudget(
-        hbm_bytes=value["hbm_bytes"],
-        weight_bytes=value["weight_bytes_fp4"],
-        activation_bytes=value["activation_bytes"],
-        kv_bytes_per_token=value["kv_bytes_per_token_fp8"],
-        fraction=value["kv_fraction"],
-    )
-    block_size = int(value["block_size"])
+    limits, memory = _limits(gpu, architecture, layout, value)
+    law = load_law(gpu, architecture, layout, stack=stack, sigma=engine["sigma"])
     return Preset(
         name=name,
-        title=plain["title"],
-        model=model,
-        gpu=gpu,
-        precision=precision,
-        price=plain["price"],
-        tensor_parallel=tensor_parallel,
+        title=machine["title"],
+        model=architecture.name,
+        gpu=gpu.name,
+        price=machine["price"],
+        layout=layout,
+        stack=stack,
         gpus_per_vm=int(value["gpus_per_vm"]),
         vms_per_rack=int(value["vms_per_rack"]),
-        law=StepLaw(**{field: value[field] for field in _LAW_FACTS}),
-        limits=EngineLimits(
-            max_num_seqs=int(value["max_num_seqs"]),
-            max_num_batched_tokens=int(value["max_num_batched_tokens"]),
-            kv_blocks=budget.blocks(block_size),
-            block_size=block_size,
-            max_model_len=int(value["max_model_len"]),
-        ),
-        facts=facts,
+        law=law.law,
+        basis=law.basis,
+        interval=law.interval,
+        limits=limits,
+        memory=memory,
+        vm_tail=_tail(gpu),
+        facts=facts | engine | law.facts | _published(gpu, architecture, layout),
     )
 
 
-def _law(gpu: str, model: str, precision: str) -> tuple[int, dict[str, Fact]]:
-    try:
-        table = dict(read_table("laws")[gpu][model][precision])
-        tensor_parallel = int(table.pop("tensor_parallel"))
-    except KeyError as missing:
-        raise CatalogError(
-            f"laws.toml: no {missing} for {gpu}, {model}, {precision}"
-        ) from None
-    where = f"laws.toml [{gpu}.{model}.{precision}"
-    if set(table) != set(_LAW_FACTS):
-        odd = min(set(table) ^ set(_LAW_FACTS))
-        raise CatalogError(f"{where}]: unknown or missing constant {odd!r}")
-    return tensor_parallel, {
-        field: read_fact(table[field], f"{where}.{field}]") for field in _LAW_FACTS
-    }
+def read_machine(name: str) -> tuple[dict[str, Any], dict[str, Fact]]:
+    """Read a preset without a model; raises `CatalogError`."""
+    return read_fields(
+        "presets", name, plain=_PLAIN, facts=_MACHINE, optional=("rack_it_w",)
+    )
+
+
+def _engine_for(model: Architecture) -> str:
+    fine = model.experts is not None and model.experts.count >= _FINE_EXPERTS
+    return "engine_of_experts" if fine else "engine"
+
+
+def _limits(
+    gpu: Accelerator, model: Architecture, layout: Layout, value: dict[str, float]
+) -> tuple[EngineLimits, KvBudget]:
+    # Under data-parallel attention each GPU schedules its own sequences.
+    ranks = layout.tensor_parallel if layout.data_parallel_attention else 1
+    sequences = ranks * int(value["max_num_seqs"])
+    memory = kv_budget(
+        gpu,
+        model,
+        layout,
+        activation_bytes=value["activation_bytes"],
+        fraction=value["kv_fraction"],
+        max_num_seqs=sequences,
+    )
+    block_size = int(value["block_size"])
+    blocks = memory.blocks(block_size)
+    longest = max(int(value["max_model_len"]), model.max_context_tokens)
+    limits = EngineLimits(
+        max_num_seqs=sequences,
+        max_num_batched_tokens=ranks * int(value["max_num_batched_tokens"]),
+        kv_blocks=blocks,
+        block_size=block_size,
+        max_model_len=min(longest, blocks * block_size),
+    )
+    return limits, memory
+
+
+def _tail(gpu: Accelerator) -> float:
+    """Return how far VMs of this GPU lie apart, by a rack whose VMs were published."""
+    tails = [r.tail for r in load_rack_spreads() if r.accelerator == gpu.name]
+    return fmean(tails) if tails else 0.0
+
+
+def _published(
+    gpu: Accelerator, model: Architecture, layout: Layout
+) -> dict[str, Fact]:
+    """Return what was published of a whole rack of this, if anything was."""
+    for rack in load_rack_spreads():
+        if (rack.accelerator, model_name(rack.model), rack.precision) == (
+            gpu.name,
+            model.name,
+            layout.precision,
+        ):
+            return dict(rack.facts())
+    return {}

@@ -1,12 +1,13 @@
 """Options that say which machine serves what: shared by `serve` and `simulate`."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import click
 
-from ..catalog.presets import Preset, load_preset, preset_names
+from ..catalog.gpus import load_accelerator
+from ..catalog.presets import Preset
 from ..engine.disaggregated import Disaggregated, build_disaggregated
 from ..engine.fleet import ROUTERS, Fleet, build_fleet
 from ..engine.order import ORDERS
@@ -14,21 +15,24 @@ from ..engine.policy import POLICIES
 from ..errors import NotModelledError, UsageError
 from ..physics.speculation import PLAIN, Speculation
 from ..physics.transfer import KvTransfer
-
-Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-
-DEFAULT_PRESET = "azure-nd-gb300-v6"
-DEFAULT_MODEL = "llama-2-70b"
+from .machine_options import MACHINE_OPTIONS, load_machine
 
 _OPTIONS = (
-    click.option("--preset", default=DEFAULT_PRESET, show_default=True,
-                 metavar="NAME", help=f"kind of VM: {', '.join(preset_names())}"),
-    click.option("--model", default=DEFAULT_MODEL, show_default=True, metavar="NAME",
-                 help="model it serves"),
+    *MACHINE_OPTIONS,
     click.option("--vms", type=click.IntRange(1), metavar="N",
                  help="how many such VMs  [default: 1]"),
     click.option("--racks", type=click.IntRange(1), metavar="N",
                  help="how many whole racks of them, instead of --vms"),
+    click.option("--vm-spread/--no-vm-spread", default=True, show_default=True,
+                 help="let the VMs of a rack lie as far apart as published ones"),
+    click.option("--router", type=click.Choice(list(ROUTERS)), default="least_loaded",
+                 show_default=True, help="how requests are spread over the engines"),
+    click.option("--scheduling-policy", type=click.Choice(list(ORDERS)),
+                 default="fcfs", show_default=True,
+                 help="whom an engine admits first; priorities come with the requests"),
+    click.option("--enable-prefix-caching/--no-enable-prefix-caching",
+                 "prefix_caching", default=True, show_default=True,
+                 help="keep KV blocks for prompts that begin alike"),
     click.option("--policy", type=click.Choice(list(POLICIES)), default="vllm",
                  show_default=True, help="how requests are admitted and KV is held"),
     click.option("--seed", type=int, default=0, show_default=True, metavar="N",
@@ -51,41 +55,9 @@ _OPTIONS = (
 )  # fmt: skip
 
 
-def _router(names: Iterable[str]) -> Decorator:
-    return click.option(
-        "--router", type=click.Choice(list(names)), default="least_loaded",
-        show_default=True, help="how requests are spread over the engines",
-    )  # fmt: skip
-
-
-_LIVE = (_router(name for name in ROUTERS if name != "prefix_affine"),)
-"""The live server's requests have no prefix ids and no priorities yet: to offer more
-would be idle."""
-_VIRTUAL = (
-    _router(ROUTERS),
-    click.option("--scheduling-policy", type=click.Choice(list(ORDERS)),
-                 default="fcfs", show_default=True,
-                 help="whom an engine admits first; priorities come from the trace"),
-    click.option("--enable-prefix-caching/--no-enable-prefix-caching",
-                 "prefix_caching", default=True, show_default=True,
-                 help="keep KV blocks for prompts that begin alike (as a trace says)"),
-)  # fmt: skip
-
-
 def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of a live server's engines to a click command."""
-    return _added(command, (*_OPTIONS, *_LIVE))
-
-
-def virtual_engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of engines in virtual time."""
-    return _added(command, (*_OPTIONS, *_VIRTUAL))
-
-
-def _added(
-    command: Callable[..., Any], options: tuple[Decorator, ...]
-) -> Callable[..., Any]:
-    for option in reversed(options):
+    """Add the options to a click command."""
+    for option in reversed(_OPTIONS):
         command = option(command)
     return command
 
@@ -101,7 +73,13 @@ class Built(NamedTuple):
 def build(**options: Any) -> Built:
     """Build what the options describe; raises `UsageError` for what cannot be."""
     setup = _Setup(**options)
-    machine = load_preset(setup.preset, setup.model).with_limits(
+    machine = load_machine(
+        setup.preset,
+        setup.model,
+        precision=setup.precision,
+        tensor_parallel_size=setup.tensor_parallel_size,
+        expert_parallel_size=setup.expert_parallel_size,
+    ).with_limits(
         max_num_seqs=setup.max_num_seqs,
         max_num_batched_tokens=setup.max_num_batched_tokens,
         max_model_len=setup.max_model_len,
@@ -118,8 +96,11 @@ def build(**options: Any) -> Built:
     }
     limits, law = machine.limits, machine.law
     if setup.prefill_gpus is None or setup.decode_gpus is None:
-        engines = vms * machine.engines_per_vm
-        return Built(machine, build_fleet(limits, law, engines=engines, **common), vms)
+        speeds = machine.speeds(vms, setup.seed) if setup.vm_spread else ()
+        fleet = build_fleet(
+            limits, law, engines=machine.engines(vms), speeds=speeds, **common
+        )
+        return Built(machine, fleet, vms)
     pools = build_disaggregated(
         limits, law, transfer_of(machine),
         prefill=setup.prefill_gpus // machine.tensor_parallel,
@@ -143,9 +124,11 @@ def build_live(**options: Any) -> tuple[Preset, Fleet, int]:
 
 def transfer_of(machine: Preset) -> KvTransfer:
     """Return how long a prompt's KV takes from one engine of a rack to another."""
+    # Each GPU has a link of its own and sends its part.
+    link = load_accelerator(machine.gpu).link_bytes_per_s
     return KvTransfer(
-        kv_bytes_per_token=machine.facts["kv_bytes_per_token_fp8"].value,
-        bytes_per_s=machine.facts["kv_transfer_bytes_per_s"].value,
+        kv_bytes_per_token=machine.memory.kv_bytes_per_token,
+        bytes_per_s=link * machine.tensor_parallel,
     )
 
 
@@ -154,11 +137,14 @@ class _Setup:
     """The options by name."""
 
     preset: str
-    model: str
+    model: str | None
     vms: int | None
     router: str
     policy: str
     seed: int
+    precision: str | None = None
+    tensor_parallel_size: int | None = None
+    expert_parallel_size: int | None = None
     racks: int | None = None
     max_num_seqs: int | None = None
     max_num_batched_tokens: int | None = None
@@ -169,6 +155,7 @@ class _Setup:
     decode_gpus: int | None = None
     scheduling_policy: str = "fcfs"
     prefix_caching: bool = True
+    vm_spread: bool = True
     slowdown: float = 1.0
 
     def size(self, machine: Preset) -> int:

@@ -16,6 +16,8 @@ VERBS: Final = {
     "run": "drive an endpoint: the mock or a real one",
     "simulate": "the same engine in virtual time",
     "selfcheck": "up to which load this machine measures right",
+    "validate": "the timing model against published figures",
+    "fit": "constants from your own measurements",
     "dashboards": "Grafana dashboards: make their JSON, or check it",
 }
 

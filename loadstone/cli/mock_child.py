@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import IO, Final
 
 from ..errors import LoadstoneError
-from .engine_options import DEFAULT_MODEL, DEFAULT_PRESET
+from .machine_options import DEFAULT_MODEL, DEFAULT_PRESET
 
 _START_S: Final = 20.0
 _STOP_S: Final = 15.0

@@ -23,7 +23,7 @@ from ..traffic.slo import read_slos
 from ..traffic.summary import Fold
 from ..traffic.survey import Survey
 from ..traffic.verdict import exit_code
-from .engine_options import build, virtual_engine_options
+from .engine_options import build, engine_options
 from .find_max import SearchSettings, find, search_options
 from .load_options import load_options
 from .virtual_run import VirtualRun, interruptible
@@ -34,8 +34,10 @@ _LOAD: Final = frozenset({
 })  # fmt: skip
 """Options of `loadstone run` that mean something without an endpoint."""
 _ENGINE: Final = frozenset({
-    "preset", "model", "vms", "racks", "router", "policy", "seed", "max_num_seqs",
+    "preset", "model", "precision", "tensor_parallel_size", "expert_parallel_size",
+    "vms", "racks", "router", "policy", "seed", "max_num_seqs",
     "max_num_batched_tokens", "max_model_len", "scheduling_policy", "prefix_caching",
+    "vm_spread",
     "num_speculative_tokens", "speculative_acceptance", "prefill_gpus", "decode_gpus",
 })  # fmt: skip
 _DEFAULTS: Final = {"duration": "10m"}
@@ -77,7 +79,7 @@ Examples:
 )
 @click.argument("plan", required=False, is_eager=True, expose_value=False,
                 callback=_from_plan)  # fmt: skip
-@virtual_engine_options
+@engine_options
 @click.option("--offline", type=click.IntRange(1), metavar="N",
               help="N requests, all due at t0")  # fmt: skip
 @click.option("--users", type=click.IntRange(1), metavar="N",
@@ -151,8 +153,9 @@ class _Asked:
         """Make a run of them; raises `UsageError` for what cannot be run."""
         given = self.given
         engine = {name: given[name] for name in _ENGINE}
+        machine, _, vms = build(**engine)
         recipe = (
-            load_recipe(given["recipe"], given["model"]) if given["recipe"] else None
+            load_recipe(given["recipe"], machine.model) if given["recipe"] else None
         )
         load = dict(given)
         if recipe is not None:
@@ -172,7 +175,6 @@ class _Asked:
             load = {
                 k: v if v is not None else _DEFAULTS.get(k) for k, v in load.items()
             }
-        machine, _, vms = build(**engine)
         values = read_options(
             {n: load.get(n) for n in _LOAD} | {"model": machine.model}
         )

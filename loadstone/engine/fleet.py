@@ -193,23 +193,26 @@ def build_fleet(
     prefix_caching: bool = True,
     speculation: Speculation = PLAIN,
     first: int = 0,
+    speeds: SequenceOf[float] = (),
 ) -> Fleet:
-    """Build equal engines, each with a random stream of its own drawn from `seed`.
+    """Build engines, each with a random stream of its own drawn from `seed`.
 
     `first` is the number of the first of them, where several fleets share a seed.
+    `speeds` says how fast each is over the law's; without it they are equal.
     """
+    laws = [law.slowed(1 / speed) for speed in speeds] or [law] * engines
     return Fleet(
         [
             Engine(
                 limits,
-                law,
+                own,
                 Random(f"{seed}/engine/{first + i}"),
                 policy=policy,
                 scheduling_policy=scheduling_policy,
                 prefix_caching=prefix_caching,
                 speculation=speculation,
             )
-            for i in range(engines)
+            for i, own in zip(range(engines), laws, strict=True)
         ],
         router,
     )

@@ -7,7 +7,12 @@ the prefill chunks. It is a chain of several hundred serial kernels, so its term
     KV = sum of context lengths while decoding    tokens read by decode attention
     A  = sum over chunks of n * (done + n / 2)    attention pairs of prefill
 
-    T = (W^p + (c N)^p)^(1/p) + k KV + q A + s B + f
+    T = (W^p + (c N)^p)^(1/p) + k KV + q A + a N + s B + f
+    W = dense weights + expert weights * (1 - r^N)
+
+r is the chance that a token leaves an expert alone, so a step reads the weights of the
+experts that some token of it touches. a is what a token costs outside the GEMMs:
+activations and collectives. physics.derive has all of them from facts.
 
 The p-norm is the knee between weight-bound and compute-bound GEMMs: p = 1 adds them, p
 = inf would be a roofline. Against 91 step times composed from measured GB300 kernels
@@ -15,11 +20,15 @@ the additive form errs by 3.8 % and the p-norm by 2.6 %, where `max(compute, mem
 errs by 11.7 % (docs/design.md, "The step law").
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from math import exp
 from random import Random
+from typing import Final
 
-from ..units import MS, NS, US, Seconds, Tokens
+from ..units import MS, NS, US, Seconds
+
+_TIMES: Final = ("_ms", "_us", "_ns", "_us_per_token", "_ns_per_token")
+"""How the names of constants end that are times."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +40,8 @@ class StepLaw:
     """
 
     weights_ms: float
-    """W: weight read, kernel launches and fixed host work of a step with no tokens."""
+    """W of a step with no tokens, experts apart. Laws that were fitted as a whole have
+    kernel launches and host work in it, derived ones have those in `step_ms`."""
     gemm_us_per_token: float
     """c: GEMM cost of a token."""
     kv_ns_per_token: float
@@ -44,6 +54,12 @@ class StepLaw:
     """s: host cost of a sequence."""
     step_ms: float = 0.0
     """f: host cost of a step."""
+    token_us: float = 0.0
+    """a: activations and collectives of a token."""
+    expert_weights_ms: float = 0.0
+    """Reading the weights of all routed experts."""
+    expert_miss: float = 0.0
+    """r: the chance that a token leaves a given expert alone, 1 - active / count."""
     sigma: float = 0.0
     """Spread of a step: sigma of a lognormal factor with mean 1."""
 
@@ -51,28 +67,39 @@ class StepLaw:
         """Refuse constants that would let time stand still or run backwards."""
         costs = (
             self.gemm_us_per_token, self.kv_ns_per_token, self.pair_ns,
-            self.sequence_us, self.step_ms, self.sigma,
+            self.sequence_us, self.step_ms, self.token_us, self.expert_weights_ms,
+            self.sigma,
         )  # fmt: skip
         # Asked in the affirmative: whatever is compared with a NaN is False.
-        if not (self.knee >= 1 and self.weights_ms > 0 and all(c >= 0 for c in costs)):
+        if not (
+            self.knee >= 1
+            and self.weights_ms > 0
+            and 0 <= self.expert_miss < 1
+            and all(c >= 0 for c in costs)
+        ):
             raise ValueError(f"not a step law: {self!r}")
 
     def seconds(
         self,
-        decoding: int,
-        prefill: Tokens,
-        context: Tokens,
+        decoding: float,
+        prefill: float,
+        context: float,
         pairs: float,
-        drafts: Tokens = 0,
+        drafts: float = 0,
     ) -> Seconds:
         """Return the expected duration of a step.
 
         `decoding` sequences with `context` tokens between them decode while `prefill`
         tokens with `pairs` attention pairs are prefilled. `drafts` are verified beside
         them: GEMM work alone, for a sequence's KV is read once for all its tokens.
+        Counts may be means.
         """
+        tokens = decoding + prefill + drafts
         weights = self.weights_ms * MS
-        gemm = self.gemm_us_per_token * US * (decoding + prefill + drafts)
+        if self.expert_weights_ms:
+            touched = 1.0 - self.expert_miss**tokens
+            weights += self.expert_weights_ms * MS * touched
+        gemm = self.gemm_us_per_token * US * tokens
         p = self.knee
         matrix = weights + gemm
         if p != 1.0:
@@ -83,21 +110,19 @@ class StepLaw:
             matrix
             + self.kv_ns_per_token * NS * context
             + self.pair_ns * NS * pairs
+            + self.token_us * US * tokens
             + self.sequence_us * US * decoding
             + self.step_ms * MS
         )
 
     def slowed(self, factor: float) -> "StepLaw":
-        """Return the law under which every step takes `factor` times as long."""
-        return replace(
-            self,
-            weights_ms=self.weights_ms * factor,
-            gemm_us_per_token=self.gemm_us_per_token * factor,
-            kv_ns_per_token=self.kv_ns_per_token * factor,
-            pair_ns=self.pair_ns * factor,
-            sequence_us=self.sequence_us * factor,
-            step_ms=self.step_ms * factor,
-        )
+        """Return the law of an engine whose every step takes `factor` times as long."""
+        costs = {
+            field.name: getattr(self, field.name) * factor
+            for field in fields(self)
+            if field.name.endswith(_TIMES)
+        }
+        return replace(self, **costs)
 
     def noise(self, rng: Random) -> float:
         """Draw the factor of one step: lognormal, mean 1."""

@@ -46,22 +46,22 @@ class GpuFacts:
     @classmethod
     def of(cls, machine: Preset, board: Board) -> "GpuFacts":
         """Take the facts from the catalog's."""
-        value = {name: fact.value for name, fact in machine.facts.items()}
-        gpus, vms = machine.tensor_parallel, machine.vms_per_rack
+        gpus, memory = machine.tensor_parallel, machine.memory
+        vms, rack = machine.vms_per_rack, machine.facts.get("rack_it_w")
         rest = None
-        if "rack_it_w" in value:
+        if rack is not None:
             of_rack = machine.gpus_per_vm * vms
-            rest = rest_of_rack(value["rack_it_w"], of_rack, board.power) / vms
+            rest = rest_of_rack(rack.value, of_rack, board.power) / vms
         return cls(
             title=board.title,
             power=board.power,
             rest_w_per_vm=rest,
             topology=Topology.of(machine),
-            memory_bytes=value["hbm_bytes"],
+            memory_bytes=memory.hbm_bytes / gpus,
             memory_bytes_per_s=board.hbm_bytes_per_s,
-            weight_bytes=value["weight_bytes_fp4"] / gpus,
-            reserved_bytes=value["activation_bytes"],
-            kv_bytes_per_token=value["kv_bytes_per_token_fp8"] / gpus,
+            weight_bytes=memory.weight_bytes / gpus,
+            reserved_bytes=memory.activation_bytes / gpus,
+            kv_bytes_per_token=memory.kv_bytes_per_token / gpus,
         )
 
 

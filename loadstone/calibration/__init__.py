@@ -1,0 +1,1 @@
+"""Constants from measurements: fit, intervals, and how far they transfer."""

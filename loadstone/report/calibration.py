@@ -1,0 +1,344 @@
+"""docs/calibration.md and its plots: the model held against what was published."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from statistics import fmean
+from typing import Final
+
+from ..calibration.judgement import TPOT
+from ..calibration.own import Z80
+from ..calibration.sets import outlier
+from ..calibration.simulation import Ttft
+from ..calibration.targets import judged_targets
+from ..calibration.validation import Row, Validation, mean_error
+from .plot import Dots, linear_axis, log_axis, names_axis, scatter
+
+DOCUMENT: Final = "docs/calibration.md"
+PREDICTED: Final = "docs/images/calibration-predicted.svg"
+ERRORS: Final = "docs/images/calibration-errors.svg"
+_SPAN: Final = 60
+"""The error plot ends at so many per cent on each side."""
+
+_HEAD: Final = """\
+# Calibration
+
+Made by `loadstone validate --write`; do not edit. The model's constants are fitted to
+published figures, all together, and held against each of them here: fitted, and left
+out. What was published is in `loadstone/catalog/published_points.csv`
+([sources and licences](../loadstone/catalog/README.md)); the constants are in
+`loadstone/catalog/constants.toml`; how a law follows from them, a data sheet and a
+model's configuration is in `loadstone/physics/derive.py`.
+
+- **Error** is predicted over published, less 1. Runs without a latency limit are judged
+  by tokens/s, runs at a rate by the time of an output token at that rate, or, near the
+  engine's limit, by the rate at the published time.
+- **80 %** is the interval that should hold four of five published figures.
+- **fitted**: the point was in the fit. **left out**: predicted without any point of
+  that accelerator or model. **transferred**: of accelerator and model together there
+  is no point at all.
+- "MLPerf" is a trademark of MLCommons. Predictions are not MLPerf results; published
+  rows are known by their ID. Azure's rack runs are not verified by MLCommons.
+
+Points of your own: `loadstone fit POINTS.csv --gpu h100 --model llama-3.1-70b -o
+mine.toml`, or run folders of `loadstone run` in place of the CSV, give a preset for
+`--preset mine.toml`. What your points cannot tell stays as here, and is named.
+"""
+
+
+def document(
+    validation: Validation, machines: Iterable[tuple[str, ...]], *, folds: bool = True
+) -> str:
+    """Write the document; `machines` are preset, model, layout, basis.
+
+    Without `folds` the section about what was left out, which takes a fit for each
+    accelerator and model, is missing.
+    """
+    v = validation
+    lines = [
+        _HEAD,
+        *_summary(v),
+        "![Predicted against published](images/calibration-predicted.svg)",
+        "",
+        *_primary(v),
+        *_groups(v),
+        *(_left_out(v) if folds else ()),
+        *_machines(machines),
+        *_constants(v),
+        *_every(v),
+        *_refused(v),
+    ]
+    return "\n".join(lines)
+
+
+def summary(v: Validation) -> str:
+    """Say what was fitted on what."""
+    constants, points = len(v.fit.constants), len(v.runs)
+    return (
+        f"fitted {constants} constants on {points} points"
+        f" ({points / constants:.1f} points per constant)"
+    )
+
+
+def _summary(v: Validation) -> Iterator[str]:
+    yield f"## In short\n\n{summary(v).capitalize()}.\n"
+    yield from _table(
+        ("target", "is", "should be", ""),
+        [(t.name, t.text, t.limit, "met" if t.met else "**not met**")
+         for t in judged_targets(v)],
+    )  # fmt: skip
+
+
+KEYS: Final[dict[str, Callable[[Row], str]]] = {
+    "accelerator": lambda row: row.run.gpu.name,
+    "model": lambda row: row.run.model.name,
+    "stack": lambda row: row.run.stack,
+}
+
+
+def grouped(rows: Iterable[Row], kind: str) -> dict[str, list[Row]]:
+    """Return rows by accelerator, model or stack."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(KEYS[kind](row), []).append(row)
+    return dict(sorted(groups.items()))
+
+
+def figures(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Return number, mean and largest error, coverage and half-width, as text."""
+    return (
+        str(len(rows)),
+        f"{100 * mean_error(rows):.1f} %",
+        f"{100 * max((row.error for row in rows), key=abs):+.1f} %",
+        f"{100 * fmean(row.covered for row in rows):.0f} %",
+        f"{100 * fmean(row.half_width for row in rows):.0f} %",
+    )
+
+
+FIGURES: Final = ("points", "mean error", "largest", "covered", "half-width")
+
+
+def _groups(v: Validation) -> Iterator[str]:
+    yield "## Fitted points, by accelerator, model and stack\n"
+    for kind in KEYS:
+        groups = grouped(v.rows, kind).items()
+        rows = [(name, *figures(group)) for name, group in groups]
+        yield from _table((kind, *FIGURES), [*rows, ("all", *figures(v.rows))])
+
+
+LEFT_OUT: Final = "## Left out"
+
+
+def _left_out(v: Validation) -> Iterator[str]:
+    yield f"{LEFT_OUT}\n"
+    yield (
+        "Each accelerator, and each model, predicted by a fit without any of its"
+        " points.\n"
+    )
+    yield "![Errors by accelerator](images/calibration-errors.svg)\n"
+    yield from _table(
+        ("left out", *FIGURES),
+        [(name, *figures(rows)) for (_, name), rows in v.left_out.items()],
+    )
+    yield "<details><summary>Every point, left out</summary>\n"
+    without: dict[str, dict[str, Row]] = {"accelerator": {}, "model": {}}
+    for (kind, _), rows in v.left_out.items():
+        without[kind] |= {row.run.point.id: row for row in rows}
+    yield from _table(
+        (
+            "point", "published", "without its accelerator", "error", "80 %",
+            "without its model", "error", "80 %",
+        ),
+        [
+            (
+                row.run.point.id,
+                _unit(row)(row.judged.published),
+                *(cell for kind in without for cell in _without(row, without[kind])),
+            )
+            for row in v.rows
+        ],
+    )  # fmt: skip
+    yield "</details>\n"
+
+
+def _without(row: Row, others: Mapping[str, Row]) -> tuple[str, str, str]:
+    """Return prediction, error and interval of a row that was left out.
+
+    Another law may be nearer its limit, and so be judged by another figure.
+    """
+    other = others[row.run.point.id]
+    unit = _unit(other)
+    same = other.judged.figure == row.judged.figure
+    return (
+        unit(other.judged.predicted) + ("" if same else f" ({other.judged.figure})"),
+        f"{100 * other.error:+.1f} %",
+        f"{unit(other.low)} to {unit(other.high)}",
+    )
+
+
+POINT: Final = ("point", "judged by", "published", "predicted", "error", "80 %", "")
+
+
+def point_cells(row: Row, status: str = "") -> tuple[str, ...]:
+    """Return a row of the table of points."""
+    unit = _unit(row)
+    return (
+        row.run.point.id,
+        row.judged.figure,
+        unit(row.judged.published),
+        unit(row.judged.predicted),
+        f"{100 * row.error:+.1f} %",
+        f"{unit(row.low)} to {unit(row.high)}",
+        status or row.basis,
+    )
+
+
+TTFT: Final = (
+    "point", "TTFT p50, published", "simulated", "error", "p99, published",
+    "simulated", "error",
+)  # fmt: skip
+
+
+def ttft_cells(ttft: Ttft) -> tuple[str, ...]:
+    """Return a row of the table of times to first token."""
+    point = ttft.run.point
+    p50, p99 = ttft.errors
+    return (
+        point.id,
+        f"{point.ttft_p50_ms:,.0f} ms",
+        f"{1e3 * ttft.p50_s:,.0f} ms",
+        f"{100 * p50:+.0f} %",
+        f"{point.ttft_p99_ms:,.0f} ms",
+        f"{1e3 * ttft.p99_s:,.0f} ms",
+        f"{100 * p99:+.0f} %",
+    )
+
+
+def _unit(row: Row) -> Callable[[float], str]:
+    if row.judged.figure == TPOT:
+        return lambda value: f"{1e3 * value:,.1f} ms"
+    return lambda value: f"{value:,.0f}/s"
+
+
+def _primary(v: Validation) -> Iterator[str]:
+    yield "## The primary set\n"
+    yield (
+        "The latest MLPerf round of each accelerator, model and product, the median"
+        " submission of each scenario.\n"
+    )
+    rows = [point_cells(row) for row in v.primary]
+    rows += [point_cells(row, "outlier") for row in v.primary_outliers]
+    yield from _table(POINT, rows)
+    for row in v.primary_outliers:
+        yield f"- {row.run.point.id} is an outlier: {outlier(row.run)}."
+    yield ""
+
+
+def _machines(machines: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    yield "## What the catalog serves, and on what basis\n"
+    yield from _table(("machine", "model", "layout of an engine", "law"), machines)
+
+
+def _constants(v: Validation) -> Iterator[str]:
+    yield "## The constants\n"
+    table = []
+    for constant in v.fit.constants:
+        low, high = v.fit.low_high(constant.name, Z80)
+        value = v.fit.efficiencies.values[constant.name]
+        table.append(
+            (
+                f"`{constant.name}`",
+                f"{value:.3g}",
+                f"{low:.3g} to {high:.3g}",
+                constant.unit,
+                f"{constant.value:.3g}",
+                constant.meaning,
+            )
+        )
+    yield from _table(("constant", "value", "80 %", "unit", "before", "what"), table)
+
+
+def _every(v: Validation) -> Iterator[str]:
+    yield "## Every point\n\n<details><summary>All fitted points</summary>\n"
+    yield from _table(POINT, map(point_cells, v.rows))
+    yield "</details>\n"
+
+
+def _refused(v: Validation) -> Iterator[str]:
+    yield "## Not judged\n"
+    reasons: dict[str, list[str]] = {}
+    for point, reason in v.refused.items():
+        reasons.setdefault(reason, []).append(point)
+    yield from _table(
+        ("points", "why", "such as"),
+        [(str(len(ids)), why, ids[0]) for why, ids in sorted(reasons.items())],
+    )
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(head)} |"
+    yield f"|{'---|' * len(head)}"
+    for row in rows:
+        cells = (*row, *[""] * (len(head) - len(row)))
+        yield f"| {' | '.join(cells)} |"
+    yield ""
+
+
+# ------------------------------------------------------------------------ plots
+
+
+def plots(validation: Validation) -> Mapping[str, str]:
+    """Return the plots by their paths in the repository."""
+    return {PREDICTED: _predicted(validation), ERRORS: _errors(validation)}
+
+
+def _predicted(v: Validation) -> str:
+    rows = [row for row in v.rows if row.judged.figure != TPOT]
+    pairs = [(row.judged.published, row.judged.predicted) for row in rows]
+    values = [value for pair in pairs for value in pair]
+    axis = log_axis("published, output tokens/s of a GPU", values)
+    ends = axis.ticks[0][0], axis.ticks[-1][0]
+    dots = [
+        Dots(
+            name,
+            [(r.judged.published, r.judged.predicted) for r in group],
+            colour=i,
+        )
+        for i, (name, group) in enumerate(grouped(rows, "accelerator").items())
+    ]
+    return scatter(
+        "Predicted against published; shaded: within 10 %",
+        axis,
+        log_axis("predicted", values),
+        dots,
+        lines=[[(end, end) for end in ends]],
+        band=[
+            (ends[0], ends[0] * 1.1), (ends[1] / 1.1, ends[1]), (ends[1], ends[1]),
+            (ends[1], ends[1] / 1.1), (ends[0] * 1.1, ends[0]), (ends[0], ends[0]),
+        ],
+    )  # fmt: skip
+
+
+def _errors(v: Validation) -> str:
+    fitted = grouped(v.rows, "accelerator")
+    names = list(fitted)
+    out = [v.left_out.get(("accelerator", name), ()) for name in names]
+    last = len(names) - 0.5
+    return scatter(
+        "Error of each point; shaded: within 10 %",
+        names_axis(names),
+        linear_axis("predicted over published", -_SPAN, _SPAN, 20, " %"),
+        [
+            Dots("fitted", _strip(fitted.values(), -0.18)),
+            Dots("left out", _strip(out, 0.18), hollow=True, colour=1),
+        ],
+        lines=[[(-0.5, 0), (last, 0)]],
+        band=[(-0.5, -10), (last, -10), (last, 10), (-0.5, 10)],
+    )
+
+
+def _strip(groups: Iterable[Sequence[Row]], shift: float) -> list[tuple[float, float]]:
+    """Place errors above their group's name, side by side in the order of rows."""
+    return [
+        (index + shift + 0.24 * (i / max(len(group) - 1, 1) - 0.5), 100 * row.error)
+        for index, group in enumerate(groups)
+        for i, row in enumerate(group)
+    ]
