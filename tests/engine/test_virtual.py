@@ -387,7 +387,8 @@ def test_offline_run_tends_to_the_closed_form() -> None:
         begun * mean_square(prompts) / 2,
     )
     closed_form = begun * o / seconds
-    assert 4 * closed_form == pytest.approx(60_692, rel=1e-3)
+    published = machine.facts["published_vm_mean"].value
+    assert 4 * closed_form == pytest.approx(published, rel=0.02)
 
     def rate(requests: int) -> float:
         rng = Random(5)
