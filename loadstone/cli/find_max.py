@@ -40,7 +40,7 @@ def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed((
         click.option("--find-max", is_flag=True,
                      help="search the highest rate that meets --slo or --recipe"),
-        click.option("--precision", type=click.FloatRange(0.001, 1.0), metavar="X",
+        click.option("--tolerance", type=click.FloatRange(0.001, 1.0), metavar="X",
                      help="how close the search gets, relative"
                      f"  [default: {PRECISION:g}]"),
         click.option("--repeats", type=click.IntRange(1), metavar="N",
@@ -70,7 +70,7 @@ class SearchSettings:
         Raises `UsageError` for those that mean nothing then.
         """
         if not find_max:
-            for name in ("precision", "repeats", "max_rate"):
+            for name in ("tolerance", "repeats", "max_rate"):
                 if given[name] is not None:
                     flag = "--" + name.replace("_", "-")
                     raise UsageError(f"{flag} is for a search", hint="add --find-max")
@@ -85,7 +85,7 @@ class SearchSettings:
             )
         warmup, measured = given["warmup"], given["duration"]
         return cls(
-            precision=given["precision"] or PRECISION,
+            precision=given["tolerance"] or PRECISION,
             repeats=given["repeats"] or REPEATS,
             max_rate=given["max_rate"],
             measured_s=parse_duration(measured) if measured else _MEASURED_S,

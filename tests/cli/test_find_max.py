@@ -9,7 +9,7 @@ from simulated import SLO, Ran, Simulate
 
 def search(simulate: Simulate, *args: str) -> Ran:
     """Search on one small engine set, briefly."""
-    brief = ("--duration", "20s", "--warmup", "5s", "--precision", "0.1")
+    brief = ("--duration", "20s", "--warmup", "5s", "--tolerance", "0.1")
     few = ("--max-num-seqs", "64", "--repeats", "1")
     return simulate("--find-max", *args, *few, *brief)
 

@@ -502,7 +502,7 @@ def test_table_for_people(simulate: Simulate) -> None:
             "leave --rate out",
         ),
         (("--find-max", "--recipe", "mlperf-offline"), "usage", "has no rate"),
-        (("--rate", "5", "--precision", "0.1"), "usage", "--precision is for a search"),
+        (("--rate", "5", "--tolerance", "0.1"), "usage", "--tolerance is for a search"),
         (
             ("--find-max", "--recipe", "mlperf-server", "--repeats", "2"),
             "usage",
