@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from math import inf
 from random import Random
 from statistics import fmean
 from typing import Any, Final
@@ -110,7 +111,15 @@ class Preset:
         return replace(self, limits=replace(self.limits, **given))
 
     def slowed(self, factor: float) -> "Preset":
-        """Return the preset with everything taking `factor` times as long."""
+        """Return the preset with everything taking `factor` times as long.
+
+        Raises `UsageError` for a factor that is not a positive number.
+        """
+        if not 0 < factor < inf:
+            raise UsageError(
+                f"slowdown must be a positive number, not {factor:g}",
+                hint="10 makes everything take ten times as long",
+            )
         return replace(self, law=self.law.slowed(factor))
 
     def assumptions(self, *, short: bool = False) -> Iterator[str]:

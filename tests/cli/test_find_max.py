@@ -35,8 +35,8 @@ def test_highest_rate_is_found(simulate: Simulate) -> None:
     assert "MLPerf-like, not an MLPerf result" in " ".join(found["notes"])
     for told in found["probes"]:
         assert f"{told['rate']:,.2f} requests/s" in ran.err
-    # 256 places over about ten seconds an answer.
-    assert 15 < answer["met"] < 45
+    # 256 places over about five seconds an answer.
+    assert 30 < answer["met"] < 60
     assert found["at_answer"]["throughput"]["steady_output_tok_s"] == pytest.approx(
         answer["met"] * 273, rel=0.1
     )
