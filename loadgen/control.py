@@ -280,7 +280,16 @@ class Control:
         gevent.killall(self._greenlets)
         self._greenlets.clear()
         self._order = None
-        self._environment.runner.send_message(DONE, session.stats.snapshot())
+        runner = self._environment.runner
+        # Locust's own figures go first, on the same ordered channel: the master ends
+        # the run once all have handed in, and would miss what was counted since the
+        # last report.
+        data: dict[str, Any] = {}
+        self._environment.events.report_to_master.fire(
+            client_id=runner.client_id, data=data
+        )
+        runner.send_message("stats", data)
+        runner.send_message(DONE, session.stats.snapshot())
 
     # ---------------------------------------------------------------- as the master
 

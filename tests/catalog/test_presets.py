@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import product
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -336,3 +337,37 @@ def test_models_go_by_the_names_that_users_type(typed: str, name: str) -> None:
     """Hugging Face ids, the published points' names, in any case."""
     assert model_name(typed) == name
     assert load_preset(PRESET, typed).model == name
+
+
+@pytest.mark.parametrize("factor", [0.0, -1.0, float("inf"), float("nan")])
+def test_slowdown_is_a_positive_number(factor: float) -> None:
+    """Time that stands still, or runs backwards, is refused by name."""
+    with pytest.raises(UsageError, match="slowdown must be a positive number"):
+        load_preset(PRESET, MODEL).slowed(factor)
+
+
+def test_slowed_machine_takes_so_much_longer() -> None:
+    """Every step does, whatever is in it; nothing else changes."""
+    machine = load_preset(PRESET, MODEL)
+    slow = machine.slowed(10.0)
+    for step in ((1, 0, 500, 0.0), (256, 1000, 90_000, 5e5)):
+        assert slow.law.seconds(*step) == pytest.approx(10 * machine.law.seconds(*step))
+    assert slow.limits == machine.limits
+
+
+def test_vms_lie_apart_as_published_ones_do() -> None:
+    """Eighteen of them: mean 1, slowest, median and fastest within half a per cent."""
+    machine = load_preset(PRESET, MODEL)
+    speeds = machine.speeds(18, seed=3)
+    assert len(speeds) == 72
+    assert all(len(set(speeds[4 * vm : 4 * vm + 4])) == 1 for vm in range(18))
+    assert fmean(speeds) == pytest.approx(1.0)
+    mean = machine.facts["published_vm_mean"].value
+    for figure, name in (
+        (min(speeds), "published_vm_min"),
+        (max(speeds), "published_vm_max"),
+    ):
+        assert figure == pytest.approx(machine.facts[name].value / mean, rel=0.005)
+    assert machine.speeds(18, seed=3) == speeds != machine.speeds(18, seed=4)
+    assert machine.speeds(1, seed=3) == [1.0] * 4
+    assert set(load_preset("azure-nd-h100-v5", MODEL).speeds(4, seed=3)) == {1.0}

@@ -19,7 +19,7 @@ from loadstone.physics.limits import EngineLimits
 from loadstone.physics.speculation import PLAIN, Speculation
 from loadstone.physics.steplaw import StepLaw
 from loadstone.physics.transfer import KvTransfer
-from loadstone.traffic.arrivals import poisson
+from loadstone.traffic.arrivals import Arrivals
 from loadstone.traffic.request import Request
 
 FLAT = StepLaw(
@@ -385,7 +385,7 @@ def prefill_waits(load: float, seed: int) -> list[float]:
         replace(ROOMY, max_num_seqs=1), FLAT, LINK, prefill=1, decode=1, seed=0,
         decode_limits=ROOMY, decode_law=FAST,
     )  # fmt: skip
-    arrivals = poisson(load, 2000.0, Random(seed))
+    arrivals = Arrivals.parse("poisson").times(load, 2000.0, Random(seed))
     requests = [Request(i, at, 10, 2) for i, at in enumerate(arrivals)]
     ended = [s.sequence for s in serve(cluster, requests)]
     return [s.first_s - s.arrived_s - 1.0 for s in ended if s.first_s is not None]
@@ -436,7 +436,7 @@ def test_littles_law_on_both_sides() -> None:
     cluster.seen = []
     requests = [
         Request(i, due, rng.randint(1, 400), rng.randint(2, 100))
-        for i, due in enumerate(poisson(rate, seconds, rng))
+        for i, due in enumerate(Arrivals.parse("poisson").times(rate, seconds, rng))
     ]
     ended = [s.sequence for s in serve(cluster, requests)]
     assert len(ended) == len(requests)

@@ -25,7 +25,7 @@ from loadstone.physics.limits import EngineLimits
 from loadstone.physics.speculation import PLAIN, Speculation
 from loadstone.physics.steplaw import StepLaw
 from loadstone.physics.transfer import KvTransfer
-from loadstone.traffic.arrivals import poisson
+from loadstone.traffic.arrivals import Arrivals
 from loadstone.traffic.request import Request
 
 MACHINE = load_preset("azure-nd-gb300-v6", "llama-2-70b")
@@ -105,7 +105,9 @@ def run_rack(*phases: tuple[float, float]) -> tuple[list[Sequence], Watched]:
     begin = 0.0
     for share, seconds in phases:
         rate = share * CAPACITY * ENGINES
-        instants += (begin + at for at in poisson(rate, seconds, rng))
+        instants += (
+            begin + at for at in Arrivals.parse("poisson").times(rate, seconds, rng)
+        )
         begin += seconds
     requests = (Request(i, at, *next(pairs)) for i, at in enumerate(instants))
     return [s.sequence for s in serve(watched, requests)], watched
@@ -220,7 +222,7 @@ def test_memory_is_bounded_by_what_is_in_flight_and_the_cache(
     rng = Random(1)
     requests = (
         Request(i, at, rng.randint(16, 200), rng.randint(1, 60))
-        for i, at in enumerate(poisson(60.0, 150.0, rng))
+        for i, at in enumerate(Arrivals.parse("poisson").times(60.0, 150.0, rng))
     )
     served = serve(cluster, requests, sequence_of=with_prefix)
     held = []
@@ -267,7 +269,7 @@ def digest() -> str:
         rng = Random(2)
         requests = [
             Request(i, at, rng.randint(16, 200), rng.randint(1, 60))
-            for i, at in enumerate(poisson(400.0, 2.0, rng))
+            for i, at in enumerate(Arrivals.parse("poisson").times(400.0, 2.0, rng))
         ]
         cluster = everything(disaggregated)
         for one in serve(

@@ -344,8 +344,7 @@ def test_a_certificate_that_cannot_be_used_is_named(tmp_path: Path) -> None:
         {"aliases": ("m",)}, {"aliases": ("",)}, {"max_waiting": 0},
         {"tls_cert": Path("cert.pem")}, {"vms": 0}, {"max_body_bytes": 0},
         {"stream_interval": 0}, {"stream_interval": MAX_INTERVAL + 1},
-        {"slowdown": 0.0}, {"slowdown": -1.0}, {"slowdown": float("inf")},
-        {"slowdown": float("nan")}, {"write_limit_bytes": 0}, {"expect_connections": 0},
+        {"write_limit_bytes": 0}, {"expect_connections": 0},
     ],
 )  # fmt: skip
 def test_settings_that_cannot_serve_are_refused(settings: dict[str, Any]) -> None:

@@ -85,7 +85,7 @@ def test_virtual_time_does_not_wait(run: Run) -> None:
     def test_it(mock_llm):
         began = time.monotonic()
         ask(mock_llm)
-        assert mock_llm.served[0].e2e_s > 3600
+        assert mock_llm.served[0].e2e_s > 1800
         assert time.monotonic() - began < 60
     """
     run(ASK + _dedent(source)).assert_outcomes(passed=1)
