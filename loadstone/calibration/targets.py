@@ -10,6 +10,8 @@ from .validation import Validation, mean_error
 
 PRIMARY_MEAN: Final = 0.05
 """Mean error over the primary set, at most."""
+PRIMARY_LARGEST: Final = 0.15
+"""Error of any one of them, at most."""
 COVERAGE: Final = (0.7, 0.9)
 """Share of fitted points inside their 80 % intervals."""
 
@@ -32,6 +34,13 @@ def judged_targets(v: Validation) -> Iterator[Target]:
         f"{100 * error:.1f} %",
         f"at most {100 * PRIMARY_MEAN:.0f} %",
         error <= PRIMARY_MEAN,
+    )
+    largest = max(abs(row.error) for row in v.primary)
+    yield Target(
+        "largest error in the primary set",
+        f"{100 * largest:.1f} %",
+        f"at most {100 * PRIMARY_LARGEST:.0f} %",
+        largest <= PRIMARY_LARGEST,
     )
     each = len(v.runs) / len(v.fit.constants)
     yield Target(

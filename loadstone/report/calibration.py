@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Final
 
+from ..calibration.fitting import Fit
 from ..calibration.judgement import TPOT
 from ..calibration.own import Z80
 from ..calibration.sets import outlier
@@ -69,9 +70,9 @@ def document(
     return "\n".join(lines)
 
 
-def summary(v: Validation) -> str:
+def summary(fit: Fit) -> str:
     """Say what was fitted on what."""
-    constants, points = len(v.fit.constants), len(v.runs)
+    constants, points = len(fit.constants), len(fit.runs)
     return (
         f"fitted {constants} constants on {points} points"
         f" ({points / constants:.1f} points per constant)"
@@ -79,7 +80,7 @@ def summary(v: Validation) -> str:
 
 
 def _summary(v: Validation) -> Iterator[str]:
-    yield f"## In short\n\n{summary(v).capitalize()}.\n"
+    yield f"## In short\n\n{summary(v.fit).capitalize()}.\n"
     yield from _table(
         ("target", "is", "should be", ""),
         [(t.name, t.text, t.limit, "met" if t.met else "**not met**")

@@ -111,6 +111,7 @@ def test_left_out_points_are_predicted_without_them(
     assert {row["status"] for row in found["rows"]} == {"left out"}
     assert {row["accelerator"] for row in found["rows"]} == {"h100"}
     assert len(found["rows"]) == len(fold.runs)
+    assert found["points"] == len(AS_COMMITTED.runs) - len(fold.runs)
     errors = {row["point"]: row["error"] for row in found["rows"]}
     fitted = {r.run.point.id: r.error for r in AS_COMMITTED.rows}
     assert any(abs(errors[id_] - fitted[id_]) > 0.005 for id_ in errors)
