@@ -165,3 +165,19 @@ def test_weight_is_as_many_values() -> None:
         many.add(0.03)
     assert one.pairs() == many.pairs()
     assert one.total == pytest.approx(many.total)
+
+
+@given(st.lists(st.floats(0, 12), max_size=30), st.sampled_from([0.01, 0.5, 0.99, 1.0]))
+def test_quantile_of_bounds_is_the_bound_above_the_value(
+    values: list[float], q: float
+) -> None:
+    """By nearest rank; what lies beyond all bounds is given as the last one."""
+    array = BucketArray((0.5, 1.0, 5.0, 10.0))
+    for value in values:
+        array.add(value)
+    if not values:
+        assert array.quantile(q) is None
+        return
+    true = sorted(values)[max(1, ceil(q * len(values))) - 1]
+    above = [bound for bound in array.bounds if bound >= true]
+    assert array.quantile(q) == (above[0] if above else 10.0)
