@@ -252,7 +252,7 @@ def plain(arguments: argparse.Namespace) -> None:
     """Print tokens/s of long answers, 16 tokens a write, at growing numbers of them."""
     print(f"\nplain tokens: answers of {PLAIN_TOKENS}, {PLAIN_INTERVAL} tokens a write")
     print(f"streams pairs {HEAD}")
-    most = 0.0
+    most = most_ok = 0.0
     for streams in arguments.plain:
         parts = split(RACK_VMS, pairs_for(streams, arguments.pairs))
         with tempfile.TemporaryDirectory(prefix="rack-") as folder:
@@ -272,8 +272,9 @@ def plain(arguments: argparse.Namespace) -> None:
                 )  # fmt: skip
             trial = run(arguments.mock, parts, PLAIN_INTERVAL, load)
         print(f"{streams:7,d} {len(parts):5d} {trial.line()}", flush=True)
-        most = max(most, trial.total("throughput", "steady_output_tok_s"))
-    print(f"most plain tokens/s, whatever the verdict: {most:,.0f}")
+        tokens = trial.total("throughput", "steady_output_tok_s")
+        most, most_ok = max(most, tokens), max(most_ok, tokens * trial.ok)
+    print(f"most plain tokens/s: {most_ok:,.0f} with verdict ok, {most:,.0f} without")
 
 
 def main() -> None:
