@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -79,16 +80,18 @@ def command(*, profile: Path | None, quick: bool, seed: int, as_json: bool) -> i
     pace = QUICK if quick else THOROUGH
     console = Console(stderr=as_json)
     console.print(
-        f"at most {format_duration(pace.budget_s + 15)}; the mock runs on this machine"
+        f"about {format_duration(pace.budget_s)}; the mock runs on this machine"
         " too, and takes its share of the cores",
         highlight=False,
         soft_wrap=True,
     )
     steps: list[Step] = []
+    began = time.monotonic()
     with _stopped_by_sigterm(), mock_server(0, lambda _: None) as url:
         console.print(_HEAD, highlight=False)
         for axis in AXES:
-            for step in _climb(axis, pace, url, seed):
+            deadline = began + axis.until * pace.budget_s
+            for step in _climb(axis, pace, url, seed, deadline):
                 steps.append(step)
                 console.print(_line(step), highlight=False, soft_wrap=True)
     found = {axis.limit: bracket(axis, steps) for axis in AXES}
@@ -121,21 +124,22 @@ def _stopped_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _climb(axis: Axis, pace: Pace, url: str, seed: int) -> Iterator[Step]:
-    """Try one load after the other until the ramp or its share of the time ends."""
+def _climb(
+    axis: Axis, pace: Pace, url: str, seed: int, deadline: float
+) -> Iterator[Step]:
+    """Try one load after the other until the ramp ends, or its time. Tries one."""
     climbing = ramp(axis.start, low=axis.low, high=axis.high, precision=pace.precision)
     began = time.monotonic()
     asked = next(climbing)
-    for turn in range(1, 1000):
-        rng = Random(f"{seed}/{axis.limit}/{turn}")
-        step = _try(axis, asked, pace, url, rng)
+    for turn in count(1):
+        step = _try(axis, asked, pace, url, Random(f"{seed}/{axis.limit}/{turn}"))
         yield step
         try:
             asked = climbing.send(not step.faults)
         except StopIteration:
             return
-        gone = time.monotonic() - began
-        if gone + gone / turn > pace.budget_s / len(AXES):
+        now = time.monotonic()
+        if now + (now - began) / turn > deadline:
             return
 
 

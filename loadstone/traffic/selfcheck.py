@@ -46,7 +46,7 @@ class Pace:
     precision: float
     """The factor between the load that is held and the next that is not."""
     budget_s: Seconds
-    """A ramp tries nothing more once half of this is over."""
+    """When this is over, nothing more is tried."""
 
     @property
     def step_s(self) -> Seconds:
@@ -54,7 +54,7 @@ class Pace:
         return self.warmup_s + self.measured_s
 
 
-THOROUGH: Final = Pace(warmup_s=1.0, measured_s=3.0, precision=1.25, budget_s=70.0)
+THOROUGH: Final = Pace(warmup_s=1.0, measured_s=3.0, precision=1.25, budget_s=80.0)
 QUICK: Final = Pace(warmup_s=0.5, measured_s=1.5, precision=2.0, budget_s=30.0)
 
 
@@ -67,11 +67,13 @@ class Axis:
     low: float
     start: float
     high: float
+    until: float
+    """The share of the budget at which the ramp ends; the next has what is left."""
 
 
 AXES: Final = (
-    Axis(limit=EVENTS, unit="streams", low=10, start=100, high=6400),
-    Axis(limit=REQUESTS, unit="requests/s", low=5, start=50, high=3200),
+    Axis(limit=EVENTS, unit="streams", low=10, start=100, high=6400, until=0.6),
+    Axis(limit=REQUESTS, unit="requests/s", low=5, start=50, high=3200, until=1.0),
 )
 
 
