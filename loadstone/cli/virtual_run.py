@@ -1,9 +1,11 @@
 """A plan on emulated engines in virtual time: its rows, and what they add up to."""
 
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import inf
+from statistics import fmean
 from types import FrameType
 from typing import Any, Final
 
@@ -56,6 +58,10 @@ class VirtualRun:
         seen.refuse_beyond(machine.limits.max_model_len)
         self._refuse_idle(seen)
         return seen
+
+    @property
+    def _offline(self) -> bool:
+        return self.plan.loop == "offline"
 
     def _refuse_idle(self, seen: Survey) -> None:
         """Refuse options that this load would leave without effect."""
@@ -114,6 +120,7 @@ class VirtualRun:
             **({"recipe": self.recipe.name} if self.recipe else {}),
             "complete": complete,
             **figures,
+            **({"vm_output_tok_s": vm_rates(built)} if self._offline else {}),
             "cost": rent.summary(
                 figures["makespan_s"], requests["ok"], tokens["output"]
             ),
@@ -145,7 +152,7 @@ class VirtualRun:
         yield "virtual time: no client and no network, so nothing here can be late"
         if self.recipe is not None:
             yield from self.recipe.notes()
-        if self.plan.loop == "offline" and figures["requests"]["ok"]:
+        if self._offline and figures["requests"]["ok"]:
             yield from _offline_notes(built, self.plan.offline or 0, figures)
         if isinstance(built.cluster, Disaggregated):
             yield (
@@ -173,17 +180,48 @@ def _source(plan: Plan) -> Source:
     return Scheduled(stream_of(plan)())
 
 
+def vm_rates(built: Built) -> list[float]:
+    """Return the output tokens/s of each VM, over its own time; offline runs only.
+
+    An engine whose requests were all there at once was never idle, so its time inside
+    steps is how long it took; a VM takes as long as its last engine.
+    """
+    engines = list(built.cluster.engines)
+    if isinstance(built.cluster, Disaggregated) or len(engines) % built.vms:
+        return []
+    of_vm = len(engines) // built.vms
+    groups = (engines[i : i + of_vm] for i in range(0, len(engines), of_vm))
+    return [
+        sum(engine.generated_tokens for engine in group)
+        / max(engine.busy_s(inf) for engine in group)
+        for group in groups
+    ]
+
+
+def _beside_published(machine: Preset, rates: Sequence[float]) -> str:
+    low, mean, high = (
+        machine.facts[f"published_vm_{k}"] for k in ("min", "mean", "max")
+    )
+    published = f"{number(low.value, 0)} to {number(high.value, 0)}"
+    if len(rates) == 1:
+        inside = "inside" if low.value <= rates[0] <= high.value else "outside"
+        return (
+            f"{number(rates[0], 0)} output tokens/s of the VM is {inside} the published"
+            f" {published} ({low.source})"
+        )
+    return (
+        f"{len(rates)} VMs, each over its own time: {number(min(rates), 0)} to"
+        f" {number(max(rates), 0)} output tokens/s, {number(fmean(rates), 0)} on"
+        f" average, {number(sum(rates), 0)} together; published {published},"
+        f" {number(mean.value, 0)} on average ({mean.source})"
+    )
+
+
 def _offline_notes(built: Built, n: int, figures: Mapping[str, Any]) -> Iterator[str]:
     machine: Preset = built.machine
     rates = figures["throughput"]
-    rate = rates["output_tok_s"] / built.vms
-    if "published_vm_min" in machine.facts:
-        low, high = machine.facts["published_vm_min"], machine.facts["published_vm_max"]
-        inside = "inside" if low.value <= rate <= high.value else "outside"
-        yield (
-            f"{number(rate, 0)} output tokens/s per VM is {inside} the published"
-            f" {number(low.value, 0)} to {number(high.value, 0)} ({low.source})"
-        )
+    if "published_vm_min" in machine.facts and vm_rates(built):
+        yield _beside_published(machine, vm_rates(built))
     batches = n / (machine.limits.max_num_seqs * len(built.cluster.engines))
     share = 1 - rates["output_tok_s"] / rates["steady_output_tok_s"]
     yield (

@@ -7,6 +7,7 @@ import re
 import signal
 import tomllib
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 import tomli_w
@@ -56,6 +57,20 @@ def test_long_offline_run_gives_the_published_rate(simulate: Simulate) -> None:
         text.split()[0] for text in summary["assumptions"]
     }
     assert not (ran.folder / "requests.jsonl").exists()
+
+
+def test_vms_of_a_rack_differ_as_published_ones_do(simulate: Simulate) -> None:
+    """Slowest and fastest of 18 lie as far apart; without the spread they are alike."""
+    load = ("--racks", "1", "--offline", "36000", "--no-rows", "--seed", "5")
+    rates = simulate(*load).document["vm_output_tok_s"]
+    assert len(rates) == 18
+    # The lengths drawn for a VM's 2,000 requests differ by a per cent or two as well.
+    assert min(rates) / fmean(rates) == pytest.approx(57_599.1 / 61_163.8, rel=0.03)
+    assert max(rates) / fmean(rates) == pytest.approx(62_803.9 / 61_163.8, rel=0.03)
+    ran = simulate(*load, "--no-vm-spread")
+    even = ran.document["vm_output_tok_s"]
+    assert max(even) / min(even) < max(rates) / min(rates)
+    assert f"{sum(even):,.0f} together; published 57,599 to 62,804" in ran.notes
 
 
 def test_short_offline_run_says_it_is_mostly_ramp_and_drain(simulate: Simulate) -> None:
