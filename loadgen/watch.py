@@ -26,6 +26,10 @@ PERIOD_S: Final = 0.02
 seen."""
 _TALLY_EVERY: Final = 50
 """Looks between two tallies of the machine: a second."""
+_RARER: Final = 1000
+"""Full collections come this many times as rarely while a run is on. With 6,500 answers
+in flight one held a client for 66 to 156 ms; young objects, and cycles among them, are
+collected as ever."""
 _SCHEDSTAT: Final = Path("/proc/self/schedstat")
 _STAT: Final = Path("/proc/stat")
 
@@ -119,6 +123,7 @@ class Watch:
         self._vitals = Vitals(disk=self._disk)
         self._began = 0.0
         self._greenlet: gevent.Greenlet[..., None] | None = None
+        self._thresholds = gc.get_threshold()
 
     def start(self) -> None:
         """Begin. What was allocated so far is taken out of the collector's sight first.
@@ -127,6 +132,8 @@ class Watch:
         """
         gc.collect()
         gc.freeze()
+        self._thresholds = young, middle, old = gc.get_threshold()
+        gc.set_threshold(young, middle, old * _RARER)
         gc.callbacks.append(self._on_gc)
         self._vitals = Vitals(disk=self._disk)
         self._greenlet = gevent.spawn(self._look)
@@ -137,6 +144,7 @@ class Watch:
             self._stats.vitals = self._vitals.tally()
             self._greenlet.kill()
             self._greenlet = None
+            gc.set_threshold(*self._thresholds)
             gc.callbacks.remove(self._on_gc)
             gc.unfreeze()
 

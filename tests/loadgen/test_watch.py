@@ -176,3 +176,15 @@ def test_a_watch_that_never_began_can_be_stopped() -> None:
     with watching():
         assert len(gc.callbacks) == len(before) + 1
     assert gc.callbacks == before
+
+
+def test_full_collections_are_rare_while_a_run_is_on() -> None:
+    """And as they were before, afterwards."""
+    before = gc.get_threshold()
+    watch = Watch(ClientStats())
+    watch.start()
+    young, middle, old = gc.get_threshold()
+    watch.stop()
+    assert (young, middle) == before[:2]
+    assert old >= 1000 * before[2]
+    assert gc.get_threshold() == before
