@@ -380,8 +380,9 @@ class Engine:
         found = idle = start = 0
         if seq.prefix_ids and self.prefix_caching:
             # Its last token it must always compute.
-            most = (target - 1) // self._block_size
-            found, idle, run = pool.find(seq.prefix_ids[:most])
+            ids = seq.prefix_ids
+            most = min(len(ids), (target - 1) // self._block_size)
+            found, idle, run = pool.find(ids, most)
             start = found * self._block_size
         n = self._chunk(target - start, budget)
         reserved = self._blocks(self.policy.room(seq, start + n))
