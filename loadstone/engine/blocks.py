@@ -192,17 +192,19 @@ class BlockPool:
     def name(self, run: Run | None, ids: Ids, filled: int) -> Run | None:
         """Make blocks known as they are filled, from the end of `run` to `filled`.
 
-        Returns the holder's last run. Blocks whose like is known stay plain.
+        Returns the holder's last run. Blocks whose like is known stay plain, and so do
+        those beyond `ids`.
         """
         above = run or self._root
         start = above.end
-        if filled <= start or ids[start] in above.below:
+        fresh = ids[start:filled]
+        if not fresh or fresh[0] in above.below:
             return run
-        below = Run(above, ids[start:filled], start, 1)
+        below = Run(above, fresh, start, 1)
         above.put_below(below)
         if run is None:
             above.holders += 1
-        self.known += filled - start
+        self.known += len(fresh)
         return below
 
     def release(self, run: Run | None, total: int) -> None:
