@@ -1,13 +1,16 @@
 """What the emulated engine costs: tokens per CPU-second, time per step, memory.
 
-Three tables, each with ratios within one run, for one machine is not another:
+Four tables, each with ratios within one run, for one machine is not another:
 
 * `rack`: 72 engines of a preset in virtual time with KV blocks, and the listener that
   `loadstone simulate` sets: each step into a histogram of gaps between tokens, each
-  request noted as it ends. MLPerf's lengths, all at t = 0, in every way to schedule;
-  with prefix ids, half of each prompt is shared with 1 in 50 others. The best of
-  `--times` runs, taken in turns. Ids are made before the clock starts: they are the
-  load's.
+  request noted as it ends; the garbage collector as `simulate` has it, and as Python
+  does. MLPerf's lengths, twice: all at t = 0, which is the most that can be queued, and
+  a Poisson stream whose requests are made as they arrive. Prefix ids are a prompt's
+  own, or begin with one of 50 system prompts of 512 tokens that come on top, or half of
+  each prompt is shared with 1 in 50 others, whatever its length. Ids are drawn before
+  the clock starts: they are the load's. The best of `--times` rounds; the ratio to the
+  first row is the median over the rounds.
 * `step`: one engine that only decodes, by batch: a step's cost must not depend on it.
 * `memory`: four engines through a day at a moderate rate; what the process holds must
   not grow. Half of each prompt is new, so the caches turn over.
@@ -22,11 +25,14 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from itertools import count, islice
 from pathlib import Path
 from random import Random
+from statistics import median
+from typing import NamedTuple
 
 from loadstone.buckets import LogHistogram
 from loadstone.catalog.presets import load_preset
@@ -35,7 +41,7 @@ from loadstone.engine.core import Engine
 from loadstone.engine.disaggregated import build_disaggregated
 from loadstone.engine.fleet import Cluster, build_fleet
 from loadstone.engine.sequence import Sequence, Step
-from loadstone.engine.virtual import plain_sequence, serve
+from loadstone.engine.virtual import plain_sequence, rare_collections, serve
 from loadstone.physics.limits import EngineLimits
 from loadstone.physics.speculation import Speculation
 from loadstone.physics.transfer import KvTransfer
@@ -46,6 +52,12 @@ SHARING = 50
 """Requests that have the first half of their prompt in common."""
 TEXTS = [tuple(range(-(1 + i) << 12, -i << 12)) for i in range(SHARING)]
 """What they share, as a trace would hold it: one object for one id."""
+SYSTEM_BLOCKS = 16
+"""Of a system prompt, in the rows that have one."""
+STEADY_RATE = 48.0
+"""Requests a second and engine of the steady stream: some 500 are in flight on each."""
+AS_PYTHON = ", Python's collector"
+"""Ends the names of rows in which collections are as often as by default."""
 PARTS = 8
 """The long run is looked at so many times."""
 NVLINK = KvTransfer(kv_bytes_per_token=163_840.0, bytes_per_s=900e9, setup_s=0.001)
@@ -63,20 +75,54 @@ def lengths(seed: int) -> Iterator[tuple[int, int]]:
         yield prompts.draw(rng), answers.draw(rng)
 
 
-def prefix_ids(index: int, input_tokens: int) -> Ids:
+def half_shared(index: int, input_tokens: int) -> Ids:
     """Return a prompt's ids: half of it is its group's, the rest its own."""
     blocks = input_tokens // MACHINE.limits.block_size
-    shared, own = blocks // 2, index << 12
-    return TEXTS[index % SHARING][:shared] + tuple(range(own, own + blocks - shared))
+    shared = blocks // 2
+    return TEXTS[index % SHARING][:shared] + own(index, blocks - shared)
 
 
-def with_prefix(request: Request, ids: dict[int, Ids] | None = None) -> Sequence:
-    """Return its sequence, with ids made now or before."""
-    known = ids[request.index] if ids else None
+def own(index: int, blocks: int) -> Ids:
+    """Return ids that no other request has."""
+    return tuple(range(index << 12, (index << 12) + blocks))
+
+
+def with_prefix(request: Request) -> Sequence:
+    """Return its sequence, half of its prompt shared."""
     return Sequence(
         request.id, request.input_tokens, request.output_tokens,
-        prefix_ids=known or prefix_ids(request.index, request.input_tokens),
+        prefix_ids=half_shared(request.index, request.input_tokens),
     )  # fmt: skip
+
+
+Drawn = list[tuple[float, int, int]]
+"""Of each request, when it arrives and how many tokens it has."""
+
+
+def requests_of(drawn: Drawn) -> Iterator[Request]:
+    """Make each as it is asked for."""
+    for i, row in enumerate(drawn):
+        yield Request(i, *row)
+
+
+def known_ids(drawn: Drawn) -> dict[str, Callable[[Request], Sequence]]:
+    """Return what makes sequences of each kind of prefix; ids are drawn here."""
+    size = MACHINE.limits.block_size
+    own_ids = [own(i, tokens // size) for i, (_, tokens, _) in enumerate(drawn)]
+    halves = [half_shared(i, tokens) for i, (_, tokens, _) in enumerate(drawn)]
+    begun = [TEXTS[i % SHARING][:SYSTEM_BLOCKS] + ids for i, ids in enumerate(own_ids)]
+
+    def sequence(request: Request, ids: list[Ids], more: int = 0) -> Sequence:
+        return Sequence(
+            request.id, request.input_tokens + more, request.output_tokens,
+            prefix_ids=ids[request.index],
+        )  # fmt: skip
+
+    return {
+        "own": partial(sequence, ids=own_ids),
+        "system": partial(sequence, ids=begun, more=SYSTEM_BLOCKS * size),
+        "halves": partial(sequence, ids=halves),
+    }
 
 
 def engines_of(cluster: Cluster) -> list[Engine]:
@@ -84,39 +130,97 @@ def engines_of(cluster: Cluster) -> list[Engine]:
     return [actor for actor in cluster.actors if isinstance(actor, Engine)]
 
 
+class Cost(NamedTuple):
+    """Of one run: what it took, and what the engines did in it."""
+
+    cpu_s: float
+    tokens: int
+    requests: int
+    steps: int
+    cached: float
+    """Share of prompt tokens."""
+
+    @property
+    def rate(self) -> float:
+        """Tokens per CPU-second."""
+        return self.tokens / self.cpu_s
+
+
+Case = tuple[Callable[[Request], Sequence], Callable[[], Cluster]]
+
+
 def run_rack(
-    cluster: Cluster,
-    requests: list[Request],
-    sequence_of: Callable[[Request], Sequence],
-) -> tuple[float, float, float]:
-    """Return tokens per CPU-second, CPU us per step, and the share of cached tokens."""
+    cluster: Cluster, drawn: Drawn, sequence_of: Callable[[Request], Sequence]
+) -> Cost:
+    """Serve the requests once."""
     gaps = LogHistogram()
 
     def on_step(_: int, step: Step) -> None:
         if step.decoding:
             gaps.add(step.end_s - step.start_s, step.decoding)
 
+    arrivals = requests_of(drawn)
     gc.collect()
     start = time.process_time()
-    deque(serve(cluster, requests, sequence_of=sequence_of, on_step=on_step), maxlen=0)
+    deque(serve(cluster, arrivals, sequence_of=sequence_of, on_step=on_step), maxlen=0)
     cpu = time.process_time() - start
     engines = engines_of(cluster)
     tokens = sum(engine.generated_tokens for engine in engines)
-    assert tokens == sum(request.output_tokens for request in requests)
+    assert tokens == sum(output_tokens for _, _, output_tokens in drawn)
     steps = sum(engine.steps for engine in engines)
     queries = sum(engine.prefix_cache_queries for engine in engines)
     hits = sum(engine.prefix_cache_hits for engine in engines)
-    return tokens / cpu, cpu / steps * 1e6, hits / queries if queries else 0.0
+    return Cost(cpu, tokens, len(drawn), steps, hits / queries if queries else 0.0)
 
 
-def rack(engines: int, per_engine: int, times: int) -> None:
+def rack_table(title: str, drawn: Drawn, cases: dict[str, Case], times: int) -> None:
+    """Run each case so many times, in turns, and print a table."""
+    rounds: list[dict[str, Cost]] = []
+    # What the load is made of is no burden on the collector.
+    gc.collect()
+    gc.freeze()
+    for _ in range(times):
+        costs = {}
+        for name, (sequence_of, build) in cases.items():
+            with nullcontext() if name.endswith(AS_PYTHON) else rare_collections():
+                costs[name] = run_rack(build(), drawn, sequence_of)
+        rounds.append(costs)
+    gc.unfreeze()
+    print(f"{title}\n{'case':34} Mtokens/CPU-s  ratio  us/request  steps  cached")
+    first = next(iter(cases))
+    for name in cases:
+        best = max((costs[name] for costs in rounds), key=lambda cost: cost.rate)
+        ratio = median(costs[name].rate / costs[first].rate for costs in rounds)
+        print(
+            f"{name:34} {best.rate / 1e6:13.1f}  {ratio:5.2f}"
+            f"  {best.cpu_s / best.requests * 1e6:10.1f}"
+            f"  {best.steps / best.requests:5.2f}  {best.cached:6.1%}"
+        )
+    print()
+
+
+def prefix_cases(drawn: Drawn, fleet: Callable[..., Cluster]) -> dict[str, Case]:
+    """Return the prefix cache's rows, by kind of prefix."""
+    known = known_ids(drawn)
+    return {
+        "no prefixes": (plain_sequence, fleet),
+        "own prefixes": (known["own"], fleet),
+        "system prompts, cache off": (
+            known["system"], partial(fleet, prefix_caching=False),
+        ),
+        "system prompts": (known["system"], fleet),
+        "halves shared, cache off": (
+            known["halves"], partial(fleet, prefix_caching=False),
+        ),
+        "halves shared": (known["halves"], fleet),
+        f"no prefixes{AS_PYTHON}": (plain_sequence, fleet),
+        f"halves shared{AS_PYTHON}": (known["halves"], fleet),
+    }  # fmt: skip
+
+
+def offline(engines: int, per_engine: int, times: int) -> None:
     """Print the first table."""
-    requests = [
-        Request(i, 0.0, *pair)
-        for i, pair in enumerate(islice(lengths(5), engines * per_engine))
-    ]
-    ids = {r.index: prefix_ids(r.index, r.input_tokens) for r in requests}
-    known = partial(with_prefix, ids=ids)
+    drawn = [(0.0, *pair) for pair in islice(lengths(5), engines * per_engine)]
     limits, law = MACHINE.limits, MACHINE.law
     fleet = partial(build_fleet, limits, law, engines=engines, seed=1)
     prefill = max(1, engines * 28 // 72)
@@ -124,38 +228,39 @@ def rack(engines: int, per_engine: int, times: int) -> None:
         build_disaggregated, limits, law, NVLINK, prefill=prefill,
         decode=max(1, engines - prefill), seed=1,
     )  # fmt: skip
-    drafts = Speculation(2.4, 3)
     roomy = replace(limits, max_num_batched_tokens=4 * limits.max_num_batched_tokens)
-    cases: dict[str, tuple[Callable[[Request], Sequence], Callable[[], Cluster]]] = {
-        "vllm, no prefixes": (plain_sequence, fleet),
-        "vllm, prefixes, cache off": (known, partial(fleet, prefix_caching=False)),
-        "vllm, prefixes, cache on": (known, fleet),
+    drafting = partial(
+        build_fleet, roomy, law, engines=engines, seed=1,
+        speculation=Speculation(2.4, 3),
+    )  # fmt: skip
+    cases: dict[str, Case] = {
+        **prefix_cases(drawn, fleet),
         "trtllm_max_util": (plain_sequence, partial(fleet, policy="trtllm_max_util")),
         "trtllm_no_evict": (plain_sequence, partial(fleet, policy="trtllm_no_evict")),
-        "vllm by priority": (
-            plain_sequence, partial(fleet, scheduling_policy="priority"),
-        ),
-        "2.4 tokens a step, 3 drafts": (
-            plain_sequence,
-            partial(build_fleet, roomy, law, engines=engines, seed=1,
-                    speculation=drafts),
-        ),
+        "by priority": (plain_sequence, partial(fleet, scheduling_policy="priority")),
+        "2.4 tokens a step, 3 drafts": (plain_sequence, drafting),
         "prefill and decode pools": (plain_sequence, pools),
-        "the same, prefixes": (known, pools),
-    }  # fmt: skip
-    best: dict[str, tuple[float, float, float]] = {}
-    for _ in range(times):
-        for name, (sequence_of, build) in cases.items():
-            found = run_rack(build(), requests, sequence_of)
-            best[name] = max(found, best.get(name, found))
-    print(f"{engines} engines, {len(requests)} requests, all at t = 0, metrics on")
-    print("case                         Mtokens/CPU-s  ratio  CPU us/step  cached")
-    first = best["vllm, no prefixes"][0]
-    for name, (rate, step, cached) in best.items():
-        print(
-            f"{name:28} {rate / 1e6:13.1f}  {rate / first:5.2f}"
-            f"  {step:11.1f}  {cached:6.1%}"
-        )
+        "the same, halves shared": (known_ids(drawn)["halves"], pools),
+    }
+    rack_table(
+        f"{engines} engines, {len(drawn)} requests, all at t = 0", drawn, cases, times
+    )
+
+
+def steady(engines: int, per_engine: int, times: int) -> None:
+    """Print the second table: about 500 sequences in flight on each engine."""
+    rng, now = Random(7), 0.0
+    drawn: Drawn = []
+    rate = STEADY_RATE * engines
+    for pair in islice(lengths(5), engines * per_engine):
+        now += rng.expovariate(rate)
+        drawn.append((now, *pair))
+    limits, law = MACHINE.limits, MACHINE.law
+    fleet = partial(build_fleet, limits, law, engines=engines, seed=1)
+    rack_table(
+        f"{engines} engines, {len(drawn)} requests, {rate:g} a second",
+        drawn, prefix_cases(drawn, fleet), times,
+    )  # fmt: skip
 
 
 def step_cost(batch: int, steps: int, *, prefix: bool) -> float:
@@ -179,14 +284,14 @@ def step_cost(batch: int, steps: int, *, prefix: bool) -> float:
 
 
 def step_table(steps: int) -> None:
-    """Print the second table: the best of five, taken in turns."""
+    """Print the third table: the best of five, taken in turns."""
     batches = (64, 512, 4096)
     best: dict[tuple[int, bool], float] = {}
     for _ in range(5):
         for key in ((b, prefix) for b in batches for prefix in (False, True)):
             us = step_cost(key[0], steps, prefix=key[1])
             best[key] = min(us, best.get(key, us))
-    print("\nbatch  CPU us/step  ratio   with prefix ids  ratio")
+    print("batch  CPU us/step  ratio   with prefix ids  ratio")
     for b in batches:
         plain, known = best[b, False], best[b, True]
         print(
@@ -204,7 +309,7 @@ def resident_mib() -> float:
 
 
 def memory(hours: float, rate: float) -> None:
-    """Print the third table: four engines with small caches that turn over."""
+    """Print the fourth table: four engines with small caches that turn over."""
     limits = replace(MACHINE.limits, kv_blocks=4096)
     fleet = build_fleet(limits, MACHINE.law, engines=4, seed=1, router="prefix_affine")
     rng, pairs, now = Random(2), lengths(3), 0.0
@@ -249,7 +354,8 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=8.0, help="requests/s")
     parser.add_argument("--times", type=int, default=3, help="runs of each case")
     asked = parser.parse_args()
-    rack(asked.engines, asked.requests, asked.times)
+    offline(asked.engines, asked.requests, asked.times)
+    steady(asked.engines, asked.requests, asked.times)
     step_table(asked.steps)
     memory(asked.hours, asked.rate)
 

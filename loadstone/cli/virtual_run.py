@@ -16,6 +16,7 @@ from ..catalog.recipes import Recipe
 from ..catalog.workloads import load_price
 from ..engine.disaggregated import Disaggregated
 from ..engine.simulation import Simulation
+from ..engine.virtual import rare_collections
 from ..errors import UsageError
 from ..physics.cost import Rent
 from ..report.table import number
@@ -95,11 +96,12 @@ class VirtualRun:
             stopping=stopping,
         )
         fold = Fold(self.slos)
-        for row in simulation.rows():
-            fold.add(row)
-            on_row(row)
-            if fold.sent % 1024 == 0:
-                on_progress(simulation, fold)
+        with rare_collections():
+            for row in simulation.rows():
+                fold.add(row)
+                on_row(row)
+                if fold.sent % 1024 == 0:
+                    on_progress(simulation, fold)
         figures = fold.summary(icl=simulation.icl)
         return self._summary(built, figures, complete=not stopping())
 

@@ -9,19 +9,21 @@ blocks from the last to the first, so tails go before heads.
 
 Known blocks are kept as a radix tree of runs: blocks in a row that are always held and
 let go together. A prompt that ends or differs inside a run splits it. Whoever holds a
-run holds all above it, so a sequence remembers only its last one. Work is per run, not
-per block, but for the comparison of ids, which is one of tuples.
+run holds all above it, so a sequence remembers only its last one; and a run counts only
+those that end with it and the held runs right below it, so what is in use is held once
+more in O(1), however many runs lead to it. Work is per run, not per block, but for the
+comparison of ids, which is one of tuples.
 
-Blocks without an id (output, partial blocks, prompts of plain traffic) are only
-counted. A stamp, raised with each run that is freed, says how plain ones lie between
-the runs, so a step takes and frees them in O(1), and plain traffic alone is a single
-counter.
+The free list is a ring of the runs that nobody holds, linked through themselves. Blocks
+without an id (output, partial blocks, prompts of plain traffic) are only counted, by
+the run behind which they lie, so a step takes and frees them in O(1), and plain traffic
+alone is a single counter.
 
 Not modelled: output blocks have no ids and are never found again, and a block that is
 computed although its like is known (the last one of a repeated prompt) stays plain.
 """
 
-from collections import OrderedDict, deque
+from collections.abc import Iterator
 
 Ids = tuple[int, ...]
 
@@ -29,7 +31,9 @@ Ids = tuple[int, ...]
 class Run:
     """Known blocks in a row: those from `start` to `end` of every prompt below it."""
 
-    __slots__ = ("above", "below", "end", "holders", "ids", "stamp", "start")
+    __slots__ = (
+        "above", "behind", "below", "end", "holders", "ids", "newer", "older", "start",
+    )  # fmt: skip
 
     def __init__(self, above: "Run | None", ids: Ids, start: int, holders: int) -> None:
         self.above = above
@@ -40,14 +44,25 @@ class Run:
         self.start = start
         self.end = start + len(ids)
         self.holders = holders
-        self.stamp = 0
-        """When its last holder left, on the pool's clock."""
+        """Sequences that end with it, and held runs right below it."""
+        self.older: Run = above or self
+        """Who lies before it in the free list, while it is there."""
+        self.newer: Run = self.older
+        """Who lies behind it."""
+        self.behind = 0
+        """Plain blocks between it and the newer one."""
 
     def put_below(self, run: "Run") -> None:
         """Let `run` go on from its end."""
         if self.below is _NO_RUNS:
             self.below = {}
         self.below[run.ids[0]] = run
+
+    def put_behind(self, older: "Run") -> None:
+        """Enter the free list right behind `older` and its plain blocks."""
+        newer = older.newer
+        self.older, self.newer = older, newer
+        older.newer = newer.older = self
 
     def __repr__(self) -> str:
         return f"<Run of blocks {self.start} to {self.end}, held by {self.holders}>"
@@ -66,36 +81,35 @@ def _alike(these: Ids, those: Ids) -> int:
 class BlockPool:
     """All blocks of one engine: `free` of them can be taken."""
 
-    __slots__ = (
-        "_clock", "_front", "_idle", "_root", "_run_counts", "_run_stamps", "free",
-        "known", "total",
-    )  # fmt: skip
+    __slots__ = ("_root", "free", "known", "total")
 
     def __init__(self, total: int) -> None:
         self.total = total
         self.free = total
         self.known = 0
         """Blocks that a prefix could be found in, in use or free."""
-        self._root = Run(None, (), 0, 0)
-        self._idle: OrderedDict[Run, None] = OrderedDict()
-        """Runs that nobody holds, longest free first."""
-        self._front = total
-        """Plain blocks that are taken before anything below."""
-        self._run_stamps: deque[int] = deque()
-        self._run_counts: deque[int] = deque()
-        """Plain blocks that lie behind idle runs of the same stamp or an older one."""
-        self._clock = 0
+        self._root = Run(None, (), 0, 1)
+        """Where all prompts begin, held for good; and where the free list's ring does:
+        the blocks behind it are taken first, then its newer one is."""
+        self._root.behind = total
 
     def __repr__(self) -> str:
         return f"<BlockPool {self.free} of {self.total} free, {self.known} known>"
 
-    def find(self, ids: Ids) -> tuple[int, int, Run]:
-        """Return how many blocks `ids` begins with that are known, and free of those.
+    def idle(self) -> Iterator[Run]:
+        """Yield the runs that nobody holds, longest free first."""
+        run = self._root.newer
+        while run is not self._root:
+            yield run
+            run = run.newer
+
+    def find(self, ids: Ids, most: int) -> tuple[int, int, Run]:
+        """Return how many of the first `most` blocks are known, and free of those.
 
         The run is the one in which the last of them is, for `hold`. To hold a free
         block is to take it.
         """
-        found, idle, most = 0, 0, len(ids)
+        found = idle = 0
         run = self._root
         while found < most:
             child = run.below.get(ids[found])
@@ -103,8 +117,11 @@ class BlockPool:
                 break
             run, end = child, child.end
             # NOTE: a run of one block needs no comparison; they are the most.
-            if end - found > 1 and ids[found:end] != run.ids[: end - found]:
-                end = found + _alike(ids[found:end], run.ids)
+            if end - found > 1:
+                end = min(end, most)
+                mine, its = ids[found:end], run.ids[: end - found]
+                if mine != its:
+                    end = found + _alike(mine, its)
             if run.holders == 0:
                 idle += end - found
             found = end
@@ -119,85 +136,92 @@ class BlockPool:
         """
         if end < run.end:
             run = self._split(run, end)
-        above: Run | None = run
-        while above is not None and above.above is not None:
-            if above.holders == 0:
-                # The front part of a run just split never was in the list by itself.
-                self._idle.pop(above, None)
-                self.free -= above.end - above.start
-            above.holders += 1
-            above = above.above
-        return run
+        last = run
+        while run.holders == 0:
+            self._unlink(run)
+            self.free -= run.end - run.start
+            run.holders = 1
+            assert run.above is not None
+            run = run.above
+        run.holders += 1
+        return last
 
     def _split(self, run: Run, end: int) -> Run:
         """Make a run of its blocks before `end`, above it; returns that."""
         above, cut = run.above, end - run.start
         assert above is not None
-        front = Run(above, run.ids[:cut], run.start, run.holders)
+        front = Run(above, run.ids[:cut], run.start, min(run.holders, 1))
         above.put_below(front)
         run.above, run.start, run.ids = front, end, run.ids[cut:]
         front.put_below(run)
+        if run.holders == 0:
+            # Heads come after tails.
+            front.put_behind(run)
+            front.behind, run.behind = run.behind, 0
         return front
 
     def take(self, n: int) -> None:
         """Take the `n` blocks freed longest ago; there must be as many."""
         assert n <= self.free
         self.free -= n
-        self._front -= n
-        while self._front < 0:
-            self._advance()
+        root = self._root
+        root.behind -= n
+        while root.behind < 0:
+            self._forget(root.newer, -root.behind)
 
-    def _advance(self) -> None:
-        """Move what comes next in the free list to its front: plain blocks or a run."""
-        plain = self._run_stamps
-        run = next(iter(self._idle), None)
-        if plain and (run is None or plain[0] < run.stamp):
-            plain.popleft()
-            self._front += self._run_counts.popleft()
-            return
-        assert run is not None
-        cut = min(-self._front, run.end - run.start)
+    def _forget(self, run: Run, most: int) -> None:
+        """Bring up to `most` blocks of the oldest idle run to the list's front."""
+        cut = min(most, run.end - run.start)
         run.end -= cut
-        self._front += cut
         self.known -= cut
-        if run.end == run.start and run.above is not None:
-            del self._idle[run], run.above.below[run.ids[0]]
+        self._root.behind += cut
+        if run.end == run.start:
+            assert run.above is not None
+            del run.above.below[run.ids[0]]
+            self._unlink(run)
+
+    def _unlink(self, run: Run) -> None:
+        """Take an idle run out of the free list, and leave the plain blocks there."""
+        older, newer = run.older, run.newer
+        older.newer, newer.older = newer, older
+        older.behind += run.behind
+        run.behind = 0
+        # What is in use must not keep alive what was forgotten.
+        run.older = run.newer = self._root
 
     def name(self, run: Run | None, ids: Ids, filled: int) -> Run | None:
         """Make blocks known as they are filled, from the end of `run` to `filled`.
 
-        Returns the holder's last run. Blocks whose like is known stay plain.
+        Returns the holder's last run. Blocks whose like is known stay plain, and so do
+        those beyond `ids`.
         """
         above = run or self._root
         start = above.end
-        if filled <= start or ids[start] in above.below:
+        fresh = ids[start:filled]
+        if not fresh or fresh[0] in above.below:
             return run
-        below = Run(above, ids[start:filled], start, 1)
+        below = Run(above, fresh, start, 1)
         above.put_below(below)
-        self.known += filled - start
+        if run is None:
+            above.holders += 1
+        self.known += len(fresh)
         return below
 
     def release(self, run: Run | None, total: int) -> None:
         """Let go of a sequence's `total` blocks, of which those of `run` come first."""
-        self._free_plain(total if run is None else total - run.end)
+        newest = self._root.older
         if run is None:
+            newest.behind += total
+            self.free += total
             return
-        idle = self._idle
-        while run.above is not None:
-            run.holders -= 1
-            if run.holders == 0:
-                self._clock += 1
-                run.stamp = self._clock
-                idle[run] = None
-                self.free += run.end - run.start
+        freed = total - run.end
+        newest.behind += freed
+        run.holders -= 1
+        while run.holders == 0:
+            run.put_behind(newest)
+            newest = run
+            freed += run.end - run.start
+            assert run.above is not None
             run = run.above
-
-    def _free_plain(self, n: int) -> None:
-        self.free += n
-        if self._run_stamps and self._run_stamps[-1] == self._clock:
-            self._run_counts[-1] += n
-        elif self._idle or self._run_stamps:
-            self._run_stamps.append(self._clock)
-            self._run_counts.append(n)
-        else:
-            self._front += n
+            run.holders -= 1
+        self.free += freed

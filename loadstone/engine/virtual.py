@@ -4,12 +4,14 @@ At equal instants arrivals come before steps, so a request due exactly when a st
 is admitted to the next one, as it would be under a real clock.
 """
 
+import gc
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Sequence as SequenceOf
+from contextlib import contextmanager
 from functools import partial
 from heapq import heappop, heappush, heapreplace
 from math import inf
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ..traffic.request import Request
 from ..traffic.source import Scheduled, Source
@@ -124,6 +126,25 @@ def whole_sequence(block_size: Tokens) -> Callable[[Request], Sequence]:
         )
 
     return sequence
+
+
+_COLLECT_AFTER: Final = 200_000
+"""Objects made and not freed, after which garbage is looked for."""
+
+
+@contextmanager
+def rare_collections() -> Iterator[None]:
+    """Let Python look for garbage seldom, for the whole process.
+
+    A run makes no cycles but where something goes wrong, and a collection goes through
+    all that is in flight: with Python's threshold a fifth of the time of a rack.
+    """
+    before = gc.get_threshold()
+    gc.set_threshold(_COLLECT_AFTER, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def serve(

@@ -41,7 +41,7 @@ def run(engine: Engine, *sequences: Sequence) -> list[tuple[int, float]]:
 
 def found(pool: BlockPool, *ids: int) -> tuple[int, int]:
     """Return how many of these are known, and free."""
-    return pool.find(ids)[:2]
+    return pool.find(ids, len(ids))[:2]
 
 
 def test_prompt_that_differs_inside_a_run_splits_it() -> None:
@@ -49,7 +49,7 @@ def test_prompt_that_differs_inside_a_run_splits_it() -> None:
     pool = BlockPool(6)
     pool.take(4)
     first = pool.name(None, (1, 2, 3, 4), 4)
-    known, idle, run = pool.find((1, 2, 8, 9))
+    known, idle, run = pool.find((1, 2, 8, 9), 4)
     assert (known, idle, run) == (2, 0, first)
     pool.take(2)
     second = pool.name(pool.hold(run, known), (1, 2, 8, 9), 4)
@@ -67,7 +67,7 @@ def test_prompt_that_ends_inside_an_idle_run_takes_its_front_from_the_list() -> 
     pool = BlockPool(4)
     pool.take(4)
     pool.release(pool.name(None, (1, 2, 3, 4), 4), 4)
-    known, idle, run = pool.find((1, 2, 3))
+    known, idle, run = pool.find((1, 2, 3), 3)
     assert (known, idle) == (3, 3)
     held = pool.hold(run, known)
     assert pool.free == 1

@@ -202,21 +202,26 @@ def runs_below(run: Run) -> Iterator[Run]:
 def check_blocks(engine: Engine, sequences: list[Sequence]) -> None:
     """Count every block: free ones, by the list; those held, by who holds them."""
     pool = engine._pool
-    idle = sum(run.end - run.start for run in pool._idle)
-    assert min((pool._front, *pool._run_counts)) >= 0
-    assert pool.free == pool._front + sum(pool._run_counts) + idle
-    stamps = [run.stamp for run in pool._idle]
-    assert stamps == sorted(set(stamps))
-    holders: Counter[Run] = Counter()
+    idle = list(pool.idle())
+    ring = [pool._root, *idle]
+    for older, newer in zip(ring, [*idle, pool._root], strict=True):
+        assert (older.newer, newer.older) == (newer, older)
+    plain = sum(run.behind for run in ring)
+    assert min(run.behind for run in ring) >= 0
+    assert pool.free == plain + sum(run.end - run.start for run in idle)
+    # A run is held by the sequences that end with it and by the held ones below it.
+    holders: Counter[Run] = Counter([pool._root])
     for sequence in sequences:
         run = sequence.blocks
         assert run is None or sequence in engine._running
-        while run is not None and run.above is not None:
+        while run is not None:
             holders[run] += 1
-            run = run.above
+            run = run.above if holders[run] == 1 else None
     known = list(runs_below(pool._root))
-    assert {run: run.holders for run in known if run.holders} == holders
-    assert {run for run in known if not run.holders} == set(pool._idle)
+    tree = [pool._root, *known]
+    assert {run: run.holders for run in tree if run.holders} == holders
+    assert {run for run in known if not run.holders} == set(idle)
+    assert all(run.behind == 0 for run in tree if run not in ring)
     assert pool.known == sum(run.end - run.start for run in known)
     assert all(run.end > run.start for run in known)
     used = pool.total - pool.free

@@ -1,5 +1,6 @@
 """Virtual time: requests are served once, runs replay exactly, queues obey Little."""
 
+import gc
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import count, pairwise
@@ -15,7 +16,13 @@ from loadstone.catalog.workloads import load_lengths
 from loadstone.engine.core import Engine
 from loadstone.engine.fleet import Fleet, build_fleet
 from loadstone.engine.sequence import Sequence, Step
-from loadstone.engine.virtual import JournalEntry, Served, replay, serve
+from loadstone.engine.virtual import (
+    JournalEntry,
+    Served,
+    rare_collections,
+    replay,
+    serve,
+)
 from loadstone.errors import UsageError
 from loadstone.physics.limits import EngineLimits
 from loadstone.physics.steplaw import StepLaw
@@ -405,3 +412,41 @@ def test_offline_run_tends_to_the_closed_form() -> None:
     short, long = rate(40_000 // 4), rate(100_000)
     assert short < 0.93 * closed_form
     assert 0.98 * closed_form < long < closed_form
+
+
+def test_a_run_leaves_no_garbage_for_the_collector() -> None:
+    """Requests that ended and blocks that were forgotten are freed at once."""
+    limits = EngineLimits(
+        max_num_seqs=64, max_num_batched_tokens=512, kv_blocks=64, block_size=16,
+        max_model_len=256,
+    )  # fmt: skip
+    fleet = build_fleet(limits, LAW, engines=2, seed=1)
+
+    def sequence_of(request: Request) -> Sequence:
+        head = tuple(range(request.index % 3 + 1))
+        own = tuple(range(request.index << 8, (request.index << 8) + 4))
+        return Sequence(request.id, 128, 40, prefix_ids=head + own)
+
+    gc.collect()
+    gc.disable()
+    try:
+        arrivals = (Request(i, i / 50, 128, 40) for i in range(500))
+        assert sum(1 for _ in serve(fleet, arrivals, sequence_of=sequence_of)) == 500
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+    assert sum(engine.prefix_cache_hits for engine in fleet.engines) > 0
+    assert sum(engine.preemptions for engine in fleet.engines) > 0
+
+
+def test_collections_are_rare_until_the_run_ends_however_it_ends() -> None:
+    """The threshold of the first generation is raised, and put back after an error."""
+    before = gc.get_threshold()
+
+    def fail() -> None:
+        assert gc.get_threshold() == (200_000, *before[1:])
+        raise UsageError("no")
+
+    with pytest.raises(UsageError), rare_collections():
+        fail()
+    assert gc.get_threshold() == before
