@@ -8,12 +8,16 @@ from aiohttp import web
 from loadstone.wire.openai_error import ApiError
 from loadstone.wire.openapi import AZURE, DEPLOYMENT, PATHS, ROOT_PATHS, V1
 
+from .admin import Admin
 from .chat import CHAT_COMPLETIONS, COMPLETIONS
 from .config import LengthDistribution, ServerConfig
 from .driver import Driver
 from .edge import build_edge
 from .embeddings import Embeddings
+from .faults import FaultPlan
 from .generate import Generator
+from .injection import Injector
+from .outages import Outages
 from .probes import Metrics, Probes
 from .responses import Memory, responses
 
@@ -41,7 +45,12 @@ def build_app(
         ],
         client_max_size=config.max_body_bytes,
     )
-    generator = Generator(config, driver, lengths)
+    plan, outages = FaultPlan(config.seed), Outages(driver, config.vms)
+    for fault in config.faults:
+        outages.check(fault)
+        outages.schedule(plan.add(fault, driver.clock.now()))
+    injector = Injector(plan, driver, headers=config.fault_header)
+    generator = Generator(config, driver, lengths, injector)
     probes = Probes(config, driver, metrics)
     handlers: dict[str, _Handler] = {
         "/chat/completions": generator.handler(CHAT_COMPLETIONS),
@@ -59,6 +68,9 @@ def build_app(
         "/openapi.json": probes.openapi,
     }
     app.add_routes(_routes(handlers))
+    if config.admin_key is not None:
+        admin = Admin(config.admin_key, plan, outages, driver.clock.now)
+        app.add_routes(admin.routes())
     return app
 
 

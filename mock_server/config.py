@@ -11,6 +11,8 @@ from loadstone.errors import UsageError
 from loadstone.units import Seconds, Tokens
 from loadstone.wire.tokens import RING_TOKENS
 
+from .faults import Fault
+
 MIB: Final = 1 << 20
 
 MAX_INTERVAL: Final[Tokens] = RING_TOKENS
@@ -56,6 +58,12 @@ class ServerConfig:
     slowdown: float = 1.0
     aliases: tuple[str, ...] = ()
     """Further names of the model, as vLLM's `--served-model-name` gives it."""
+    faults: tuple[Fault, ...] = ()
+    """What goes wrong on purpose, timed from the server's start."""
+    admin_key: str | None = field(default=None, repr=False)
+    """Of those who may add and remove faults; without one nobody may."""
+    fault_header: bool = False
+    """Whether requests may ask for a fault of their own."""
     clock: Literal["real", "virtual"] = "real"
     """Whether its times are to be waited for; only told to clients, too."""
 
@@ -75,11 +83,12 @@ class ServerConfig:
                 f"the model's names must be different and not empty: {self.names}",
                 hint="give --served-model-name once for each name",
             )
-        if self.api_key == "":
-            raise UsageError(
-                "the API key is empty, so anyone could use it",
-                hint="give a key, or none at all to leave the server open",
-            )
+        for what, key in (("API", self.api_key), ("admin", self.admin_key)):
+            if key == "":
+                raise UsageError(
+                    f"the {what} key is empty, so anyone could use it",
+                    hint="give a key, or none at all",
+                )
         if not 1 <= self.stream_interval <= MAX_INTERVAL:
             raise UsageError(
                 f"stream_interval must be 1 to {MAX_INTERVAL},"

@@ -5,7 +5,6 @@ their sinks to the driver, wait. What differs between endpoints is in a `Dialect
 """
 
 import asyncio
-from asyncio import Transport
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -32,6 +31,7 @@ from .driver import Driver
 from .edge import read_body
 from .filler import choose_answer
 from .hooks import Visit
+from .injection import JSON, Injector, Strike
 from .prefix import block_ids, caches
 from .sinks import (
     CollectSink,
@@ -40,6 +40,7 @@ from .sinks import (
     StreamForm,
     StreamSink,
     Ticket,
+    Wire,
 )
 from .stats import Operation
 
@@ -81,6 +82,8 @@ class Dialect:
     """One endpoint: how its requests are read and its replies written."""
 
     operation: Operation
+    path: str
+    """Where it is, below any prefix."""
     prefix: str
     """What ids of its replies begin with."""
     parse: Callable[..., GenerationRequest]
@@ -91,12 +94,17 @@ class Generator:
     """Serves requests for text on a driver's engines, whatever their dialect."""
 
     def __init__(
-        self, config: ServerConfig, driver: Driver, lengths: LengthDistribution
+        self,
+        config: ServerConfig,
+        driver: Driver,
+        lengths: LengthDistribution,
+        injector: Injector,
     ) -> None:
         engine = driver.fleet.engines[0]
         self._config = config
         self._driver = driver
         self._lengths = lengths
+        self._injector = injector
         self._max_model_len = engine.max_model_len
         self._block_size = engine.limits.block_size if caches(engine) else 0
         self._numbers = count(1)
@@ -140,6 +148,13 @@ class Generator:
         body = await read_body(request, self._config.max_body_bytes)
         asked = dialect.parse(body, **path_fields(request))
         check_asked(self._config, self._driver, asked.model, asked.priority)
+        strike = self._injector.choose(
+            request,
+            path=dialect.path,
+            model=asked.model,
+            tenant="",
+            stream=asked.stream,
+        )
         tickets = self._tickets(request, asked, dialect, visit)
         visit.ticket = tickets[0]
         check_queue(self._config, self._driver)
@@ -152,8 +167,11 @@ class Generator:
         )
         reply = dialect.reply(asked, setting)
         if asked.stream:
-            return await self._stream(request, reply, tickets, chunked=setting.chunked)
-        return await self._collect(reply, tickets, asked.n)
+            return await self._stream(request, reply, tickets, strike)
+        body = await self._collect(reply, tickets, asked.n)
+        if strike is not None:
+            return await self._injector.body(strike, request, body)
+        return web.Response(body=body, content_type=JSON)
 
     def _tickets(
         self,
@@ -203,10 +221,10 @@ class Generator:
         request: web.Request,
         reply: Reply,
         tickets: Sequence[Ticket],
-        *,
-        chunked: bool,
+        strike: Strike | None,
     ) -> web.StreamResponse:
         response = web.StreamResponse(headers=_STREAM_HEADERS)
+        chunked = request.version >= HttpVersion11
         if not chunked:
             response.force_close()
         writer = await response.prepare(request)
@@ -215,16 +233,26 @@ class Generator:
             raise ConnectionResetError("the client went away")
         # The sink frames the body and ends it; the library must not end it once more.
         writer.chunked = False
+        if strike is None:
+            await self._write(reply, tickets, transport)
+            return response
+        faulty = self._injector.transport(strike, transport, chunked=chunked)
+        await self._write(reply, tickets, faulty)
+        await faulty.finish()
+        return response
+
+    async def _write(
+        self, reply: Reply, tickets: Sequence[Ticket], transport: Wire
+    ) -> None:
         await self._serve(
             [
                 self._sink(ticket, transport, reply.form(index), reply.script(index))
                 for index, ticket in enumerate(tickets)
             ]
         )
-        return response
 
     def _sink(
-        self, ticket: Ticket, transport: Transport, form: StreamForm,
+        self, ticket: Ticket, transport: Wire, form: StreamForm,
         script: Script | None,
     ) -> StreamSink:  # fmt: skip
         more: dict[str, Any] = {
@@ -237,15 +265,12 @@ class Generator:
             return StreamSink(ticket, transport, form, **more)
         return ScriptSink(ticket, transport, form, script, **more)
 
-    async def _collect(
-        self, reply: Reply, tickets: Sequence[Ticket], n: int
-    ) -> web.StreamResponse:
+    async def _collect(self, reply: Reply, tickets: Sequence[Ticket], n: int) -> bytes:
         await self._serve([CollectSink(ticket) for ticket in tickets])
         clock = self._driver.clock
         now = clock.now()
         usage = total_usage([ticket.usage() for ticket in tickets], n)
-        body = reply.body(usage, tickets[0].truth(clock, now, now))
-        return web.Response(body=body, content_type="application/json")
+        return reply.body(usage, tickets[0].truth(clock, now, now))
 
     async def _serve(self, sinks: Sequence[Sink]) -> None:
         """Wait until all answers are complete; if they never are, free the engines."""
@@ -300,10 +325,13 @@ def check_asked(
 def check_queue(config: ServerConfig, driver: Driver) -> None:
     """Refuse a request while too many wait, and say when to try again."""
     fleet = driver.fleet
+    if not fleet.up:
+        raise ApiError.unavailable("Every engine is lost.", "no_engine")
     waiting = fleet.waiting
     if waiting < config.max_waiting:
         return
     driver.stats.rejected["max_num_queued_reqs"] += 1
-    owed = sum(engine.waiting_output_tokens for engine in fleet.engines)
-    rate = sum(engine.token_rate for engine in fleet.engines)
+    engines = [fleet.engines[i] for i in fleet.up]
+    owed = sum(engine.waiting_output_tokens for engine in engines)
+    rate = sum(engine.token_rate for engine in engines)
     raise ApiError.queue_full(waiting, max(1, ceil(owed / rate)) if rate else 1)

@@ -12,6 +12,7 @@ import click
 
 from mock_server.capacity import find_capacity
 from mock_server.config import MAX_INTERVAL, MIB, ServerConfig
+from mock_server.faults import read_fault
 from mock_server.serve import serve, spare_collections
 from mock_server.stats import ServerStats
 
@@ -26,6 +27,7 @@ from ..traffic.plan import SCENARIOS
 from ..units import parse_duration
 from .config_file import config_option
 from .engine_options import build_live, engine_options
+from .rows_file import read_rows
 
 
 @click.command(
@@ -37,6 +39,7 @@ Examples:
   loadstone serve --slowdown 10 --stream-interval 8
   loadstone serve --uds /run/user/1000/mock.sock
   loadstone serve --config mock.toml --port 9000
+  loadstone serve --faults faults.toml --admin-key-file admin.txt
   loadstone serve --api-key-file key.txt --ssl-certfile cert.pem --ssl-keyfile key.pem
 
 \b
@@ -125,6 +128,22 @@ Then, from another terminal:
     "--ssl-keyfile", type=click.Path(path_type=Path), metavar="FILE", help="and its key"
 )
 @click.option(
+    "--faults",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="TOML table of what is to go wrong, and when (docs/faults.md)",
+)
+@click.option(
+    "--allow-fault-header",
+    is_flag=True,
+    help="let a request ask for a fault of its own, by x-loadstone-fault",
+)
+@click.option(
+    "--admin-key-file",
+    metavar="FILE",
+    help="let whoever has this key add and remove faults at /admin/faults",
+)
+@click.option(
     "--grace",
     default="10s",
     show_default=True,
@@ -136,6 +155,7 @@ def command(
     expect_connections: int, slow_reader_limit: int, max_waiting: int,
     names: tuple[str, ...],
     api_key_file: str | None, ssl_certfile: Path | None, ssl_keyfile: Path | None,
+    faults: Path | None, allow_fault_header: bool, admin_key_file: str | None,
     grace: str, **engine: Any,
 ) -> None:  # fmt: skip
     """Serve an OpenAI-compatible API with a GPU rack's token timing, without the GPUs.
@@ -162,6 +182,9 @@ def command(
         tls_cert=ssl_certfile,
         tls_key=ssl_keyfile,
         grace_s=parse_duration(grace),
+        faults=tuple(read_rows(faults, "fault", read_fault)) if faults else (),
+        fault_header=allow_fault_header,
+        admin_key=_key(admin_key_file),
     )
     slowed = f", {slowdown:g} times slowed down" if slowdown != 1.0 else ""
     click.echo(

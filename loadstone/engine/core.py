@@ -24,7 +24,7 @@ from collections import deque
 from collections.abc import Callable
 from math import inf, nextafter
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 from ..errors import UsageError
 from ..physics.limits import EngineLimits
@@ -37,7 +37,8 @@ from .order import ORDERS, Order
 from .policy import find_policy
 from .sequence import Kv, Sequence, State, Step
 
-Event = Callable[[Sequence], None]
+Event = Callable[[Any], None]
+"""What is done at the next planning: to a sequence, or to the engine."""
 
 # NOTE: a lookup in an enum's class is slow, and there are several for each sequence.
 _PREFILL, _DECODE, _FINISHED = State.PREFILL, State.DECODE, State.FINISHED
@@ -67,7 +68,8 @@ class Engine:
         self.prefix_caching = prefix_caching
         self.law = law
         self._rng = rng
-        self._inbox: deque[tuple[Seconds, Event, Sequence]] = deque()
+        self._inbox: deque[tuple[Seconds, Event, Any]] = deque()
+        self._pace = 1.0
         self._last_stamp: Seconds = -inf
         self._start: Seconds = -inf
         """Start of the step planned last: what comes later than that must be stamped
@@ -153,6 +155,15 @@ class Engine:
         return self._decoding.steps
 
     @property
+    def clock(self) -> Tokens:
+        """The token clock after the steps completed."""
+        return self._decoding.clock
+
+    def given(self, seq: Sequence) -> Tokens:
+        """Return the output tokens that `seq`, which is here, has by now."""
+        return self._generated_by_now(seq)
+
+    @property
     def start_s(self) -> Seconds:
         """Start of the step planned last, or when there was nothing left to plan."""
         return self._start
@@ -224,9 +235,20 @@ class Engine:
         """
         return self._note(at, self._free_kept, seq)
 
-    def _note(self, at: Seconds, event: Event, seq: Sequence) -> Seconds:
+    def pace(self, factor: float, at: Seconds) -> Seconds:
+        """Let every step planned from `at` on take `factor` times what the law says."""
+        return self._note(at, self._set_pace, factor)
+
+    def restart(self, at: Seconds) -> Seconds:
+        """Come up with empty KV at the first step from `at` on.
+
+        Every sequence must have been cancelled by then.
+        """
+        return self._note(at, self._start_empty, None)
+
+    def _note(self, at: Seconds, event: Event, subject: Any) -> Seconds:
         stamp = self._stamp(at)
-        self._inbox.append((stamp, event, seq))
+        self._inbox.append((stamp, event, subject))
         return stamp
 
     def _stamp(self, at: Seconds) -> Seconds:
@@ -256,8 +278,8 @@ class Engine:
         self.granted = []
         inbox = self._inbox
         while inbox and inbox[0][0] <= start:
-            _, event, seq = inbox.popleft()
-            event(seq)
+            _, event, subject = inbox.popleft()
+            event(subject)
         preempted: list[Sequence] = []
         growth = self._preempt_until(0, preempted)
         decoding = self._decoding.count
@@ -290,7 +312,7 @@ class Engine:
         expected = self.law.seconds(
             count, prefill, context, pairs, count * self._drafts
         )
-        end = start + expected * self.law.noise(self._rng)
+        end = start + expected * self.law.noise(self._rng) * self._pace
         clock = batch.speculation.clock(steps + 1)
         return Step(
             steps, start, end, count, prefill, context, pairs, self._pool.free, clock,
@@ -438,6 +460,14 @@ class Engine:
     # ---------------------------------------------------------------- a sequence's
     # moves
 
+    def _set_pace(self, factor: float) -> None:
+        self._pace = factor
+
+    def _start_empty(self, _: None) -> None:
+        if self._running or self._kept:
+            raise RuntimeError(f"{self!r} restarts with sequences on it")
+        self._pool = BlockPool(self.limits.kv_blocks)
+
     def _enter(self, seq: Sequence) -> None:
         if seq.state is State.FETCHING:
             seq.kv = Kv.HERE
@@ -511,4 +541,10 @@ EVENTS: Final[dict[str, Callable[[Engine, Sequence, Seconds], Seconds]]] = {
     "receive": Engine.receive,
     "release": Engine.release,
 }
-"""Everything that an engine can be told, and of which a journal tells."""
+"""Everything that an engine can be told of a sequence; a journal tells of it."""
+
+MACHINE_EVENTS: Final[dict[str, Callable[[Engine, float, Seconds], Seconds]]] = {
+    "pace": Engine.pace,
+    "restart": lambda engine, _, at: engine.restart(at),
+}
+"""And what it can be told of itself."""

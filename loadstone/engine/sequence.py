@@ -126,6 +126,28 @@ class Sequence:
             f" {self.prompt_tokens}+{self.generated}/{self.output_tokens}>"
         )
 
+    def moved(self, generated: Tokens) -> "Sequence":
+        """Return it as it arrives at another engine, its KV lost.
+
+        It has so many output tokens already and keeps the instants at which it got
+        them; prompt and tokens are to be computed again.
+        """
+        other = Sequence(
+            self.id,
+            self.prompt_tokens,
+            self.output_tokens,
+            max_output_tokens=self.max_output_tokens,
+            priority=self.priority,
+            prefix_ids=self.prefix_ids,
+            kv=self.kv,
+        )
+        other.generated = generated
+        other.preemptions = self.preemptions
+        if self.first_s is not None:
+            other.first_s, other.scheduled_s = self.first_s, self.scheduled_s
+            other.cached_tokens = self.cached_tokens
+        return other
+
     @property
     def target(self) -> Tokens:
         """Tokens to prefill before the next output: prompt and what was recomputed."""

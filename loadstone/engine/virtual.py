@@ -14,7 +14,7 @@ from typing import NamedTuple
 from ..traffic.request import Request
 from ..traffic.source import Scheduled, Source
 from ..units import Seconds, Tokens
-from .core import EVENTS, Engine
+from .core import EVENTS, MACHINE_EVENTS, Engine
 from .fleet import Cluster
 from .sequence import Kv, Sequence, Step
 
@@ -34,7 +34,7 @@ class JournalEntry(NamedTuple):
     """One event of a live run: what the driver told an engine, under which stamp."""
 
     kind: str
-    """The engine's method: `submit`, `cancel`, `receive` or `release`."""
+    """The engine's method: a key of `EVENTS` or `MACHINE_EVENTS`."""
     id: str
     engine: int
     at_s: Seconds
@@ -44,6 +44,10 @@ class JournalEntry(NamedTuple):
     priority: int = 0
     prefix_ids: tuple[int, ...] = ()
     kv: str = Kv.HERE.value
+    generated: int = 0
+    """Output tokens that it had when it came, from an engine that was lost."""
+    factor: float = 1.0
+    """Of `pace`."""
 
     @classmethod
     def of(
@@ -53,8 +57,15 @@ class JournalEntry(NamedTuple):
         return cls(
             kind, sequence.id, engine, stamp, sequence.prompt_tokens,
             sequence.output_tokens, sequence.max_output_tokens, sequence.priority,
-            sequence.prefix_ids, sequence.kv.value,
+            sequence.prefix_ids, sequence.kv.value, sequence.generated,
         )  # fmt: skip
+
+    @classmethod
+    def of_machine(
+        cls, kind: str, engine: int, stamp: Seconds, factor: float = 1.0
+    ) -> "JournalEntry":
+        """Write down that an engine was told something of itself."""
+        return cls(kind, "", engine, stamp, 0, 0, factor=factor)
 
 
 class _Agenda:
@@ -180,12 +191,16 @@ def replay(
     for entry in journal:
         engine = engines[entry.engine]
         _run_before(engine, entry.at_s, partial(on_step, entry.engine))
+        if entry.kind in MACHINE_EVENTS:
+            MACHINE_EVENTS[entry.kind](engine, entry.factor, entry.at_s)
+            continue
         if entry.kind == "submit":
             sequence = Sequence(
                 entry.id, entry.prompt_tokens, entry.output_tokens,
                 max_output_tokens=entry.max_output_tokens, priority=entry.priority,
                 prefix_ids=entry.prefix_ids, kv=Kv(entry.kv),
             )  # fmt: skip
+            sequence.generated = entry.generated
             sequences[entry.engine, entry.id] = sequence
         EVENTS[entry.kind](engine, sequences[entry.engine, entry.id], entry.at_s)
     for index, engine in enumerate(engines):

@@ -174,6 +174,8 @@ def read_server(
         engine.scheduling_policy,
     )  # fmt: skip
     yield Server.MOCK_INFO, [(facts, 1)]
+    up = frozenset(fleet.up)
+    yield Server.ENGINE_UP, [((str(i),), i in up) for i in range(len(fleet.engines))]
     yield Server.PUBLISHED, about.published
     yield Server.PUBLISHED_ENERGY, about.published_energy
 
@@ -231,3 +233,4 @@ def _edge(about: About, stats: ServerStats) -> Iterator[Reading]:
     yield Server.LAG_ALARM, [((), float(stats.lag_alarm.on))]
     yield Server.LOOP_LAG, [((), stats.loop_lag)]
     yield Server.SLOW_READERS, [((), stats.slow_readers)]
+    yield Server.FAULTS, [((kind,), n) for kind, n in stats.faults.items()]

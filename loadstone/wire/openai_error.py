@@ -94,6 +94,11 @@ class ApiError(Exception):
         return cls("Incorrect API key provided.", status=401, code="invalid_api_key")
 
     @classmethod
+    def unavailable(cls, message: str, code: str | None = None) -> Self:
+        """Answer that the server cannot serve, through no fault of the request."""
+        return cls(message, status=503, kind="server_error", code=code)
+
+    @classmethod
     def queue_full(cls, waiting: int, retry_after_s: int) -> Self:
         """Refuse a request because too many are waiting already."""
         return cls(
