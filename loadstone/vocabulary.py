@@ -77,6 +77,8 @@ FAULT_KINDS: Final = (
     "malformed_json", "malformed_sse", "buffer", "no_usage", "vm_lost", "gpu_lost",
     "cold_start", "power_cap",
 )  # fmt: skip
+ADMISSIONS: Final = ("admitted", "requests", "tokens", "queue")
+"""What the door says to a request: "pass", or what there is too little of."""
 PROMPT_SOURCES: Final = ("local_compute", "local_cache_hit", "external_kv_transfer")
 SLEEP_STATES: Final = ("awake", "weights_offloaded", "discard_all")
 GENAI_PROVIDER: Final = "loadstone_mock"
@@ -333,6 +335,11 @@ class Server:
     SLOW_READERS = MetricSpec(
         "loadstone_slow_readers", "counter",
         "Streams cut off because their client did not read.",
+    )  # fmt: skip
+    TENANT_REQUESTS = MetricSpec(
+        "loadstone_tenant_requests", "counter",
+        "Requests by tenant: admitted, or refused for what there was too little of.",
+        ("tenant", "admission"),
     )  # fmt: skip
     ENGINE_UP = MetricSpec(
         "loadstone_engine_up", "gauge",

@@ -11,6 +11,7 @@ from loadstone.wire.openapi import AZURE, DEPLOYMENT, PATHS, ROOT_PATHS, V1
 from .admin import Admin
 from .chat import CHAT_COMPLETIONS, COMPLETIONS
 from .config import LengthDistribution, ServerConfig
+from .door import Door
 from .driver import Driver
 from .edge import build_edge
 from .embeddings import Embeddings
@@ -39,7 +40,7 @@ def build_app(
         middlewares=[
             build_edge(
                 driver.stats,
-                api_key=config.api_key,
+                tenants=config.who,
                 max_body_bytes=config.max_body_bytes,
             )
         ],
@@ -49,14 +50,15 @@ def build_app(
     for fault in config.faults:
         outages.check(fault)
         outages.schedule(plan.add(fault, driver.clock.now()))
+    door = Door(config, driver)
     injector = Injector(plan, driver, headers=config.fault_header)
-    generator = Generator(config, driver, lengths, injector)
+    generator = Generator(config, driver, lengths, door=door, injector=injector)
     probes = Probes(config, driver, metrics)
     handlers: dict[str, _Handler] = {
         "/chat/completions": generator.handler(CHAT_COMPLETIONS),
         "/completions": generator.handler(COMPLETIONS),
         "/responses": generator.handler(responses(Memory())),
-        "/embeddings": Embeddings(config, driver).handle,
+        "/embeddings": Embeddings(config, driver, door).handle,
         "/models": probes.models,
         "/models/{model}": probes.model,
         "/tokenize": probes.tokenize,

@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
-from math import ceil
 from typing import Any, Final, Protocol
 
 from aiohttp import HttpVersion11, web
@@ -27,6 +26,7 @@ from loadstone.wire.script import Script
 from loadstone.wire.traceparent import TraceParent
 
 from .config import LengthDistribution, ServerConfig
+from .door import Door
 from .driver import Driver
 from .edge import read_body
 from .filler import choose_answer
@@ -43,6 +43,7 @@ from .sinks import (
     Wire,
 )
 from .stats import Operation
+from .tenants import Tenant
 
 _STREAM_HEADERS: Final = {"Content-Type": EVENT_STREAM, "Cache-Control": "no-cache"}
 
@@ -98,12 +99,15 @@ class Generator:
         config: ServerConfig,
         driver: Driver,
         lengths: LengthDistribution,
+        *,
+        door: Door,
         injector: Injector,
     ) -> None:
         engine = driver.fleet.engines[0]
         self._config = config
         self._driver = driver
         self._lengths = lengths
+        self._door = door
         self._injector = injector
         self._max_model_len = engine.max_model_len
         self._block_size = engine.limits.block_size if caches(engine) else 0
@@ -147,17 +151,18 @@ class Generator:
     ) -> web.StreamResponse:
         body = await read_body(request, self._config.max_body_bytes)
         asked = dialect.parse(body, **path_fields(request))
-        check_asked(self._config, self._driver, asked.model, asked.priority)
+        tenant = self._door.tenant(request)
+        self._door.check(asked.model, asked.priority)
         strike = self._injector.choose(
             request,
             path=dialect.path,
             model=asked.model,
-            tenant="",
+            tenant=tenant.name,
             stream=asked.stream,
         )
-        tickets = self._tickets(request, asked, dialect, visit)
+        tickets = self._tickets(request, asked, dialect, visit, tenant)
         visit.ticket = tickets[0]
-        check_queue(self._config, self._driver)
+        headers = self._door.enter(tenant, _estimate(asked, tickets))
         setting = Setting(
             id=tickets[0].sequence.id.partition("/")[0],
             created=int(self._driver.clock.epoch(visit.received_s)),
@@ -167,11 +172,11 @@ class Generator:
         )
         reply = dialect.reply(asked, setting)
         if asked.stream:
-            return await self._stream(request, reply, tickets, strike)
+            return await self._stream(request, reply, tickets, strike, headers)
         body = await self._collect(reply, tickets, asked.n)
         if strike is not None:
-            return await self._injector.body(strike, request, body)
-        return web.Response(body=body, content_type=JSON)
+            return await self._injector.body(strike, request, body, headers)
+        return web.Response(body=body, content_type=JSON, headers=headers)
 
     def _tickets(
         self,
@@ -179,6 +184,7 @@ class Generator:
         asked: GenerationRequest,
         dialect: Dialect,
         visit: Visit,
+        tenant: Tenant,
     ) -> list[Ticket]:
         limit = asked.output_limit(self._max_model_len)
         # The seed is in the id so that the logs of two servers do not share ids.
@@ -198,7 +204,13 @@ class Generator:
             for answer in answers:
                 own = f"{name}/{len(tickets)}" if tickets else name
                 sequence = _sequence(
-                    own, asked, prompt=prompt, answer=answer, limit=limit, ids=ids
+                    own,
+                    asked,
+                    prompt=prompt,
+                    answer=answer,
+                    limit=limit,
+                    ids=ids,
+                    tenant=tenant,
                 )
                 tickets.append(
                     Ticket(
@@ -222,8 +234,9 @@ class Generator:
         reply: Reply,
         tickets: Sequence[Ticket],
         strike: Strike | None,
+        headers: dict[str, str],
     ) -> web.StreamResponse:
-        response = web.StreamResponse(headers=_STREAM_HEADERS)
+        response = web.StreamResponse(headers=_STREAM_HEADERS | headers)
         chunked = request.version >= HttpVersion11
         if not chunked:
             response.force_close()
@@ -295,43 +308,22 @@ def path_fields(request: web.Request) -> dict[str, Any]:
 
 def _sequence(
     name: str, asked: GenerationRequest, *, prompt: Prompt, answer: Answer,
-    limit: Tokens, ids: tuple[int, ...],
+    limit: Tokens, ids: tuple[int, ...], tenant: Tenant,
 ) -> EngineSequence:  # fmt: skip
     return EngineSequence(
         name,
         prompt.tokens,
         answer.tokens,
         max_output_tokens=limit,
-        priority=asked.priority,
+        priority=asked.priority + tenant.priority,
         prefix_ids=ids,
+        tenant=tenant.name,
+        weight=tenant.weight,
     )
 
 
-def check_asked(
-    config: ServerConfig, driver: Driver, model: str, priority: int
-) -> None:
-    """Refuse a model that is not served and a priority that would mean nothing."""
-    if model not in config.names:
-        raise ApiError.model_not_found(model, ", ".join(config.names))
-    if priority and driver.fleet.engines[0].scheduling_policy != "priority":
-        raise ApiError(
-            f"Got priority {priority}, but priority scheduling is not enabled;"
-            " start the server with '--scheduling-policy priority'.",
-            param="priority",
-            code="invalid_value",
-        )
-
-
-def check_queue(config: ServerConfig, driver: Driver) -> None:
-    """Refuse a request while too many wait, and say when to try again."""
-    fleet = driver.fleet
-    if not fleet.up:
-        raise ApiError.unavailable("Every engine is lost.", "no_engine")
-    waiting = fleet.waiting
-    if waiting < config.max_waiting:
-        return
-    driver.stats.rejected["max_num_queued_reqs"] += 1
-    engines = [fleet.engines[i] for i in fleet.up]
-    owed = sum(engine.waiting_output_tokens for engine in engines)
-    rate = sum(engine.token_rate for engine in engines)
-    raise ApiError.queue_full(waiting, max(1, ceil(owed / rate)) if rate else 1)
+def _estimate(asked: GenerationRequest, tickets: Sequence[Ticket]) -> Tokens:
+    """Return the tokens that a request is counted as, before its answers are there."""
+    # Where no limit was set, the mock knows what real services have to guess.
+    answers = [asked.max_tokens or ticket.answer.tokens for ticket in tickets]
+    return sum(prompt.tokens for prompt in asked.prompts) + sum(answers)

@@ -115,7 +115,11 @@ class Injector:
         )
 
     async def body(
-        self, strike: Strike, request: web.Request, data: bytes
+        self,
+        strike: Strike,
+        request: web.Request,
+        data: bytes,
+        headers: dict[str, str],
     ) -> web.StreamResponse:
         """Answer with a body, as the fault lets it."""
         fault = strike.fault
@@ -128,7 +132,7 @@ class Injector:
             data = half(data)
         else:
             await _cut_short(request, fault, data)
-        return web.Response(body=data, content_type=JSON)
+        return web.Response(body=data, content_type=JSON, headers=headers)
 
     def _later(self, delay_s: Seconds) -> Future[None]:
         done = asyncio.get_running_loop().create_future()

@@ -234,6 +234,8 @@ class ServerStats:
         """Requests refused before an engine saw them, by what there was too much of."""
         self.faults: dict[str, int] = dict.fromkeys(FAULT_KINDS, 0)
         """Faults that were done on purpose, by kind."""
+        self.tenants: Counter[tuple[str, str]] = Counter()
+        """Requests by tenant and what the door said."""
         self.loop_lag = _array(Server.LOOP_LAG)
         self._http: Counter[tuple[str, str, str]] = Counter()
         self._http_duration: defaultdict[tuple[str, str], BucketArray] = defaultdict(

@@ -58,14 +58,22 @@ def _router(names: Iterable[str]) -> Decorator:
     )  # fmt: skip
 
 
-_LIVE = (_router(name for name in ROUTERS if name != "prefix_affine"),)
-"""The live server's requests have no prefix ids and no priorities yet: to offer more
-would be idle."""
+def _scheduling(names: Iterable[str], whence: str) -> Decorator:
+    return click.option(
+        "--scheduling-policy", type=click.Choice(list(names)), default="fcfs",
+        show_default=True, help=f"whom an engine admits first; {whence}",
+    )  # fmt: skip
+
+
+_LIVE = (
+    _router(name for name in ROUTERS if name != "prefix_affine"),
+    _scheduling(ORDERS, "fair needs --tenants"),
+)
+_PLANNED_ORDERS = (name for name in ORDERS if name != "fair")
+"""All requests of a plan are one tenant's: to offer it fair shares would be idle."""
 _VIRTUAL = (
     _router(ROUTERS),
-    click.option("--scheduling-policy", type=click.Choice(list(ORDERS)),
-                 default="fcfs", show_default=True,
-                 help="whom an engine admits first; priorities come from the trace"),
+    _scheduling(_PLANNED_ORDERS, "priorities come from the trace"),
     click.option("--enable-prefix-caching/--no-enable-prefix-caching",
                  "prefix_caching", default=True, show_default=True,
                  help="keep KV blocks for prompts that begin alike (as a trace says)"),

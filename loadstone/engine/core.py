@@ -40,6 +40,12 @@ from .sequence import Kv, Sequence, State, Step
 Event = Callable[[Any], None]
 """What is done at the next planning: to a sequence, or to the engine."""
 
+_BY: Final = {
+    "fcfs": "first come, first served",
+    "priority": "priority",
+    "fair": "fair shares",
+}
+
 # NOTE: a lookup in an enum's class is slow, and there are several for each sequence.
 _PREFILL, _DECODE, _FINISHED = State.PREFILL, State.DECODE, State.FINISHED
 _FETCHED, _SENT = Kv.FETCHED, Kv.SENT
@@ -94,6 +100,9 @@ class Engine:
         """Sequences waiting to be admitted, those preempted included."""
         self.waiting_output_tokens: Tokens = 0
         """Output tokens that the waiting sequences still want."""
+        self._waiting_of: dict[str, int] | None = None
+        if scheduling_policy == "fair":
+            self._waiting_of = {}
         self.preemptions = 0
         self.prompt_tokens_done: Tokens = 0
         """Tokens prefilled, recomputed ones included."""
@@ -116,7 +125,9 @@ class Engine:
                 hint=f"one of {', '.join(ORDERS)}",
             )
         if scheduling_policy != "fcfs":
-            self.policy.refuse_extra("scheduling by priority", "use policy vllm")
+            self.policy.refuse_extra(
+                f"scheduling by {_BY[scheduling_policy]}", "use policy vllm"
+            )
         return ORDERS[scheduling_policy]()
 
     def __repr__(self) -> str:
@@ -153,6 +164,12 @@ class Engine:
     def steps(self) -> int:
         """Steps completed."""
         return self._decoding.steps
+
+    def waiting_of(self, tenant: str) -> int:
+        """Return how many of a tenant's wait; known under fair scheduling alone."""
+        if self._waiting_of is None:
+            raise RuntimeError(f"{self!r} does not tell tenants apart")
+        return self._waiting_of.get(tenant, 0)
 
     @property
     def clock(self) -> Tokens:
@@ -193,8 +210,7 @@ class Engine:
         seq.arrived_s = self._stamp(at)
         seq.state = State.WAITING
         self._inbox.append((seq.arrived_s, self._arrive, seq))
-        self.waiting += 1
-        self.waiting_output_tokens += seq.wanted
+        self._count_waiting(seq, 1)
         return seq.arrived_s
 
     def check(self, seq: Sequence) -> None:
@@ -205,9 +221,9 @@ class Engine:
                 f" are more than max_model_len ({self.limits.max_model_len})",
                 code="context_length_exceeded",
             )
-        if seq.priority and self.scheduling_policy == "fcfs":
+        if seq.priority and self.scheduling_policy != "priority":
             raise UsageError(
-                f"priority {seq.priority}: scheduling is first come, first served",
+                f"priority {seq.priority}: scheduling is {_BY[self.scheduling_policy]}",
                 hint="use scheduling_policy priority",
             )
         if not (seq.prefix_ids and self.prefix_caching):
@@ -437,8 +453,7 @@ class Engine:
 
     def _take_in(self, seq: Sequence, state: State, reserved: int) -> None:
         self._queue.admit(self._running)
-        self.waiting -= 1
-        self.waiting_output_tokens -= seq.wanted
+        self._count_waiting(seq, -1)
         seq.reserved = reserved
         seq.state = state
 
@@ -502,20 +517,24 @@ class Engine:
         seq = self._queue.give_up(self._running)
         self._leave(seq, State.WAITING, self._generated_by_now(seq))
         self._queue.put_back(seq)
-        self.waiting += 1
-        self.waiting_output_tokens += seq.wanted
+        self._count_waiting(seq, 1)
         self.preemptions += 1
         seq.preemptions += 1
         return seq
 
     def _remove(self, seq: Sequence) -> None:
         if seq.state is State.WAITING:
-            self.waiting -= 1
-            self.waiting_output_tokens -= seq.wanted
+            self._count_waiting(seq, -1)
             seq.generated = self._generated_by_now(seq)
             seq.state = State.CANCELLED
         elif seq.state in (State.FETCHING, _PREFILL, _DECODE):
             self._leave(seq, State.CANCELLED, self._generated_by_now(seq))
+
+    def _count_waiting(self, seq: Sequence, more: int) -> None:
+        self.waiting += more
+        self.waiting_output_tokens += more * seq.wanted
+        if self._waiting_of is not None:
+            self._waiting_of[seq.tenant] = self.waiting_of(seq.tenant) + more
 
     def _free_kept(self, seq: Sequence) -> None:
         held = self._kept.pop(seq, None)

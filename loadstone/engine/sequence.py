@@ -64,6 +64,8 @@ class Sequence:
         "reserved",
         "scheduled_s",
         "state",
+        "tenant",
+        "weight",
     )
 
     def __init__(
@@ -76,6 +78,8 @@ class Sequence:
         priority: int = 0,
         prefix_ids: tuple[int, ...] = (),
         kv: Kv = Kv.HERE,
+        tenant: str = "",
+        weight: float = 1.0,
     ) -> None:
         if prompt_tokens < 1 or output_tokens < 1:
             raise ValueError(
@@ -99,6 +103,10 @@ class Sequence:
         self.prefix_ids = prefix_ids
         """Of its whole prompt blocks: each names its tokens and all before them."""
         self.kv = kv
+        self.tenant = tenant
+        """Whose it is, for fair scheduling."""
+        self.weight = weight
+        """Its tenant's share, against that of others."""
         self.state = State.NEW
         self.arrived_s: Seconds = 0.0
         self.scheduled_s: Seconds | None = None
@@ -140,6 +148,8 @@ class Sequence:
             priority=self.priority,
             prefix_ids=self.prefix_ids,
             kv=self.kv,
+            tenant=self.tenant,
+            weight=self.weight,
         )
         other.generated = generated
         other.preemptions = self.preemptions

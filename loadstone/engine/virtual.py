@@ -48,6 +48,8 @@ class JournalEntry(NamedTuple):
     """Output tokens that it had when it came, from an engine that was lost."""
     factor: float = 1.0
     """Of `pace`."""
+    tenant: str = ""
+    weight: float = 1.0
 
     @classmethod
     def of(
@@ -58,6 +60,7 @@ class JournalEntry(NamedTuple):
             kind, sequence.id, engine, stamp, sequence.prompt_tokens,
             sequence.output_tokens, sequence.max_output_tokens, sequence.priority,
             sequence.prefix_ids, sequence.kv.value, sequence.generated,
+            tenant=sequence.tenant, weight=sequence.weight,
         )  # fmt: skip
 
     @classmethod
@@ -132,6 +135,7 @@ def whole_sequence(block_size: Tokens) -> Callable[[Request], Sequence]:
             max_output_tokens=request.max_output_tokens,
             priority=request.priority,
             prefix_ids=prefix.ids(request.input_tokens, block_size) if prefix else (),
+            tenant=request.tenant,
         )
 
     return sequence
@@ -199,6 +203,7 @@ def replay(
                 entry.id, entry.prompt_tokens, entry.output_tokens,
                 max_output_tokens=entry.max_output_tokens, priority=entry.priority,
                 prefix_ids=entry.prefix_ids, kv=Kv(entry.kv),
+                tenant=entry.tenant, weight=entry.weight,
             )  # fmt: skip
             sequence.generated = entry.generated
             sequences[entry.engine, entry.id] = sequence

@@ -162,6 +162,10 @@ COUNTERS: Final = [
     (Server.HTTP_REQUESTS, {"handler": CHAT, "status": "4xx"}, 3),
     (Server.HTTP_REQUESTS, {"handler": "none", "status": "4xx", "method": "GET"}, 1),
     (Server.SLOW_READERS, {}, 1),
+    (Server.TENANT_REQUESTS, {"admission": "admitted"}, BEGUN),
+    (Server.TENANT_REQUESTS, {"tenant": "default", "admission": "queue"}, 1),
+    (Server.TENANT_REQUESTS, {"admission": "tokens"}, 0),
+    (Server.TENANT_REQUESTS, {"admission": "requests"}, 0),
 ]
 
 
