@@ -68,6 +68,7 @@ class Admin:
             raise ApiError("The body must be an object.", code="bad_fault")
         try:
             fault = read_fault(row)
+            self._plan.check(fault)
             self._outages.check(fault)
         except FaultError as bad:
             text = f"{bad.message} ({bad.hint})" if bad.hint else bad.message

@@ -21,6 +21,7 @@ from .injection import Injector
 from .outages import Outages
 from .probes import Metrics, Probes
 from .responses import Memory, responses
+from .tenants import DEFAULT
 
 __all__ = ["Metrics", "build_app"]
 
@@ -46,8 +47,11 @@ def build_app(
         ],
         client_max_size=config.max_body_bytes,
     )
-    plan, outages = FaultPlan(config.seed), Outages(driver, config.vms)
+    tenants = [tenant.name for tenant in config.who] or [DEFAULT]
+    plan = FaultPlan(config.seed, tenants=tenants, models=config.names)
+    outages = Outages(driver, config.vms)
     for fault in config.faults:
+        plan.check(fault)
         outages.check(fault)
         outages.schedule(plan.add(fault, driver.clock.now()))
     door = Door(config, driver)

@@ -10,7 +10,7 @@ one with a probability does is drawn from the server's seed, the fault's number 
 request's number, so a run with the same requests in the same order has the same faults.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from math import ceil, inf, isfinite
@@ -302,8 +302,12 @@ def fits(fault: Fault, *, stream: bool) -> bool:
 class FaultPlan:
     """The faults in force, by number, and the dice."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(
+        self, seed: int, *, tenants: Sequence[str] = (), models: Sequence[str] = ()
+    ) -> None:
+        """`tenants` and `models` are those that there are."""
         self._seed = seed
+        self._known = {"tenant": tenants, "model": models}
         self._planned: dict[int, Planned] = {}
         self._last = 0
 
@@ -312,6 +316,17 @@ class FaultPlan:
 
     def __iter__(self) -> Iterator[Planned]:
         return iter(self._planned.values())
+
+    def check(self, fault: Fault) -> None:
+        """Raise `FaultError` for a fault that would strike nobody."""
+        for key, asked in (("tenant", fault.tenant), ("model", fault.model)):
+            known = self._known[key]
+            if asked is not None and asked not in known:
+                raise FaultError(
+                    key,
+                    f"there is no {key} {asked!r}",
+                    hint=f"known: {', '.join(known)}",
+                )
 
     def add(self, fault: Fault, now: Seconds) -> Planned:
         """Let a fault's times count from `now`."""

@@ -304,7 +304,14 @@ def test_admin(mock: Maker, body: Maker) -> None:
                 assert answer.status == 200
             async with client.post(chat, json=body(), headers=own) as answer:
                 assert answer.status == 200
-            for bad in ({"kind": "boom"}, {"kind": "vm_lost", "vm": 1}, [], 3):
+            for bad in (
+                {"kind": "boom"},
+                {"kind": "vm_lost", "vm": 1},
+                row | {"tenant": "nobody"},
+                row | {"model": "gpt"},
+                [],
+                3,
+            ):
                 async with client.post(path, json=bad, headers=ADMIN) as answer:
                     assert answer.status == 400
                     assert (await answer.json())["error"]["code"] == "bad_fault"

@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from loadstone.engine.core import Engine
 from loadstone.engine.fleet import Fleet, build_fleet
 from loadstone.engine.sequence import Sequence
-from loadstone.engine.virtual import Served
+from loadstone.engine.virtual import Served, replay
 from loadstone.engine.virtual import serve as serve_virtually
 from loadstone.errors import UsageError
 from loadstone.physics.limits import EngineLimits
 from loadstone.physics.steplaw import StepLaw
 from loadstone.traffic.request import Request
 from mock_server.config import ServerConfig
+from mock_server.faults import read_fault
 from mock_server.tenants import (
     Allowance,
     Bucket,
@@ -258,6 +259,57 @@ def test_sharing_in_virtual_time() -> None:
     # Nothing is lost by it: the aggressor's last answer comes as early, but for the
     # places that the victim had meanwhile.
     assert max(fair["aggressor"]) == pytest.approx(max(unfair["aggressor"]), rel=0.15)
+
+
+def test_a_fault_for_one_tenant(mock: Maker, body: Maker) -> None:
+    """Others are spared."""
+    tenants = Tenant(name="victim", key="v"), Tenant(name="other", key="o")
+    fault = read_fault({"kind": "error", "status": 418, "tenant": "victim"})
+
+    async def scenario() -> list[int]:
+        async with (
+            mock(tenants=tenants, faults=(fault,)) as server,
+            aiohttp.ClientSession(server.url) as client,
+        ):
+            statuses = []
+            for key in "vov":
+                async with client.post(CHAT, json=body(), headers=bearer(key)) as got:
+                    statuses.append(got.status)
+            return statuses
+
+    assert asyncio.run(scenario()) == [418, 200, 418]
+
+
+def test_fair_shares_replay(
+    mock: Maker, body: Maker, step_log: Maker, until: Maker
+) -> None:
+    """A live run's journal knows the tenants: the same steps in virtual time."""
+    tenants = Tenant(name="a", key="a", weight=2), Tenant(name="b", key="b")
+
+    async def live() -> tuple[Any, Any]:
+        fleet = contended("fair")
+        log = step_log(fleet)
+        async with (
+            mock(fleet, tenants=tenants) as server,
+            aiohttp.ClientSession(server.url) as client,
+        ):
+
+            async def ask(i: int) -> None:
+                asked = body(max_tokens=5 + i, ignore_eos=True)
+                key = bearer("ab"[i % 3 == 0])
+                async with client.post(CHAT, json=asked, headers=key) as answer:
+                    assert answer.status == 200
+
+            await asyncio.gather(*(ask(i) for i in range(30)))
+            await until(lambda: all(e.due is None for e in fleet.engines))
+            return server.journal, log
+
+    journal, log = asyncio.run(live())
+    assert {entry.tenant for entry in journal} == {"a", "b"}
+    lines: list[str] = []
+    fresh = contended("fair").engines
+    replay(fresh, journal, lambda _, step: lines.append(step.line()))
+    assert lines == log[0]
 
 
 def test_sharing_in_real_time(mock: Maker, body: Maker) -> None:
