@@ -221,6 +221,6 @@ def _taken_apart(data: bytes, *, chunked: bool) -> tuple[list[bytes], bool]:
             n = int(size, 16)
             parts.append(rest[:n])
             data = rest[n + 2 :]
-        ended = not parts[-1]
+        ended = bool(parts) and not parts[-1]
         data = b"".join(parts)
     return [event + _GAP for event in data.split(_GAP) if event], ended

@@ -297,6 +297,54 @@ def test_other_endpoints(mock: Maker, kind: str, path: str) -> None:
         assert b'"usage"' not in data
 
 
+@pytest.mark.parametrize("kind", ["no_usage", "malformed_json", "truncate", "buffer"])
+def test_a_stream_without_chunks(
+    mock: Maker, body: Maker, raw_post: Maker, kind: str
+) -> None:
+    """HTTP/1.0 has no chunks, only events: they are spoilt all the same."""
+    fault = read_fault({"kind": kind})
+    options = {"stream_options": {"include_usage": True}, "ignore_eos": True}
+    asked = body(stream=True, max_tokens=TOKENS, **options)
+
+    async def scenario() -> Seen:
+        async with mock(faults=(fault,)) as server:
+            address = "127.0.0.1", server.port
+            reader, writer = await asyncio.open_connection(*address)
+            writer.write(raw_post(asked, version="1.0"))
+            seen = await read_all(reader, Seen())
+            writer.close()
+            await writer.wait_closed()
+            return seen
+
+    seen = asyncio.run(scenario())
+    # Role, tokens, end, usage and [DONE].
+    whole = TOKENS + 4
+    expected = {"no_usage": whole - 1, "truncate": 2}
+    assert len(seen.events()) == expected.get(kind, whole)
+    assert (b"usage" in seen.body) == (kind in ("malformed_json", "buffer"))
+
+
+def test_answers_that_share_a_stream_share_its_fault(mock: Maker, body: Maker) -> None:
+    """Two choices: one connection, one stall, nothing lost."""
+    fault = read_fault({"kind": "stall", "delay": 0.1, "after": 5})
+    asked = body(stream=True, max_tokens=TOKENS, ignore_eos=True, n=2, temperature=1)
+
+    async def scenario() -> tuple[list[bytes], int]:
+        async with (
+            mock(faults=(fault,)) as server,
+            aiohttp.ClientSession(server.url) as client,
+            client.post("/v1/chat/completions", json=asked) as answer,
+        ):
+            lines = [line async for line in answer.content if line != b"\n"]
+            return lines, server.stats.faults["stall"]
+
+    lines, struck = asyncio.run(scenario())
+    assert struck == 1
+    # For each choice: role, tokens, end; and one [DONE].
+    assert len(lines) == 2 * (TOKENS + 2) + 1
+    assert lines[-1] == b"data: [DONE]\n"
+
+
 def test_every_kind_of_the_wire_and_the_door_is_tested_here() -> None:
     """A kind that is added needs a test that looks at the wire."""
     source = Path(__file__).read_text(encoding="utf-8")
