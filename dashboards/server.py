@@ -339,6 +339,30 @@ def _mock() -> list[Panel]:
             [Query(level(Server.SLOW_READERS), "cut off")],
             unit="short",
         ),
+        timeseries(
+            "Faults on purpose",
+            "Faults done so far, by kind: requests struck, engines lost or slowed.",
+            [Query(level(Server.FAULTS, by="kind"), "{{kind}}")],
+            unit="short",
+        ),
+        timeseries(
+            "Engines up",
+            "Engines that are not lost. The router passes the others over.",
+            [Query(level(Server.ENGINE_UP), "up")],
+            unit="short",
+        ),
+        timeseries(
+            "Tenants",
+            "Requests so far by tenant: admitted, or refused for what there was too"
+            " little of.",
+            [
+                Query(
+                    level(Server.TENANT_REQUESTS, by="tenant, admission"),
+                    "{{tenant}} {{admission}}",
+                )
+            ],
+            unit="short",
+        ),
         table(
             "What is emulated",
             "The mocks that are scraped.",

@@ -13,6 +13,8 @@ TRUTH_HEADER: Final = "x-loadstone-truth"
 """Request header: `1` asks the mock to put its own stamps into the answer."""
 TRUTH_FIELD: Final = "loadstone"
 """Field of the final chunk (or body) that carries the mock's stamps."""
+FAULT_HEADER: Final = "x-loadstone-fault"
+"""Request header: asks the mock for a fault, if it was told to let requests do so."""
 TRACEPARENT_HEADER: Final = "traceparent"
 """Request header of W3C Trace Context."""
 
@@ -70,6 +72,13 @@ class MetricSpec:
 FINISHED_REASONS: Final = ("stop", "length", "abort", "error", "repetition")
 WAITING_REASONS: Final = ("capacity", "deferred")
 REJECTION_REASONS: Final = ("max_num_queued_reqs", "max_num_queued_tokens")
+FAULT_KINDS: Final = (
+    "error", "throttle", "slow_first_token", "stall", "truncate", "reset",
+    "malformed_json", "malformed_sse", "buffer", "no_usage", "vm_lost", "gpu_lost",
+    "cold_start", "power_cap",
+)  # fmt: skip
+ADMISSIONS: Final = ("admitted", "requests", "tokens", "queue")
+"""What the door says to a request: "pass", or what there is too little of."""
 PROMPT_SOURCES: Final = ("local_compute", "local_cache_hit", "external_kv_transfer")
 SLEEP_STATES: Final = ("awake", "weights_offloaded", "discard_all")
 GENAI_PROVIDER: Final = "loadstone_mock"
@@ -326,6 +335,20 @@ class Server:
     SLOW_READERS = MetricSpec(
         "loadstone_slow_readers", "counter",
         "Streams cut off because their client did not read.",
+    )  # fmt: skip
+    TENANT_REQUESTS = MetricSpec(
+        "loadstone_tenant_requests", "counter",
+        "Requests by tenant: admitted, or refused for what there was too little of.",
+        ("tenant", "admission"),
+    )  # fmt: skip
+    ENGINE_UP = MetricSpec(
+        "loadstone_engine_up", "gauge",
+        "0 while the engine is lost and the router passes it over, else 1.",
+        ("engine",),
+    )  # fmt: skip
+    FAULTS = MetricSpec(
+        "loadstone_faults", "counter",
+        "Faults done on purpose: requests struck, engines lost or slowed.", ("kind",),
     )  # fmt: skip
     MOCK_INFO = MetricSpec(
         "loadstone_mock_info", "gauge", "What is emulated, as labels; always 1.",

@@ -8,14 +8,20 @@ from aiohttp import web
 from loadstone.wire.openai_error import ApiError
 from loadstone.wire.openapi import AZURE, DEPLOYMENT, PATHS, ROOT_PATHS, V1
 
+from .admin import Admin
 from .chat import CHAT_COMPLETIONS, COMPLETIONS
 from .config import LengthDistribution, ServerConfig
+from .door import Door
 from .driver import Driver
 from .edge import build_edge
 from .embeddings import Embeddings
+from .faults import FaultPlan
 from .generate import Generator
+from .injection import Injector
+from .outages import Outages
 from .probes import Metrics, Probes
 from .responses import Memory, responses
+from .tenants import DEFAULT
 
 __all__ = ["Metrics", "build_app"]
 
@@ -35,19 +41,28 @@ def build_app(
         middlewares=[
             build_edge(
                 driver.stats,
-                api_key=config.api_key,
+                tenants=config.who,
                 max_body_bytes=config.max_body_bytes,
             )
         ],
         client_max_size=config.max_body_bytes,
     )
-    generator = Generator(config, driver, lengths)
+    tenants = [tenant.name for tenant in config.who] or [DEFAULT]
+    plan = FaultPlan(config.seed, tenants=tenants, models=config.names)
+    outages = Outages(driver, config.vms)
+    for fault in config.faults:
+        plan.check(fault)
+        outages.check(fault)
+        outages.schedule(plan.add(fault, driver.clock.now()))
+    door = Door(config, driver)
+    injector = Injector(plan, driver, headers=config.fault_header)
+    generator = Generator(config, driver, lengths, door=door, injector=injector)
     probes = Probes(config, driver, metrics)
     handlers: dict[str, _Handler] = {
         "/chat/completions": generator.handler(CHAT_COMPLETIONS),
         "/completions": generator.handler(COMPLETIONS),
         "/responses": generator.handler(responses(Memory())),
-        "/embeddings": Embeddings(config, driver).handle,
+        "/embeddings": Embeddings(config, driver, door).handle,
         "/models": probes.models,
         "/models/{model}": probes.model,
         "/tokenize": probes.tokenize,
@@ -59,6 +74,9 @@ def build_app(
         "/openapi.json": probes.openapi,
     }
     app.add_routes(_routes(handlers))
+    if config.admin_key is not None:
+        admin = Admin(config.admin_key, plan, outages, driver.clock.now)
+        app.add_routes(admin.routes())
     return app
 
 

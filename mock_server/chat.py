@@ -75,12 +75,14 @@ def _reply(style: Style, asked: GenerationRequest, setting: Setting) -> _Chunks:
 
 CHAT_COMPLETIONS: Final = Dialect(
     operation="chat",
+    path="/chat/completions",
     prefix="chatcmpl-",
     parse=parse_chat,
     reply=partial(_reply, CHAT),
 )
 COMPLETIONS: Final = Dialect(
     operation="text_completion",
+    path="/completions",
     prefix="cmpl-",
     parse=parse_completion,
     reply=partial(_reply, TEXT),

@@ -10,6 +10,9 @@ from loadstone.errors import UsageError
 from loadstone.units import Seconds, Tokens
 from loadstone.wire.tokens import RING_TOKENS
 
+from .faults import Fault
+from .tenants import DEFAULT, Tenant, check_tenants
+
 MIB: Final = 1 << 20
 
 MAX_INTERVAL: Final[Tokens] = RING_TOKENS
@@ -42,6 +45,8 @@ class ServerConfig:
     max_waiting: int = 4096
     """Requests waiting on all engines from which on new ones are refused with 429."""
     api_key: str | None = field(default=None, repr=False)
+    tenants: tuple[Tenant, ...] = ()
+    """Who may ask, each with a key; they replace the one `api_key`."""
     max_body_bytes: int = 4 * MIB
     """A million tokens of prompt under the token rule, well above `max_model_len`."""
     write_limit_bytes: int = MIB
@@ -55,6 +60,12 @@ class ServerConfig:
     slowdown: float = 1.0
     aliases: tuple[str, ...] = ()
     """Further names of the model, as vLLM's `--served-model-name` gives it."""
+    faults: tuple[Fault, ...] = ()
+    """What goes wrong on purpose, timed from the server's start."""
+    admin_key: str | None = field(default=None, repr=False)
+    """Of those who may add and remove faults; without one nobody may."""
+    fault_header: bool = False
+    """Whether requests may ask for a fault of their own."""
     clock: Literal["real", "virtual"] = "real"
     """Whether its times are to be waited for; only told to clients, too."""
 
@@ -62,6 +73,13 @@ class ServerConfig:
     def names(self) -> tuple[str, ...]:
         """All names of the model, the first of them its own."""
         return (self.model, *self.aliases)
+
+    @property
+    def who(self) -> tuple[Tenant, ...]:
+        """All whose keys are known; nobody needs one where there is none."""
+        if self.api_key is None:
+            return self.tenants
+        return (Tenant(name=DEFAULT, key=self.api_key),)
 
     def __post_init__(self) -> None:
         """Refuse settings that could not serve; raises `UsageError`."""
@@ -74,11 +92,7 @@ class ServerConfig:
                 f"the model's names must be different and not empty: {self.names}",
                 hint="give --served-model-name once for each name",
             )
-        if self.api_key == "":
-            raise UsageError(
-                "the API key is empty, so anyone could use it",
-                hint="give a key, or none at all to leave the server open",
-            )
+        self._check_keys()
         if not 1 <= self.stream_interval <= MAX_INTERVAL:
             raise UsageError(
                 f"stream_interval must be 1 to {MAX_INTERVAL},"
@@ -92,3 +106,17 @@ class ServerConfig:
                 raise UsageError(
                     f"{name} must be at least 1, not {getattr(self, name)}"
                 )
+
+    def _check_keys(self) -> None:
+        for what, key in (("API", self.api_key), ("admin", self.admin_key)):
+            if key == "":
+                raise UsageError(
+                    f"the {what} key is empty, so anyone could use it",
+                    hint="give a key, or none at all",
+                )
+        if self.api_key is not None and self.tenants:
+            raise UsageError(
+                "an API key and tenants exclude each other",
+                hint="each tenant has its own key",
+            )
+        check_tenants(self.tenants)

@@ -18,11 +18,12 @@ from heapq import heappop, heappush
 from typing import Final, Protocol
 
 from loadstone.engine.core import Engine
-from loadstone.engine.fleet import Fleet
+from loadstone.engine.fleet import Fleet, NoEngineError
 from loadstone.engine.sequence import Sequence, Step
 from loadstone.engine.virtual import JournalEntry
 from loadstone.observers import Observers
 from loadstone.units import MS, US, Seconds, Tokens
+from loadstone.wire.openai_error import ApiError
 
 from .sinks import Sink, Ticket
 from .stats import EngineStats, LagAlarm, ServerStats
@@ -32,6 +33,11 @@ TIMER_SLACK_S: Final[Seconds] = 1 * US
 TICK_S: Final[Seconds] = 1 * MS
 """Two wakings are this far apart at least. Waking costs as much as two or three writes,
 and 72 engines would ask for several in a millisecond; epoll cannot wait for less."""
+
+LOST: Final = ApiError.unavailable(
+    "The engine that served this request was lost.", "engine_lost"
+)
+_STOPPING: Final = ApiError.unavailable("The server is shutting down.")
 
 CHECK_EVERY: Final = 16
 """Wakings of an engine between two looks at whether its clients read."""
@@ -201,6 +207,40 @@ class Pump:
         self._expect()
         return stamp
 
+    def let_go(self, at: Seconds) -> list[tuple[Sink, Tokens, Seconds]]:
+        """Give up all requests, as of `at`, when every step due by then is complete.
+
+        Returns their sinks, the tokens each was given, and the stamps under which the
+        engine lets their sequences go.
+        """
+        self.catch_up(at)
+        engine = self._engine
+        gone = []
+        for sequence, sink in self.sinks.items():
+            if self._slot(sink).pop(sequence, None) is not None:
+                sink.hold(engine.clock)
+            given = engine.given(sequence)
+            gone.append((sink, given, engine.cancel(sequence, at)))
+        self.sinks.clear()
+        self._expect()
+        return gone
+
+    def restart(self, at: Seconds) -> Seconds:
+        """Let the engine come up with empty KV; returns the effective stamp."""
+        stamp = self._engine.restart(at)
+        self._expect()
+        return stamp
+
+    def pace(self, factor: float, at: Seconds) -> Seconds:
+        """Let the engine's steps take `factor` times as long; returns the stamp."""
+        stamp = self._engine.pace(factor, at)
+        self._expect()
+        return stamp
+
+    def count_lost(self) -> None:
+        """Count a request that ended with its engine."""
+        self._stats.finished["error"] += 1
+
     def _expect(self) -> None:
         # What comes in cannot make an awaited engine due earlier: it is inside a step,
         # or it waits for the first stamp of its inbox, and stamps only rise.
@@ -310,6 +350,7 @@ class Driver:
         self.clock = LoopClock(timers, time.time(), stats.lag_alarm)
         self.interval = interval
         """Tokens of an event, after the first: the sinks' too."""
+        self._timers = timers
         self._agenda = Agenda(timers, self.clock, tick_s)
         parts = zip(fleet.engines, stats.engines, strict=True)
         self._pumps = [
@@ -327,9 +368,16 @@ class Driver:
         return sum(len(pump.sinks) for pump in self._pumps)
 
     def submit(self, sink: Sink) -> None:
-        """Route the sink's request to an engine, arriving now."""
+        """Route the sink's request to an engine, arriving now.
+
+        If there is none, it is told so as an answer that breaks off is.
+        """
         ticket = sink.ticket
-        ticket.engine = self.fleet.route(ticket.sequence)
+        try:
+            ticket.engine = self.fleet.route(ticket.sequence)
+        except NoEngineError:
+            sink.abort(LOST)
+            return
         stamp = self._pumps[ticket.engine].submit(sink, self.clock.now())
         self._note("submit", ticket, stamp)
 
@@ -341,11 +389,48 @@ class Driver:
         if stamp is not None:
             self._note("cancel", ticket, stamp)
 
+    def lose(self, index: int, moves: Callable[[Sequence], bool]) -> None:
+        """Lose an engine with its KV; nothing is routed to it until `restore`.
+
+        A request that `moves` goes on at another engine, which computes what it had
+        again; the others break off. The step that the engine was in is counted as it
+        was planned, though nobody got its tokens.
+        """
+        now, pump = self.clock.now(), self._pumps[index]
+        self.fleet.mark(index, up=False)
+        gone = pump.let_go(now)
+        for sink, _, stamp in gone:
+            self._note("cancel", sink.ticket, stamp)
+        self._note_machine("restart", index, pump.restart(now))
+        for sink, given, _ in gone:
+            old = sink.ticket.sequence
+            if moves(old) and self.fleet.up:
+                sink.ticket.sequence = old.moved(given)
+                self.submit(sink)
+                # Its queue time began when the client asked.
+                sink.ticket.sequence.arrived_s = old.arrived_s
+            else:
+                pump.count_lost()
+                sink.abort(LOST)
+
+    def restore(self, index: int) -> None:
+        """Route to an engine again."""
+        self.fleet.mark(index, up=True)
+
+    def pace(self, index: int, factor: float) -> None:
+        """Let the steps of an engine take `factor` times as long from now on."""
+        stamp = self._pumps[index].pace(factor, self.clock.now())
+        self._note_machine("pace", index, stamp, factor)
+
     def abort(self) -> None:
         """End every live request without the rest of its answer."""
         for pump in self._pumps:
             for sink in pump.sinks.values():
-                sink.abort()
+                sink.abort(_STOPPING)
+
+    def call_at(self, instant: Seconds, callback: Callable[[], None]) -> Timer:
+        """Call back at an instant of engine time."""
+        return self._timers.call_at(self.clock.t0 + instant, callback)
 
     def stop(self) -> None:
         """Let go of the event loop's timers."""
@@ -355,3 +440,9 @@ class Driver:
         if self._journal is not None:
             entry = JournalEntry.of(kind, ticket.engine, ticket.sequence, stamp)
             self._journal.append(entry)
+
+    def _note_machine(
+        self, kind: str, index: int, stamp: Seconds, factor: float = 1.0
+    ) -> None:
+        if self._journal is not None:
+            self._journal.append(JournalEntry.of_machine(kind, index, stamp, factor))

@@ -1,8 +1,8 @@
 """The server's edge: check keys, count requests, turn errors into OpenAI's."""
 
-import hmac
 import logging
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from aiohttp import web
@@ -12,6 +12,10 @@ from loadstone.wire.openai_error import ApiError
 
 from .hooks import CLIENT_WENT_AWAY
 from .stats import ServerStats
+from .tenants import Tenant, find_tenant
+
+TENANT: Final = web.RequestKey("tenant", str)
+"""The name of the tenant whose key a request came with."""
 
 _LOG: Final = logging.getLogger(__name__)
 _METHODS: Final = frozenset(
@@ -21,10 +25,12 @@ _GUARDED: Final = ("/v1/", "/openai/", "/tokenize", "/detokenize")
 
 
 def build_edge(
-    stats: ServerStats, *, api_key: str | None, max_body_bytes: int
+    stats: ServerStats, *, tenants: Sequence[Tenant], max_body_bytes: int
 ) -> Middleware:
-    """Build the middleware that every request passes."""
-    expected = None if api_key is None else api_key.encode()
+    """Build the middleware that every request passes.
+
+    Without tenants nobody needs a key.
+    """
 
     @web.middleware
     async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -40,8 +46,8 @@ def build_edge(
 
     async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
-            if expected is not None and request.path.startswith(_GUARDED):
-                _check_key(request, expected)
+            if tenants and request.path.startswith(_GUARDED):
+                request[TENANT] = _whose(request, tenants)
             return await handler(request)
         except ApiError as error:
             return error_response(error)
@@ -69,6 +75,7 @@ def error_response(error: ApiError) -> web.Response:
     response = web.Response(
         body=error.body(), status=error.status, content_type="application/json"
     )
+    response.headers.update(error.headers)
     if error.retry_after_s is not None:
         response.headers["Retry-After"] = str(error.retry_after_s)
     return response
@@ -82,14 +89,14 @@ async def read_body(request: web.Request, limit_bytes: int) -> bytes:
     return await request.read()
 
 
-def _check_key(request: web.Request, expected: bytes) -> None:
-    # Azure's clients send the key bare. Header bytes that are not UTF-8 arrive as
-    # surrogates; compare_digest wants bytes.
-    for name, scheme in (("Authorization", b"Bearer "), ("api-key", b"")):
-        given = request.headers.get(name, "").encode(errors="surrogateescape")
-        if hmac.compare_digest(given, scheme + expected):
-            return
-    raise ApiError.bad_key()
+def _whose(request: web.Request, tenants: Sequence[Tenant]) -> str:
+    headers = request.headers
+    tenant = find_tenant(
+        tenants, headers.get("Authorization", ""), headers.get("api-key", "")
+    )
+    if tenant is None:
+        raise ApiError.bad_key()
+    return tenant.name
 
 
 def _translated(

@@ -17,10 +17,12 @@ from loadstone.wire.embedding import (
 from loadstone.wire.openai_error import ApiError
 
 from .config import ServerConfig
+from .door import Door
 from .driver import Driver
 from .edge import read_body
-from .generate import check_asked, check_queue, path_fields
+from .generate import path_fields
 from .sinks import CollectSink, Ticket
+from .tenants import Tenant
 
 
 class Embeddings:
@@ -30,8 +32,9 @@ class Embeddings:
     engine that is an answer of one token, and its token counters say so.
     """
 
-    def __init__(self, config: ServerConfig, driver: Driver) -> None:
+    def __init__(self, config: ServerConfig, driver: Driver, door: Door) -> None:
         self._config = config
+        self._door = door
         self._driver = driver
         self._max_model_len = driver.fleet.engines[0].max_model_len
         self._numbers = count(1)
@@ -44,8 +47,8 @@ class Embeddings:
         received_s = self._driver.clock.now()
         body = await read_body(request, self._config.max_body_bytes)
         asked = parse_embedding(body, **path_fields(request))
-        check_asked(self._config, self._driver, asked.model, asked.priority)
-        check_queue(self._config, self._driver)
+        tenant = self._door.tenant(request)
+        self._door.check(asked.model, asked.priority)
         for text in asked.texts:
             if text.tokens >= self._max_model_len:
                 raise ApiError(
@@ -54,7 +57,10 @@ class Embeddings:
                     param="input",
                     code="context_length_exceeded",
                 )
-        tickets = [self._ticket(asked, i, received_s) for i in range(len(asked.texts))]
+        headers = self._door.enter(tenant, sum(text.tokens for text in asked.texts))
+        tickets = [
+            self._ticket(asked, i, received_s, tenant) for i in range(len(asked.texts))
+        ]
         try:
             for ticket in tickets:
                 self._driver.submit(CollectSink(ticket))
@@ -65,13 +71,23 @@ class Embeddings:
         finally:
             for ticket in tickets:
                 self._driver.cancel(ticket)
-        return web.json_response(embedding_body(asked, vectors, self._config.model))
+        reply = embedding_body(asked, vectors, self._config.model)
+        return web.json_response(reply, headers=headers)
 
-    def _ticket(self, asked: EmbeddingRequest, index: int, received_s: float) -> Ticket:
+    def _ticket(
+        self, asked: EmbeddingRequest, index: int, received_s: float, tenant: Tenant
+    ) -> Ticket:
         name = f"embd-{self._config.seed % (1 << 32):08x}{next(self._numbers):016x}"
         text = asked.texts[index]
         return Ticket(
-            sequence=Sequence(name, text.tokens, 1, priority=asked.priority),
+            sequence=Sequence(
+                name,
+                text.tokens,
+                1,
+                priority=asked.priority + tenant.priority,
+                tenant=tenant.name,
+                weight=tenant.weight,
+            ),
             answer=Answer(0, 1, "stop"),
             received_s=received_s,
             done=asyncio.get_running_loop().create_future(),

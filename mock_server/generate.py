@@ -5,11 +5,9 @@ their sinks to the driver, wait. What differs between endpoints is in a `Dialect
 """
 
 import asyncio
-from asyncio import Transport
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
-from math import ceil
 from typing import Any, Final, Protocol
 
 from aiohttp import HttpVersion11, web
@@ -28,10 +26,12 @@ from loadstone.wire.script import Script
 from loadstone.wire.traceparent import TraceParent
 
 from .config import LengthDistribution, ServerConfig
+from .door import Door
 from .driver import Driver
 from .edge import read_body
 from .filler import choose_answer
 from .hooks import Visit
+from .injection import JSON, Injector, Strike
 from .prefix import block_ids, caches
 from .sinks import (
     CollectSink,
@@ -40,8 +40,10 @@ from .sinks import (
     StreamForm,
     StreamSink,
     Ticket,
+    Wire,
 )
 from .stats import Operation
+from .tenants import Tenant
 
 _STREAM_HEADERS: Final = {"Content-Type": EVENT_STREAM, "Cache-Control": "no-cache"}
 
@@ -81,6 +83,8 @@ class Dialect:
     """One endpoint: how its requests are read and its replies written."""
 
     operation: Operation
+    path: str
+    """Where it is, below any prefix."""
     prefix: str
     """What ids of its replies begin with."""
     parse: Callable[..., GenerationRequest]
@@ -91,12 +95,20 @@ class Generator:
     """Serves requests for text on a driver's engines, whatever their dialect."""
 
     def __init__(
-        self, config: ServerConfig, driver: Driver, lengths: LengthDistribution
+        self,
+        config: ServerConfig,
+        driver: Driver,
+        lengths: LengthDistribution,
+        *,
+        door: Door,
+        injector: Injector,
     ) -> None:
         engine = driver.fleet.engines[0]
         self._config = config
         self._driver = driver
         self._lengths = lengths
+        self._door = door
+        self._injector = injector
         self._max_model_len = engine.max_model_len
         self._block_size = engine.limits.block_size if caches(engine) else 0
         self._numbers = count(1)
@@ -139,10 +151,18 @@ class Generator:
     ) -> web.StreamResponse:
         body = await read_body(request, self._config.max_body_bytes)
         asked = dialect.parse(body, **path_fields(request))
-        check_asked(self._config, self._driver, asked.model, asked.priority)
-        tickets = self._tickets(request, asked, dialect, visit)
+        tenant = self._door.tenant(request)
+        self._door.check(asked.model, asked.priority)
+        strike = self._injector.choose(
+            request,
+            path=dialect.path,
+            model=asked.model,
+            tenant=tenant.name,
+            stream=asked.stream,
+        )
+        tickets = self._tickets(request, asked, dialect, visit, tenant)
         visit.ticket = tickets[0]
-        check_queue(self._config, self._driver)
+        headers = self._door.enter(tenant, _estimate(asked, tickets))
         setting = Setting(
             id=tickets[0].sequence.id.partition("/")[0],
             created=int(self._driver.clock.epoch(visit.received_s)),
@@ -152,8 +172,11 @@ class Generator:
         )
         reply = dialect.reply(asked, setting)
         if asked.stream:
-            return await self._stream(request, reply, tickets, chunked=setting.chunked)
-        return await self._collect(reply, tickets, asked.n)
+            return await self._stream(request, reply, tickets, strike, headers)
+        body = await self._collect(reply, tickets, asked.n)
+        if strike is not None:
+            return await self._injector.body(strike, request, body, headers)
+        return web.Response(body=body, content_type=JSON, headers=headers)
 
     def _tickets(
         self,
@@ -161,6 +184,7 @@ class Generator:
         asked: GenerationRequest,
         dialect: Dialect,
         visit: Visit,
+        tenant: Tenant,
     ) -> list[Ticket]:
         limit = asked.output_limit(self._max_model_len)
         # The seed is in the id so that the logs of two servers do not share ids.
@@ -180,7 +204,13 @@ class Generator:
             for answer in answers:
                 own = f"{name}/{len(tickets)}" if tickets else name
                 sequence = _sequence(
-                    own, asked, prompt=prompt, answer=answer, limit=limit, ids=ids
+                    own,
+                    asked,
+                    prompt=prompt,
+                    answer=answer,
+                    limit=limit,
+                    ids=ids,
+                    tenant=tenant,
                 )
                 tickets.append(
                     Ticket(
@@ -203,10 +233,11 @@ class Generator:
         request: web.Request,
         reply: Reply,
         tickets: Sequence[Ticket],
-        *,
-        chunked: bool,
+        strike: Strike | None,
+        headers: dict[str, str],
     ) -> web.StreamResponse:
-        response = web.StreamResponse(headers=_STREAM_HEADERS)
+        response = web.StreamResponse(headers=_STREAM_HEADERS | headers)
+        chunked = request.version >= HttpVersion11
         if not chunked:
             response.force_close()
         writer = await response.prepare(request)
@@ -215,16 +246,26 @@ class Generator:
             raise ConnectionResetError("the client went away")
         # The sink frames the body and ends it; the library must not end it once more.
         writer.chunked = False
+        if strike is None:
+            await self._write(reply, tickets, transport)
+            return response
+        faulty = self._injector.transport(strike, transport, chunked=chunked)
+        await self._write(reply, tickets, faulty)
+        await faulty.finish()
+        return response
+
+    async def _write(
+        self, reply: Reply, tickets: Sequence[Ticket], transport: Wire
+    ) -> None:
         await self._serve(
             [
                 self._sink(ticket, transport, reply.form(index), reply.script(index))
                 for index, ticket in enumerate(tickets)
             ]
         )
-        return response
 
     def _sink(
-        self, ticket: Ticket, transport: Transport, form: StreamForm,
+        self, ticket: Ticket, transport: Wire, form: StreamForm,
         script: Script | None,
     ) -> StreamSink:  # fmt: skip
         more: dict[str, Any] = {
@@ -237,15 +278,12 @@ class Generator:
             return StreamSink(ticket, transport, form, **more)
         return ScriptSink(ticket, transport, form, script, **more)
 
-    async def _collect(
-        self, reply: Reply, tickets: Sequence[Ticket], n: int
-    ) -> web.StreamResponse:
+    async def _collect(self, reply: Reply, tickets: Sequence[Ticket], n: int) -> bytes:
         await self._serve([CollectSink(ticket) for ticket in tickets])
         clock = self._driver.clock
         now = clock.now()
         usage = total_usage([ticket.usage() for ticket in tickets], n)
-        body = reply.body(usage, tickets[0].truth(clock, now, now))
-        return web.Response(body=body, content_type="application/json")
+        return reply.body(usage, tickets[0].truth(clock, now, now))
 
     async def _serve(self, sinks: Sequence[Sink]) -> None:
         """Wait until all answers are complete; if they never are, free the engines."""
@@ -270,40 +308,22 @@ def path_fields(request: web.Request) -> dict[str, Any]:
 
 def _sequence(
     name: str, asked: GenerationRequest, *, prompt: Prompt, answer: Answer,
-    limit: Tokens, ids: tuple[int, ...],
+    limit: Tokens, ids: tuple[int, ...], tenant: Tenant,
 ) -> EngineSequence:  # fmt: skip
     return EngineSequence(
         name,
         prompt.tokens,
         answer.tokens,
         max_output_tokens=limit,
-        priority=asked.priority,
+        priority=asked.priority + tenant.priority,
         prefix_ids=ids,
+        tenant=tenant.name,
+        weight=tenant.weight,
     )
 
 
-def check_asked(
-    config: ServerConfig, driver: Driver, model: str, priority: int
-) -> None:
-    """Refuse a model that is not served and a priority that would mean nothing."""
-    if model not in config.names:
-        raise ApiError.model_not_found(model, ", ".join(config.names))
-    if priority and driver.fleet.engines[0].scheduling_policy != "priority":
-        raise ApiError(
-            f"Got priority {priority}, but priority scheduling is not enabled;"
-            " start the server with '--scheduling-policy priority'.",
-            param="priority",
-            code="invalid_value",
-        )
-
-
-def check_queue(config: ServerConfig, driver: Driver) -> None:
-    """Refuse a request while too many wait, and say when to try again."""
-    fleet = driver.fleet
-    waiting = fleet.waiting
-    if waiting < config.max_waiting:
-        return
-    driver.stats.rejected["max_num_queued_reqs"] += 1
-    owed = sum(engine.waiting_output_tokens for engine in fleet.engines)
-    rate = sum(engine.token_rate for engine in fleet.engines)
-    raise ApiError.queue_full(waiting, max(1, ceil(owed / rate)) if rate else 1)
+def _estimate(asked: GenerationRequest, tickets: Sequence[Ticket]) -> Tokens:
+    """Return the tokens that a request is counted as, before its answers are there."""
+    # Where no limit was set, the mock knows what real services have to guess.
+    answers = [asked.max_tokens or ticket.answer.tokens for ticket in tickets]
+    return sum(prompt.tokens for prompt in asked.prompts) + sum(answers)

@@ -63,6 +63,8 @@ class Probes:
     async def ready(self, _: web.Request) -> web.Response:
         """Say whether a request would be taken now; raises `ApiError` if not."""
         waiting = self._fleet.waiting
+        if not self._fleet.up:
+            raise ApiError.unavailable("Every engine is lost.", "not_ready")
         if waiting >= self._config.max_waiting:
             raise ApiError(
                 f"{waiting} requests are waiting.",

@@ -108,5 +108,9 @@ def responses(memory: Memory) -> Dialect:
         return _Reply(asked, response, memory)
 
     return Dialect(
-        operation="chat", prefix="resp_", parse=reader(memory.get), reply=reply
+        operation="chat",
+        path="/responses",
+        prefix="resp_",
+        parse=reader(memory.get),
+        reply=reply,
     )

@@ -7,7 +7,7 @@ which tokens are owed follows from the step's index, and a driver that woke late
 them in one write.
 """
 
-from asyncio import Future, Transport
+from asyncio import Future
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -26,6 +26,26 @@ from .stats import Operation
 
 TEXT: Final = b"".join(RING) * 2
 """The filler, twice: a stretch of it that wraps is still one slice."""
+
+
+class Wire(Protocol):
+    """What a sink needs of a connection: an asyncio transport has it."""
+
+    def write(self, data: bytes) -> None:
+        """Send bytes."""
+        ...
+
+    def is_closing(self) -> bool:
+        """Say whether nothing can be sent any more."""
+        ...
+
+    def get_write_buffer_size(self) -> int:
+        """Return the bytes that the kernel has not taken yet."""
+        ...
+
+    def abort(self) -> None:
+        """Close at once."""
+        ...
 
 
 class ServerClock(Protocol):
@@ -162,8 +182,8 @@ class Sink(Protocol):
         """Take what is owed up to `step`, which gave the last token."""
         ...
 
-    def abort(self) -> None:
-        """End without the rest of the answer, because the server stops."""
+    def abort(self, error: ApiError) -> None:
+        """End without the rest of the answer; tell why where that still can be."""
         ...
 
 
@@ -187,7 +207,7 @@ class StreamSink:
     def __init__(
         self,
         ticket: Ticket,
-        transport: Transport,
+        transport: Wire,
         form: StreamForm,
         *,
         clock: ServerClock,
@@ -255,7 +275,7 @@ class StreamSink:
             transport.get_write_buffer_size() > self._limit
             and not transport.is_closing()
         ):
-            self.abort()
+            transport.abort()
             self._on_cut()
 
     def hold(self, step: int) -> None:
@@ -284,7 +304,7 @@ class StreamSink:
         data.append(self._format.closing(ticket.answer.reason, ticket.usage(), truth))
         return b"".join(data)
 
-    def abort(self) -> None:
+    def abort(self, _: ApiError) -> None:
         """Cut the connection: a stream that stops half-way must not look complete."""
         self._transport.abort()
 
@@ -303,7 +323,7 @@ class ScriptSink(StreamSink):
     def __init__(
         self,
         ticket: Ticket,
-        transport: Transport,
+        transport: Wire,
         form: StreamForm,
         script: Script,
         *,
@@ -370,11 +390,7 @@ class CollectSink:
         if not self.ticket.done.done():
             self.ticket.done.set_result(None)
 
-    def abort(self) -> None:
-        """Let the handler answer that the server stops."""
+    def abort(self, error: ApiError) -> None:
+        """Let the handler answer with the error."""
         if not self.ticket.done.done():
-            self.ticket.done.set_exception(
-                ApiError(
-                    "The server is shutting down.", status=503, kind="server_error"
-                )
-            )
+            self.ticket.done.set_exception(error)

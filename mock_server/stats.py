@@ -13,7 +13,13 @@ from typing import Final, Literal
 from loadstone.buckets import BucketArray, Exemplar, TracedArray
 from loadstone.engine.sequence import Sequence, Step
 from loadstone.units import MS, Seconds, Tokens
-from loadstone.vocabulary import FINISHED_REASONS, REJECTION_REASONS, MetricSpec, Server
+from loadstone.vocabulary import (
+    FAULT_KINDS,
+    FINISHED_REASONS,
+    REJECTION_REASONS,
+    MetricSpec,
+    Server,
+)
 from loadstone.wire.openapi import AZURE, DEPLOYMENT, V1
 
 FinishedReason = Literal["stop", "length", "abort"]
@@ -232,6 +238,10 @@ class ServerStats:
         """Streams cut off because their client did not read."""
         self.rejected: dict[str, int] = dict.fromkeys(REJECTION_REASONS, 0)
         """Requests refused before an engine saw them, by what there was too much of."""
+        self.faults: dict[str, int] = dict.fromkeys(FAULT_KINDS, 0)
+        """Faults that were done on purpose, by kind."""
+        self.tenants: Counter[tuple[str, str]] = Counter()
+        """Requests by tenant and what the door said."""
         self.loop_lag = _array(Server.LOOP_LAG)
         self._http: Counter[tuple[str, str, str]] = Counter()
         self._http_duration: defaultdict[tuple[str, str], BucketArray] = defaultdict(

@@ -29,7 +29,8 @@ _OPTIONS = (
                  show_default=True, help="how requests are spread over the engines"),
     click.option("--scheduling-policy", type=click.Choice(list(ORDERS)),
                  default="fcfs", show_default=True,
-                 help="whom an engine admits first; priorities come with the requests"),
+                 help="whom an engine admits first; priorities come with the requests,"
+                 " fair shares need the tenants of `serve`"),
     click.option("--enable-prefix-caching/--no-enable-prefix-caching",
                  "prefix_caching", default=True, show_default=True,
                  help="keep KV blocks for prompts that begin alike"),

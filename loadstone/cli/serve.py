@@ -12,8 +12,10 @@ import click
 
 from mock_server.capacity import find_capacity
 from mock_server.config import MAX_INTERVAL, MIB, ServerConfig
+from mock_server.faults import read_fault
 from mock_server.serve import serve, spare_collections
 from mock_server.stats import ServerStats
+from mock_server.tenants import DEFAULT, Tenant, read_tenant
 
 from ..catalog.boards import load_board
 from ..catalog.workloads import load_lengths
@@ -26,6 +28,7 @@ from ..traffic.plan import SCENARIOS
 from ..units import parse_duration
 from .config_file import config_option
 from .engine_options import build_live, engine_options
+from .rows_file import read_rows
 
 
 @click.command(
@@ -37,6 +40,7 @@ Examples:
   loadstone serve --slowdown 10 --stream-interval 8
   loadstone serve --uds /run/user/1000/mock.sock
   loadstone serve --config mock.toml --port 9000
+  loadstone serve --faults faults.toml --admin-key-file admin.txt
   loadstone serve --api-key-file key.txt --ssl-certfile cert.pem --ssl-keyfile key.pem
 
 \b
@@ -125,6 +129,28 @@ Then, from another terminal:
     "--ssl-keyfile", type=click.Path(path_type=Path), metavar="FILE", help="and its key"
 )
 @click.option(
+    "--tenants",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="TOML table of who may ask, with limits and weights (docs/faults.md)",
+)
+@click.option(
+    "--faults",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="TOML table of what is to go wrong, and when (docs/faults.md)",
+)
+@click.option(
+    "--allow-fault-header",
+    is_flag=True,
+    help="let a request ask for a fault of its own, by x-loadstone-fault",
+)
+@click.option(
+    "--admin-key-file",
+    metavar="FILE",
+    help="let whoever has this key add and remove faults at /admin/faults",
+)
+@click.option(
     "--grace",
     default="10s",
     show_default=True,
@@ -136,7 +162,8 @@ def command(
     expect_connections: int, slow_reader_limit: int, max_waiting: int,
     names: tuple[str, ...],
     api_key_file: str | None, ssl_certfile: Path | None, ssl_keyfile: Path | None,
-    grace: str, **engine: Any,
+    tenants: Path | None, faults: Path | None, allow_fault_header: bool,
+    admin_key_file: str | None, grace: str, **engine: Any,
 ) -> None:  # fmt: skip
     """Serve an OpenAI-compatible API with a GPU rack's token timing, without the GPUs.
 
@@ -162,6 +189,10 @@ def command(
         tls_cert=ssl_certfile,
         tls_key=ssl_keyfile,
         grace_s=parse_duration(grace),
+        tenants=_tenants(tenants, engine["scheduling_policy"]),
+        faults=tuple(read_rows(faults, "fault", read_fault)) if faults else (),
+        fault_header=allow_fault_header,
+        admin_key=_key(admin_key_file),
     )
     slowed = f", {slowdown:g} times slowed down" if slowdown != 1.0 else ""
     click.echo(
@@ -172,7 +203,10 @@ def command(
     )
     stats = ServerStats(len(fleet.engines), max_model_len=machine.limits.max_model_len)
     gpus = Gpus(GpuFacts.of(machine, load_board(machine.gpu)), fleet.engines)
-    about = About.of(machine, vms, name=model, slowdown=config.slowdown)
+    about = About.of(
+        machine, vms, name=model, slowdown=config.slowdown,
+        tenants=tuple(tenant.name for tenant in config.tenants) or (DEFAULT,),
+    )  # fmt: skip
     lengths = load_lengths(SCENARIOS["chat"].output_lengths)
     with _observers(model, stats) as observers:
         asyncio.run(
@@ -215,6 +249,34 @@ def _switched_off(observer: object, hook: str, failure: Exception) -> None:
     logging.getLogger("loadstone").error(
         "%r failed on %s and is switched off", observer, hook, exc_info=failure
     )
+
+
+def _tenants(path: Path | None, scheduling_policy: str) -> tuple[Tenant, ...]:
+    """Read the table; key files are sought where it is."""
+    if path is None:
+        if scheduling_policy == "fair":
+            raise UsageError(
+                "fair scheduling: there is one tenant",
+                hint="say who they are: --tenants FILE",
+            )
+        return ()
+
+    def read_key(name: str) -> str:
+        return _key(str(path.parent / name)) or ""
+
+    tenants = tuple(read_rows(path, "tenant", lambda row: read_tenant(row, read_key)))
+    if not tenants:
+        raise UsageError(f"{path} has no [[tenant]]")
+    if scheduling_policy != "priority" and any(t.priority for t in tenants):
+        raise UsageError(
+            f"{path}: priorities have no effect",
+            hint="use --scheduling-policy priority",
+        )
+    if scheduling_policy != "fair" and any(t.weight != 1 for t in tenants):
+        raise UsageError(
+            f"{path}: weights have no effect", hint="use --scheduling-policy fair"
+        )
+    return tenants
 
 
 def _key(path: str | None) -> str | None:

@@ -66,6 +66,11 @@ class VirtualRun:
 
     def _refuse_idle(self, seen: Survey) -> None:
         """Refuse options that this load would leave without effect."""
+        if self.engine["scheduling_policy"] == "fair":
+            raise UsageError(
+                "fair scheduling: all requests of a plan are one tenant's",
+                hint="loadstone serve has it, with --tenants",
+            )
         if not seen.priorities and self.engine["scheduling_policy"] != "fcfs":
             raise UsageError(
                 "scheduling by priority: no request has a priority",

@@ -24,7 +24,7 @@ from collections import deque
 from collections.abc import Callable
 from math import inf, nextafter
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 from ..errors import UsageError
 from ..physics.limits import EngineLimits
@@ -37,7 +37,14 @@ from .order import ORDERS, Order
 from .policy import find_policy
 from .sequence import Kv, Sequence, State, Step
 
-Event = Callable[[Sequence], None]
+Event = Callable[[Any], None]
+"""What is done at the next planning: to a sequence, or to the engine."""
+
+_BY: Final = {
+    "fcfs": "first come, first served",
+    "priority": "priority",
+    "fair": "fair shares",
+}
 
 # NOTE: a lookup in an enum's class is slow, and there are several for each sequence.
 _PREFILL, _DECODE, _FINISHED = State.PREFILL, State.DECODE, State.FINISHED
@@ -51,8 +58,9 @@ class Engine:
     # a rack of 72 took 1 us longer.
     __slots__ = (
         "_arrive", "_block_size", "_busy_s", "_chunk_unit", "_decoding", "_drafts",
-        "_inbox", "_kept", "_last_stamp", "_partial", "_planned", "_pool", "_queue",
-        "_rng", "_running", "_start", "computed_tokens", "context_read",
+        "_inbox", "_kept", "_last_stamp", "_pace", "_partial", "_planned", "_pool",
+        "_queue", "_rng", "_running", "_start", "_waiting_of",
+        "computed_tokens", "context_read",
         "generated_tokens", "granted", "law", "limits", "policy", "preemptions",
         "prefix_cache_hits", "prefix_cache_queries", "prefix_caching",
         "prompt_tokens_done", "scheduling_policy", "waiting", "waiting_output_tokens",
@@ -78,7 +86,8 @@ class Engine:
         self.prefix_caching = prefix_caching
         self.law = law
         self._rng = rng
-        self._inbox: deque[tuple[Seconds, Event, Sequence]] = deque()
+        self._inbox: deque[tuple[Seconds, Event, Any]] = deque()
+        self._pace = 1.0
         self._last_stamp: Seconds = -inf
         self._start: Seconds = -inf
         """Start of the step planned last: what comes later than that must be stamped
@@ -103,6 +112,9 @@ class Engine:
         """Sequences waiting to be admitted, those preempted included."""
         self.waiting_output_tokens: Tokens = 0
         """Output tokens that the waiting sequences still want."""
+        self._waiting_of: dict[str, int] | None = None
+        if scheduling_policy == "fair":
+            self._waiting_of = {}
         self.preemptions = 0
         self.prompt_tokens_done: Tokens = 0
         """Tokens prefilled, recomputed ones included."""
@@ -125,7 +137,9 @@ class Engine:
                 hint=f"one of {', '.join(ORDERS)}",
             )
         if scheduling_policy != "fcfs":
-            self.policy.refuse_extra("scheduling by priority", "use policy vllm")
+            self.policy.refuse_extra(
+                f"scheduling by {_BY[scheduling_policy]}", "use policy vllm"
+            )
         return ORDERS[scheduling_policy]()
 
     def __repr__(self) -> str:
@@ -163,6 +177,21 @@ class Engine:
         """Steps completed."""
         return self._decoding.steps
 
+    def waiting_of(self, tenant: str) -> int:
+        """Return how many of a tenant's wait; known under fair scheduling alone."""
+        if self._waiting_of is None:
+            raise RuntimeError(f"{self!r} does not tell tenants apart")
+        return self._waiting_of.get(tenant, 0)
+
+    @property
+    def clock(self) -> Tokens:
+        """The token clock after the steps completed."""
+        return self._decoding.clock
+
+    def given(self, seq: Sequence) -> Tokens:
+        """Return the output tokens that `seq`, which is here, has by now."""
+        return self._generated_by_now(seq)
+
     @property
     def start_s(self) -> Seconds:
         """Start of the step planned last, or when there was nothing left to plan."""
@@ -193,8 +222,7 @@ class Engine:
         seq.arrived_s = self._stamp(at)
         seq.state = State.WAITING
         self._inbox.append((seq.arrived_s, self._arrive, seq))
-        self.waiting += 1
-        self.waiting_output_tokens += seq.wanted
+        self._count_waiting(seq, 1)
         return seq.arrived_s
 
     def check(self, seq: Sequence) -> None:
@@ -205,9 +233,9 @@ class Engine:
                 f" are more than max_model_len ({self.limits.max_model_len})",
                 code="context_length_exceeded",
             )
-        if seq.priority and self.scheduling_policy == "fcfs":
+        if seq.priority and self.scheduling_policy != "priority":
             raise UsageError(
-                f"priority {seq.priority}: scheduling is first come, first served",
+                f"priority {seq.priority}: scheduling is {_BY[self.scheduling_policy]}",
                 hint="use scheduling_policy priority",
             )
         if not (seq.prefix_ids and self.prefix_caching):
@@ -235,9 +263,20 @@ class Engine:
         """
         return self._note(at, self._free_kept, seq)
 
-    def _note(self, at: Seconds, event: Event, seq: Sequence) -> Seconds:
+    def pace(self, factor: float, at: Seconds) -> Seconds:
+        """Let every step planned from `at` on take `factor` times what the law says."""
+        return self._note(at, self._set_pace, factor)
+
+    def restart(self, at: Seconds) -> Seconds:
+        """Come up with empty KV at the first step from `at` on.
+
+        Every sequence must have been cancelled by then.
+        """
+        return self._note(at, self._start_empty, None)
+
+    def _note(self, at: Seconds, event: Event, subject: Any) -> Seconds:
         stamp = self._stamp(at)
-        self._inbox.append((stamp, event, seq))
+        self._inbox.append((stamp, event, subject))
         return stamp
 
     def _stamp(self, at: Seconds) -> Seconds:
@@ -267,8 +306,8 @@ class Engine:
         self.granted = []
         inbox = self._inbox
         while inbox and inbox[0][0] <= start:
-            _, event, seq = inbox.popleft()
-            event(seq)
+            _, event, subject = inbox.popleft()
+            event(subject)
         preempted: list[Sequence] = []
         growth = self._preempt_until(0, preempted)
         decoding = self._decoding.count
@@ -301,7 +340,7 @@ class Engine:
         expected = self.law.seconds(
             count, prefill, context, pairs, count * self._drafts
         )
-        end = start + expected * self.law.noise(self._rng)
+        end = start + expected * self.law.noise(self._rng) * self._pace
         clock = batch.speculation.clock(steps + 1)
         return Step(
             steps, start, end, count, prefill, context, pairs, self._pool.free, clock,
@@ -430,8 +469,7 @@ class Engine:
 
     def _take_in(self, seq: Sequence, state: State, reserved: int) -> None:
         self._queue.admit(self._running)
-        self.waiting -= 1
-        self.waiting_output_tokens -= seq.wanted
+        self._count_waiting(seq, -1)
         seq.reserved = reserved
         seq.state = state
 
@@ -440,6 +478,14 @@ class Engine:
 
     # ---------------------------------------------------------------- a sequence's
     # moves
+
+    def _set_pace(self, factor: float) -> None:
+        self._pace = factor
+
+    def _start_empty(self, _: None) -> None:
+        if self._running or self._kept:
+            raise RuntimeError(f"{self!r} restarts with sequences on it")
+        self._pool = BlockPool(self.limits.kv_blocks)
 
     def _enter(self, seq: Sequence) -> None:
         if seq.state is State.FETCHING:
@@ -475,20 +521,24 @@ class Engine:
         seq = self._queue.give_up(self._running)
         self._leave(seq, State.WAITING, self._generated_by_now(seq))
         self._queue.put_back(seq)
-        self.waiting += 1
-        self.waiting_output_tokens += seq.wanted
+        self._count_waiting(seq, 1)
         self.preemptions += 1
         seq.preemptions += 1
         return seq
 
     def _remove(self, seq: Sequence) -> None:
         if seq.state is State.WAITING:
-            self.waiting -= 1
-            self.waiting_output_tokens -= seq.wanted
+            self._count_waiting(seq, -1)
             seq.generated = self._generated_by_now(seq)
             seq.state = State.CANCELLED
         elif seq.state in (State.FETCHING, _PREFILL, _DECODE):
             self._leave(seq, State.CANCELLED, self._generated_by_now(seq))
+
+    def _count_waiting(self, seq: Sequence, more: int) -> None:
+        self.waiting += more
+        self.waiting_output_tokens += more * seq.wanted
+        if self._waiting_of is not None:
+            self._waiting_of[seq.tenant] = self.waiting_of(seq.tenant) + more
 
     def _free_kept(self, seq: Sequence) -> None:
         held = self._kept.pop(seq, None)
@@ -514,4 +564,10 @@ EVENTS: Final[dict[str, Callable[[Engine, Sequence, Seconds], Seconds]]] = {
     "receive": Engine.receive,
     "release": Engine.release,
 }
-"""Everything that an engine can be told, and of which a journal tells."""
+"""Everything that an engine can be told of a sequence; a journal tells of it."""
+
+MACHINE_EVENTS: Final[dict[str, Callable[[Engine, float, Seconds], Seconds]]] = {
+    "pace": Engine.pace,
+    "restart": lambda engine, _, at: engine.restart(at),
+}
+"""And what it can be told of itself."""

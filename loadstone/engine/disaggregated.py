@@ -114,6 +114,7 @@ class Disaggregated:
         leg = Sequence(
             sequence.id, sequence.prompt_tokens, 1, priority=sequence.priority,
             prefix_ids=sequence.prefix_ids, kv=Kv.SENT if goes_on else Kv.HERE,
+            tenant=sequence.tenant, weight=sequence.weight,
         )  # fmt: skip
         index = self.prefill.submit(leg, at)
         self._note("submit", index, leg, leg.arrived_s)

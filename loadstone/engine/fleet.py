@@ -9,7 +9,7 @@ from collections.abc import Sequence as SequenceOf
 from random import Random
 from typing import Final, NamedTuple, Protocol
 
-from ..errors import UsageError
+from ..errors import LoadstoneError, UsageError
 from ..physics.limits import EngineLimits
 from ..physics.speculation import PLAIN, Speculation
 from ..physics.steplaw import StepLaw
@@ -134,6 +134,12 @@ ROUTERS: Final[dict[str, Callable[[], Router]]] = {
 }
 
 
+class NoEngineError(LoadstoneError):
+    """Every engine is lost: there is nobody to route to."""
+
+    code = "no_engine"
+
+
 class Fleet:
     """Engine replicas that serve one model, and the router before them."""
 
@@ -146,6 +152,7 @@ class Fleet:
             )
         self.engines = list(engines)
         self._choose = ROUTERS[router]()
+        self._up = list(range(len(self.engines)))
 
     def __repr__(self) -> str:
         running = sum(e.running for e in self.engines)
@@ -163,9 +170,27 @@ class Fleet:
         """What a driver steps: the engines."""
         return self.engines
 
+    @property
+    def up(self) -> SequenceOf[int]:
+        """The engines that are not lost, by index."""
+        return self._up
+
+    def mark(self, index: int, *, up: bool) -> None:
+        """Tell the router that an engine is lost, or back."""
+        others = {i for i in self._up if i != index}
+        self._up = sorted(others | {index} if up else others)
+
     def route(self, sequence: Sequence | None = None) -> int:
-        """Return the index of the engine for the next arrival, `sequence` if known."""
-        return self._choose(self.engines, sequence)
+        """Return the index of the engine for the next arrival, `sequence` if known.
+
+        Raises `NoEngineError` while all are lost.
+        """
+        up = self._up
+        if len(up) == len(self.engines):
+            return self._choose(self.engines, sequence)
+        if not up:
+            raise NoEngineError("every engine is lost")
+        return up[self._choose([self.engines[i] for i in up], sequence)]
 
     def submit(self, sequence: Sequence, at: Seconds) -> int:
         """Route `sequence` and let it arrive at `at`; returns its engine's index.

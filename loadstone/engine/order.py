@@ -1,9 +1,20 @@
-"""Who is admitted next and who goes first: vLLM's two `--scheduling-policy` values.
+"""Who is admitted next and who goes first, by `--scheduling-policy`.
+
+The first two are vLLM's, the third is fair to tenants.
 
 `fcfs`: first come, first admitted; the one admitted last is preempted and goes back to
 the front. `priority`: by (priority, arrival), the lower the sooner, and the worst of
 the batch is preempted, whoever needed the block; a running sequence is never displaced
 by one that waits. Among equal keys, submission decides.
+
+`fair`: whoever has been served least so far, by a virtual token counter for each tenant
+(Sheng and others, "Fairness in Serving Large Language Models", OSDI 2024): a prompt
+token counts 1 and an output token 2, over the tenant's weight. A tenant whose queue was
+empty is lifted to the least counter of those who wait, so nobody saves up by being
+idle. Among one tenant's, first come, first admitted; preemption is that of `fcfs`.
+Output is counted in full at admission, with the length it will have (the paper's
+oracle variant), which keeps a step free of work per sequence; what a client cancels is
+not given back.
 
 Whose KV is still on its way is not preempted: vLLM keeps such requests out of its
 running list.
@@ -11,7 +22,7 @@ running list.
 
 from collections import deque
 from collections.abc import Callable
-from heapq import heappop, heappush
+from heapq import heappop, heappush, heapreplace
 from typing import Final, Protocol
 
 from .sequence import Sequence, State
@@ -79,7 +90,7 @@ class FirstCome:
 
     def give_up(self, batch: Batch) -> Sequence:
         """Return the one admitted last."""
-        return next(s for s in reversed(batch) if s.state is not State.FETCHING)
+        return last_admitted(batch)
 
 
 class ByPriority:
@@ -162,7 +173,81 @@ class ByPriority:
         raise AssertionError("nobody to preempt")  # the caller has a growing sequence
 
 
+PROMPT_COST: Final = 1.0
+OUTPUT_COST: Final = 2.0
+"""What a token counts: the paper's w_p and w_q."""
+
+
+class FairShare:
+    """Least served tenant first; O(log of the tenants that wait)."""
+
+    def __init__(self) -> None:
+        self._lines: dict[str, deque[Sequence]] = {}
+        """Of the tenants that wait."""
+        self._served: dict[str, float] = {}
+        self._least: list[tuple[float, str]] = []
+        """A heap of those who wait, each with its counter."""
+        self._last = 0.0
+        """The counter of whoever stopped waiting last."""
+
+    def __repr__(self) -> str:
+        return f"<FairShare queue of {sum(map(len, self._lines.values()))}>"
+
+    def _line(self, tenant: str) -> deque[Sequence]:
+        line = self._lines.get(tenant)
+        if line is None:
+            line = self._lines[tenant] = deque()
+            floor = self._least[0][0] if self._least else self._last
+            served = max(self._served.get(tenant, 0.0), floor)
+            self._served[tenant] = served
+            heappush(self._least, (served, tenant))
+        return line
+
+    def arrive(self, seq: Sequence) -> None:
+        """Queue behind those of its tenant."""
+        self._line(seq.tenant).append(seq)
+
+    def put_back(self, seq: Sequence) -> None:
+        """Queue before those of its tenant; it has been counted."""
+        self._line(seq.tenant).appendleft(seq)
+
+    def head(self) -> Sequence | None:
+        """Return the longest there of the tenant served least."""
+        while self._least:
+            tenant = self._least[0][1]
+            line = self._lines[tenant]
+            while line and line[0].state is State.CANCELLED:
+                line.popleft()
+            if line:
+                return line[0]
+            heappop(self._least)
+            del self._lines[tenant]
+            self._last = self._served[tenant]
+        return None
+
+    def admit(self, batch: Batch) -> Sequence:
+        """Move the head to the batch, and count what it will take."""
+        before, tenant = self._least[0]
+        seq = self._lines[tenant].popleft()
+        batch[seq] = None
+        if not seq.preemptions:
+            cost = PROMPT_COST * seq.prompt_tokens + OUTPUT_COST * seq.output_tokens
+            self._served[tenant] = before + cost / seq.weight
+            heapreplace(self._least, (self._served[tenant], tenant))
+        return seq
+
+    def give_up(self, batch: Batch) -> Sequence:
+        """Return the one admitted last."""
+        return last_admitted(batch)
+
+
+def last_admitted(batch: Batch) -> Sequence:
+    """Return the member of the batch that came in last and whose KV is here."""
+    return next(s for s in reversed(batch) if s.state is not State.FETCHING)
+
+
 ORDERS: Final[dict[str, Callable[[], Order]]] = {
     "fcfs": FirstCome,
     "priority": ByPriority,
+    "fair": FairShare,
 }

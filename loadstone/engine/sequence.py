@@ -64,6 +64,8 @@ class Sequence:
         "reserved",
         "scheduled_s",
         "state",
+        "tenant",
+        "weight",
     )
 
     def __init__(
@@ -76,6 +78,8 @@ class Sequence:
         priority: int = 0,
         prefix_ids: tuple[int, ...] = (),
         kv: Kv = Kv.HERE,
+        tenant: str = "",
+        weight: float = 1.0,
     ) -> None:
         if prompt_tokens < 1 or output_tokens < 1:
             raise ValueError(
@@ -99,6 +103,10 @@ class Sequence:
         self.prefix_ids = prefix_ids
         """Of its whole prompt blocks: each names its tokens and all before them."""
         self.kv = kv
+        self.tenant = tenant
+        """Whose it is, for fair scheduling."""
+        self.weight = weight
+        """Its tenant's share, against that of others."""
         self.state = State.NEW
         self.arrived_s: Seconds = 0.0
         self.scheduled_s: Seconds | None = None
@@ -125,6 +133,30 @@ class Sequence:
             f"<Sequence {self.id} {self.state.value}"
             f" {self.prompt_tokens}+{self.generated}/{self.output_tokens}>"
         )
+
+    def moved(self, generated: Tokens) -> "Sequence":
+        """Return it as it arrives at another engine, its KV lost.
+
+        It has so many output tokens already and keeps the instants at which it got
+        them; prompt and tokens are to be computed again.
+        """
+        other = Sequence(
+            self.id,
+            self.prompt_tokens,
+            self.output_tokens,
+            max_output_tokens=self.max_output_tokens,
+            priority=self.priority,
+            prefix_ids=self.prefix_ids,
+            kv=self.kv,
+            tenant=self.tenant,
+            weight=self.weight,
+        )
+        other.generated = generated
+        other.preemptions = self.preemptions
+        if self.first_s is not None:
+            other.first_s, other.scheduled_s = self.first_s, self.scheduled_s
+            other.cached_tokens = self.cached_tokens
+        return other
 
     @property
     def target(self) -> Tokens:

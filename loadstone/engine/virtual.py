@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from ..traffic.request import Request
 from ..traffic.source import Scheduled, Source
 from ..units import Seconds, Tokens
-from .core import EVENTS, Engine
+from .core import EVENTS, MACHINE_EVENTS, Engine
 from .fleet import Cluster
 from .sequence import Kv, Sequence, Step
 
@@ -36,7 +36,7 @@ class JournalEntry(NamedTuple):
     """One event of a live run: what the driver told an engine, under which stamp."""
 
     kind: str
-    """The engine's method: `submit`, `cancel`, `receive` or `release`."""
+    """The engine's method: a key of `EVENTS` or `MACHINE_EVENTS`."""
     id: str
     engine: int
     at_s: Seconds
@@ -46,6 +46,12 @@ class JournalEntry(NamedTuple):
     priority: int = 0
     prefix_ids: tuple[int, ...] = ()
     kv: str = Kv.HERE.value
+    generated: int = 0
+    """Output tokens that it had when it came, from an engine that was lost."""
+    factor: float = 1.0
+    """Of `pace`."""
+    tenant: str = ""
+    weight: float = 1.0
 
     @classmethod
     def of(
@@ -55,8 +61,16 @@ class JournalEntry(NamedTuple):
         return cls(
             kind, sequence.id, engine, stamp, sequence.prompt_tokens,
             sequence.output_tokens, sequence.max_output_tokens, sequence.priority,
-            sequence.prefix_ids, sequence.kv.value,
+            sequence.prefix_ids, sequence.kv.value, sequence.generated,
+            tenant=sequence.tenant, weight=sequence.weight,
         )  # fmt: skip
+
+    @classmethod
+    def of_machine(
+        cls, kind: str, engine: int, stamp: Seconds, factor: float = 1.0
+    ) -> "JournalEntry":
+        """Write down that an engine was told something of itself."""
+        return cls(kind, "", engine, stamp, 0, 0, factor=factor)
 
 
 class _Agenda:
@@ -123,6 +137,7 @@ def whole_sequence(block_size: Tokens) -> Callable[[Request], Sequence]:
             max_output_tokens=request.max_output_tokens,
             priority=request.priority,
             prefix_ids=prefix.ids(request.input_tokens, block_size) if prefix else (),
+            tenant=request.tenant,
         )
 
     return sequence
@@ -201,12 +216,17 @@ def replay(
     for entry in journal:
         engine = engines[entry.engine]
         _run_before(engine, entry.at_s, partial(on_step, entry.engine))
+        if entry.kind in MACHINE_EVENTS:
+            MACHINE_EVENTS[entry.kind](engine, entry.factor, entry.at_s)
+            continue
         if entry.kind == "submit":
             sequence = Sequence(
                 entry.id, entry.prompt_tokens, entry.output_tokens,
                 max_output_tokens=entry.max_output_tokens, priority=entry.priority,
                 prefix_ids=entry.prefix_ids, kv=Kv(entry.kv),
+                tenant=entry.tenant, weight=entry.weight,
             )  # fmt: skip
+            sequence.generated = entry.generated
             sequences[entry.engine, entry.id] = sequence
         EVENTS[entry.kind](engine, sequences[entry.engine, entry.id], entry.at_s)
     for index, engine in enumerate(engines):

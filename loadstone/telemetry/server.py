@@ -6,6 +6,7 @@ from typing import Final
 
 from mock_server.app import Metrics
 from mock_server.stats import EngineStats, ServerStats
+from mock_server.tenants import DEFAULT
 
 from .. import __version__
 from ..buckets import BucketArray
@@ -15,6 +16,7 @@ from ..engine.core import Engine
 from ..engine.fleet import Fleet
 from ..units import Seconds
 from ..vocabulary import (
+    ADMISSIONS,
     FINISHED_REASONS,
     GENAI_OTHER_MODEL,
     GENAI_PROVIDER,
@@ -39,6 +41,7 @@ class About:
     preset: str
     vms: int
     cache_dtype: str
+    tenants: tuple[str, ...] = (DEFAULT,)
     published: tuple[Sample, ...] = ()
     """Samples of `Server.PUBLISHED`."""
     published_energy: tuple[Sample, ...] = ()
@@ -46,7 +49,13 @@ class About:
 
     @classmethod
     def of(
-        cls, machine: Preset, vms: int, *, name: str = "", slowdown: float = 1.0
+        cls,
+        machine: Preset,
+        vms: int,
+        *,
+        name: str = "",
+        slowdown: float = 1.0,
+        tenants: tuple[str, ...] = (DEFAULT,),
     ) -> "About":
         """Take it from the catalog's; `name` is what clients call the model.
 
@@ -64,6 +73,7 @@ class About:
             preset=machine.name,
             vms=vms,
             cache_dtype=machine.cache_dtype,
+            tenants=tenants,
             published=tuple(
                 ((*of, _basis(fact, slowdown)), fact.value / slowdown)
                 for of, fact in found.items()
@@ -174,6 +184,8 @@ def read_server(
         engine.scheduling_policy,
     )  # fmt: skip
     yield Server.MOCK_INFO, [(facts, 1)]
+    up = frozenset(fleet.up)
+    yield Server.ENGINE_UP, [((str(i),), i in up) for i in range(len(fleet.engines))]
     yield Server.PUBLISHED, about.published
     yield Server.PUBLISHED_ENERGY, about.published_energy
 
@@ -231,3 +243,12 @@ def _edge(about: About, stats: ServerStats) -> Iterator[Reading]:
     yield Server.LAG_ALARM, [((), float(stats.lag_alarm.on))]
     yield Server.LOOP_LAG, [((), stats.loop_lag)]
     yield Server.SLOW_READERS, [((), stats.slow_readers)]
+    yield (
+        Server.TENANT_REQUESTS,
+        [
+            ((tenant, said), stats.tenants[tenant, said])
+            for tenant in about.tenants
+            for said in ADMISSIONS
+        ],
+    )
+    yield Server.FAULTS, [((kind,), n) for kind, n in stats.faults.items()]

@@ -1,16 +1,20 @@
 """OpenAI's error object: what went wrong with a request, in its clients' words."""
 
 import json
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final, Self
 
 _INVALID: Final = "invalid_request_error"
+NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class ApiError(Exception):
     """A request that is answered with an error instead of what it asked for.
 
     `param` names the field at fault and `code` is what programs branch on; either may
-    be None. `retry_after_s` goes into the `Retry-After` header, in whole seconds.
+    be None. `retry_after_s` goes into the `Retry-After` header, in whole seconds, and
+    `headers` as they are.
     """
 
     def __init__(
@@ -22,6 +26,7 @@ class ApiError(Exception):
         code: str | None = None,
         kind: str = _INVALID,
         retry_after_s: int | None = None,
+        headers: Mapping[str, str] = NO_HEADERS,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -30,6 +35,7 @@ class ApiError(Exception):
         self.code = code
         self.kind = kind
         self.retry_after_s = retry_after_s
+        self.headers = headers
 
     def __repr__(self) -> str:
         return f"<ApiError {self.status} {self.code or self.kind}: {self.message}>"
@@ -92,6 +98,11 @@ class ApiError(Exception):
     def bad_key(cls) -> Self:
         """Refuse a missing or wrong API key, without saying which it was."""
         return cls("Incorrect API key provided.", status=401, code="invalid_api_key")
+
+    @classmethod
+    def unavailable(cls, message: str, code: str | None = None) -> Self:
+        """Answer that the server cannot serve, through no fault of the request."""
+        return cls(message, status=503, kind="server_error", code=code)
 
     @classmethod
     def queue_full(cls, waiting: int, retry_after_s: int) -> Self:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from loadstone.engine.core import Engine
 from loadstone.engine.fleet import Fleet, build_fleet
 from loadstone.engine.sequence import Step
 from loadstone.engine.virtual import JournalEntry
@@ -132,25 +133,26 @@ def fleet_of() -> Callable[..., Fleet]:
     return small_fleet
 
 
-def log_steps(fleet: Fleet) -> dict[int, list[str]]:
-    """Write down every step a live fleet completes."""
-    logs: dict[int, list[str]] = {}
-    for index, engine in enumerate(fleet.engines):
-        log = logs[index] = []
-
-        def step(engine: Any = engine, log: list[str] = log) -> Step | None:
-            done: Step | None = type(engine).step(engine)
-            if done is not None:
-                log.append(done.line())
-            return done
-
-        engine.step = step  # type: ignore[method-assign]
-    return logs
-
-
 @pytest.fixture
-def step_log() -> Callable[[Fleet], dict[int, list[str]]]:
+def step_log(
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[[Fleet], dict[int, list[str]]]:
     """Give a recorder of what a live fleet's engines do."""
+    logs_of: dict[Engine, list[str]] = {}
+    plain = Engine.step
+
+    def step(engine: Engine) -> Step | None:
+        done = plain(engine)
+        if done is not None and engine in logs_of:
+            logs_of[engine].append(done.line())
+        return done
+
+    def log_steps(fleet: Fleet) -> dict[int, list[str]]:
+        """Write down every step a live fleet completes."""
+        logs_of.update((engine, []) for engine in fleet.engines)
+        return {i: logs_of[engine] for i, engine in enumerate(fleet.engines)}
+
+    monkeypatch.setattr(Engine, "step", step)
     return log_steps
 
 

@@ -15,6 +15,7 @@ from loadstone.engine.sequence import Step
 from loadstone.telemetry.gpus import GpuFacts, Gpus
 from loadstone.telemetry.server import About, read_server
 from loadstone.vocabulary import (
+    FAULT_KINDS,
     FINISHED_REASONS,
     GENAI_OTHER_MODEL,
     GENAI_PROVIDER,
@@ -161,6 +162,10 @@ COUNTERS: Final = [
     (Server.HTTP_REQUESTS, {"handler": CHAT, "status": "4xx"}, 3),
     (Server.HTTP_REQUESTS, {"handler": "none", "status": "4xx", "method": "GET"}, 1),
     (Server.SLOW_READERS, {}, 1),
+    (Server.TENANT_REQUESTS, {"admission": "admitted"}, BEGUN),
+    (Server.TENANT_REQUESTS, {"tenant": "default", "admission": "queue"}, 1),
+    (Server.TENANT_REQUESTS, {"admission": "tokens"}, 0),
+    (Server.TENANT_REQUESTS, {"admission": "requests"}, 0),
 ]
 
 
@@ -517,6 +522,25 @@ def test_late_steps_and_the_alarm_are_told() -> None:
     assert readings[Server.LAG_ALARM] == [((), 1.0)]
 
 
+def test_faults_and_lost_engines_are_told() -> None:
+    """By kind, and by engine while it is away."""
+    stats = ServerStats(2)
+    stats.faults["reset"] += 3
+    machine = load_preset("azure-nd-gb300-v6", "llama-2-70b")
+    fleet = build_fleet(machine.limits, machine.law, engines=2, seed=1)
+    fleet.mark(1, up=False)
+    gpus = Gpus(GpuFacts.of(machine, load_board(machine.gpu)), fleet.engines)
+    about = About(model="m", preset="p", vms=1, cache_dtype="fp8")
+    readings = {
+        spec: list(samples)
+        for spec, samples in read_server(about, fleet, stats, gpus, 1.0)
+    }
+    assert dict(readings[Server.FAULTS]) == {
+        (kind,): 3 * (kind == "reset") for kind in FAULT_KINDS
+    }
+    assert readings[Server.ENGINE_UP] == [(("0",), 1), (("1",), 0)]
+
+
 def test_every_metric_is_looked_at_for_its_value() -> None:
     """A new one has to be put into a table or a test above."""
     elsewhere = {
@@ -525,7 +549,7 @@ def test_every_metric_is_looked_at_for_its_value() -> None:
         Server.KV_USAGE, Server.SLEEP_STATE, Server.CACHE_CONFIG, Server.MOCK_INFO,
         Server.ENGINE_GPUS, Server.POWER, Server.ENERGY,
         Server.PUBLISHED, Server.PUBLISHED_ENERGY,
-        Server.LATE_STEPS, Server.LAG_ALARM,
+        Server.LATE_STEPS, Server.LAG_ALARM, Server.FAULTS, Server.ENGINE_UP,
     }  # fmt: skip
     gpus = {spec for spec in SPECS.values() if spec.name.startswith("DCGM_")}
     counted = {spec for spec, _, _ in COUNTERS}
