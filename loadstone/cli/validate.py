@@ -15,11 +15,11 @@ from rich.progress import track
 from rich.table import Table
 
 from ..calibration.constants_file import constants_text, fit_of, pairs_of
-from ..calibration.fitting import Laws, fit
+from ..calibration.fitting import Fit, Laws, fit
 from ..calibration.runs import refusal, runs_of
 from ..calibration.sets import outlier
 from ..calibration.simulation import Ttft, simulate_ttft
-from ..calibration.targets import Target, judged_targets
+from ..calibration.targets import Target, judged_targets, left_out_target
 from ..calibration.validation import Row, Validation, weigh
 from ..catalog.gpus import gpu_names, load_accelerator
 from ..catalog.laws import Constants, basis, constants_of, load_constants
@@ -28,7 +28,6 @@ from ..catalog.placement import describe
 from ..catalog.points import load_points
 from ..catalog.presets import load_preset, preset_names
 from ..errors import CatalogError, ExitCode, LoadstoneError, UsageError
-from ..physics.derive import Efficiencies
 from ..report.calibration import (
     DOCUMENT,
     FIGURES,
@@ -61,7 +60,7 @@ Examples:
   loadstone validate --simulate              time to first token too
   loadstone validate --write                 fit anew, write constants and document
 
-Exit codes: 0 every target is met, 3 one is not (primary set, fitted).""",
+Exit codes: 0 every target that is printed is met, 3 one is not.""",
 )
 @click.option(
     "--set",
@@ -111,9 +110,9 @@ def command(
     if simulate:
         shown = replace(shown, ttfts=tuple(_simulated(shown)))
     if as_json:
-        click.echo(json.dumps(_document(validation, shown)))
+        click.echo(json.dumps(_document(shown)))
     else:
-        _print(validation, shown, console)
+        _print(shown, console)
     met = all(target.met for target in shown.targets)
     return ExitCode.DONE if met else ExitCode.NOT_MET
 
@@ -123,7 +122,7 @@ class _Shown:
     """What was asked for."""
 
     rows: Sequence[Row]
-    constants: Efficiencies
+    fit: Fit
     """What the rows were predicted with."""
     outliers: Sequence[Row] = ()
     refused: Mapping[str, str] = field(default_factory=dict)
@@ -142,24 +141,23 @@ class _Shown:
 def _shown(validation: Validation, chosen: str, leave_out: str | None) -> _Shown:
     if leave_out is not None:
         return _without(validation, *_left_out(validation, leave_out))
-    constants = validation.fit.efficiencies
     targets = tuple(judged_targets(validation))
     if chosen == "primary":
         return _Shown(
             rows=validation.primary,
-            constants=constants,
+            fit=validation.fit,
             outliers=validation.primary_outliers,
             targets=targets,
         )
     refused = validation.refused if chosen == "all" else {}
     return _Shown(
-        rows=validation.rows, constants=constants, refused=refused, targets=targets
+        rows=validation.rows, fit=validation.fit, refused=refused, targets=targets
     )
 
 
 def _simulated(shown: _Shown) -> Iterator[Ttft]:
     """Simulate the runs that have a published time to first token."""
-    laws, to = Laws(shown.constants), Console(stderr=True)
+    laws, to = Laws(shown.fit.efficiencies), Console(stderr=True)
     for row in track(shown.rows, "simulating", console=to, transient=True):
         ttft = simulate_ttft(row.run, laws.of(row.run))
         if ttft is not None:
@@ -211,7 +209,12 @@ def _left_out(validation: Validation, name: str) -> tuple[str, str]:
 def _without(validation: Validation, kind: str, name: str) -> _Shown:
     """Predict the points of an accelerator or a model by a fit without them."""
     (fold,) = (f for f in validation.folds if (f.kind, f.name) == (kind, name))
-    return _Shown(rows=validation.left_out[kind, name], constants=fold.fit.efficiencies)
+    rows = validation.left_out[kind, name]
+    return _Shown(
+        rows=rows,
+        fit=fold.fit,
+        targets=(left_out_target(name, rows),),
+    )
 
 
 # ------------------------------------------------------------------- what is written
@@ -262,10 +265,10 @@ def machines(pairs: Collection[tuple[str, str]]) -> Iterator[tuple[str, ...]]:
 # ------------------------------------------------------------------- what is printed
 
 
-def _document(validation: Validation, shown: _Shown) -> dict[str, Any]:
+def _document(shown: _Shown) -> dict[str, Any]:
     return {
-        "constants": len(validation.fit.constants),
-        "points": len(validation.runs),
+        "constants": len(shown.fit.constants),
+        "points": len(shown.fit.runs),
         "targets": [
             {"name": t.name, "value": t.text, "limit": t.limit, "met": t.met}
             for t in shown.targets
@@ -302,7 +305,7 @@ def _row(row: Row, status: str) -> dict[str, Any]:
     }
 
 
-def _print(validation: Validation, shown: _Shown, console: Console) -> None:
+def _print(shown: _Shown, console: Console) -> None:
     wide = Console(stderr=console.stderr, width=max(console.width, _WIDTH))
     wide.print(_table(POINT, shown.cells))
     for row in shown.outliers:
@@ -314,7 +317,7 @@ def _print(validation: Validation, shown: _Shown, console: Console) -> None:
     wide.print(_table(("together", *FIGURES), [("", *figures(shown.rows))]))
     if shown.ttfts:
         wide.print(_table(TTFT, map(ttft_cells, shown.ttfts)))
-    wide.print(summary(validation), highlight=False)
+    wide.print(summary(shown.fit), highlight=False)
     for target in shown.targets:
         met = "met" if target.met else "[red]NOT MET[/red]"
         text = f"{met}: {target.name} {target.text}, {target.limit}"
