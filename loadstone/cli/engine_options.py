@@ -104,11 +104,23 @@ def build(**options: Any) -> Built:
         return Built(machine, fleet, vms)
     pools = build_disaggregated(
         limits, law, transfer_of(machine),
-        prefill=setup.prefill_gpus // machine.tensor_parallel,
-        decode=setup.decode_gpus // machine.tensor_parallel,
+        prefill=_engines_of(setup.prefill_gpus, machine, "prefill"),
+        decode=_engines_of(setup.decode_gpus, machine, "decode"),
         **common,
     )  # fmt: skip
     return Built(machine, pools, vms)
+
+
+def _engines_of(gpus: int, machine: Preset, phase: str) -> int:
+    """Return how many engines a pool has; raises `UsageError` for a part of one."""
+    engines, rest = divmod(gpus, machine.tensor_parallel)
+    if rest:
+        who = f"1 GPU that {phase}s" if gpus == 1 else f"{gpus} GPUs that {phase}"
+        raise UsageError(
+            f"{who} cannot be shared out to engines of {machine.tensor_parallel} GPUs",
+            hint=f"a multiple for --{phase}-gpus, or another --tensor-parallel-size",
+        )
+    return engines
 
 
 def build_live(**options: Any) -> tuple[Preset, Fleet, int]:

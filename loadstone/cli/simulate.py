@@ -15,6 +15,7 @@ from loadgen.options import OPTIONS, plan_of, read_options
 from loadgen.workload import read_text, with_trace_located
 
 from ..catalog.recipes import RECIPES, Recipe, load_recipe
+from ..catalog.workloads import load_price
 from ..engine.simulation import Simulation
 from ..errors import UsageError
 from ..report.table import print_summary
@@ -171,7 +172,9 @@ class _Asked:
                 "say what load: exactly one of --offline N, --rate REQ/S, --trace FILE,"
                 " --users N"
             )
-        if kinds != ["offline"]:
+        if kinds == ["offline"]:
+            _refuse_times(given)
+        else:
             load = {
                 k: v if v is not None else _DEFAULTS.get(k) for k, v in load.items()
             }
@@ -195,9 +198,20 @@ class _Asked:
         return VirtualRun(
             plan=with_trace_located(plan),
             engine=engine,
+            price=load_price(values["price"]),
             slos=slos or (recipe.slos if recipe else ()),
             recipe=recipe,
         )
+
+
+def _refuse_times(given: Mapping[str, Any]) -> None:
+    """Refuse times of arrivals where all requests are due at once."""
+    for name in ("duration", "drain", "warmup"):
+        if given[name] is not None:
+            raise UsageError(
+                f"--{name} has no meaning here: offline requests are all due at once,"
+                " and all are answered"
+            )
 
 
 def _of_recipe(

@@ -13,7 +13,7 @@ from loadgen.workload import lengths_of, stream_of
 
 from ..catalog.presets import Preset
 from ..catalog.recipes import Recipe
-from ..catalog.workloads import load_price
+from ..catalog.workloads import Price
 from ..engine.disaggregated import Disaggregated
 from ..engine.simulation import Simulation
 from ..engine.virtual import rare_collections
@@ -42,6 +42,7 @@ class VirtualRun:
     plan: Plan
     engine: Mapping[str, Any]
     """The engines' options, by name."""
+    price: Price
     slos: tuple[Slo, ...] = ()
     recipe: Recipe | None = None
 
@@ -114,7 +115,7 @@ class VirtualRun:
         self, built: Built, figures: dict[str, Any], *, complete: bool
     ) -> dict[str, Any]:
         machine = built.machine
-        price = load_price(self.plan.price or machine.price)
+        price = self.price
         rent = Rent(price.usd_per_vm_hour.value, built.vms, (price.assumption(),))
         requests, tokens = figures["requests"], figures["tokens"]
         return {
@@ -166,6 +167,8 @@ class VirtualRun:
                 "decode engines have the step law of engines that also prefill: slower"
                 " than decode-only ones that use CUDA graphs"
             )
+            if built.vms > 1 and self.engine["vm_spread"]:
+                yield "the VMs are all alike: pools have no spread between VMs"
         cached = self._cached(built)
         if cached:
             yield cached

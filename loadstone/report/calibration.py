@@ -9,7 +9,12 @@ from ..calibration.judgement import TPOT
 from ..calibration.own import Z80
 from ..calibration.sets import outlier
 from ..calibration.simulation import Ttft
-from ..calibration.targets import judged_targets
+from ..calibration.targets import (
+    LEFT_OUT_MEAN,
+    Target,
+    judged_targets,
+    left_out_target,
+)
 from ..calibration.validation import Row, Validation, mean_error
 from .plot import Dots, linear_axis, log_axis, names_axis, scatter
 
@@ -83,9 +88,20 @@ def _summary(v: Validation) -> Iterator[str]:
     yield f"## In short\n\n{summary(v.fit).capitalize()}.\n"
     yield from _table(
         ("target", "is", "should be", ""),
-        [(t.name, t.text, t.limit, "met" if t.met else "**not met**")
-         for t in judged_targets(v)],
-    )  # fmt: skip
+        [(t.name, t.text, t.limit, _met(t)) for t in judged_targets(v)],
+    )
+    yield (
+        "No figure here is a blind test: the weight of the latest round and the priors"
+        " were settled while looking at the primary set's errors (now"
+        f" {100 * mean_error(v.primary):.1f} %; each point left out by itself"
+        f" {100 * v.alone_error(v.primary):.1f} %) and at those of what was left out."
+        " What the targets for each accelerator and model left out say is [below]"
+        "(#left-out).\n"
+    )
+
+
+def _met(target: Target) -> str:
+    return "met" if target.met else "**not met**"
 
 
 KEYS: Final[dict[str, Callable[[Row], str]]] = {
@@ -132,12 +148,16 @@ def _left_out(v: Validation) -> Iterator[str]:
     yield f"{LEFT_OUT}\n"
     yield (
         "Each accelerator, and each model, predicted by a fit without any of its"
-        " points.\n"
+        f" points. The mean error of each should be {100 * LEFT_OUT_MEAN:.0f} % at"
+        " most.\n"
     )
     yield "![Errors by accelerator](images/calibration-errors.svg)\n"
     yield from _table(
-        ("left out", *FIGURES),
-        [(name, *figures(rows)) for (_, name), rows in v.left_out.items()],
+        ("left out", *FIGURES, ""),
+        [
+            (name, *figures(rows), _met(left_out_target(name, rows)))
+            for (_, name), rows in v.left_out.items()
+        ],
     )
     yield "<details><summary>Every point, left out</summary>\n"
     without: dict[str, dict[str, Row]] = {"accelerator": {}, "model": {}}
@@ -230,7 +250,14 @@ def _primary(v: Validation) -> Iterator[str]:
     yield from _table(POINT, rows)
     for row in v.primary_outliers:
         yield f"- {row.run.point.id} is an outlier: {outlier(row.run)}."
+    with_them = mean_error([*v.primary, *v.primary_outliers])
     yield ""
+    yield (
+        "The reasons are of published rows alone, but none was named blind: 5.1-0015"
+        " after a fit had missed it by +16 %, the others after exploratory fits. With"
+        f" the outliers the mean error over the set is {100 * with_them:.1f} %. They"
+        " are in the fit and in all other figures.\n"
+    )
 
 
 def _machines(machines: Iterable[tuple[str, ...]]) -> Iterator[str]:

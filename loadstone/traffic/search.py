@@ -82,8 +82,10 @@ def find_max(
     """
     if not 0.0 < low <= start <= high < float("inf"):
         raise UsageError(f"a search from {start:g} needs 0 < {low:g} <= {high:g}")
-    if not 0.0001 <= precision <= 1.0 or repeats < 1 or repeats % 2 == 0 or most < 1:
-        raise UsageError("a search needs a precision of 0.0001 to 1 and odd repeats")
+    if repeats < 1 or repeats % 2 == 0:
+        raise UsageError(f"a search needs an odd number of repeats, not {repeats}")
+    if not 0.0001 <= precision <= 1.0 or most < 1:
+        raise UsageError("a search needs a tolerance of 0.0001 to 1, and a probe")
     return _Search(low, high, precision, repeats, most).run(start)
 
 

@@ -53,6 +53,20 @@ def test_size_in_vms_racks_or_gpus(
         ({"decode_gpus": 4}, "belong together"),
         ({"prefill_gpus": 2, "decode_gpus": 3}, r"2 \+ 3 GPUs are not whole VMs of 4"),
         (POOLS | {"vms": 17}, "are not 17 VMs of 4"),
+        (
+            {"prefill_gpus": 1, "decode_gpus": 3, "tensor_parallel_size": 2},
+            "1 GPU that prefills .* engines of 2 GPUs",
+        ),
+        (
+            {"prefill_gpus": 2, "decode_gpus": 6, "tensor_parallel_size": 4},
+            "2 GPUs that prefill .* engines of 4 GPUs",
+        ),
+        (
+            {"prefill_gpus": 4, "decode_gpus": 4, "vms": 2}
+            | DRAFTS
+            | {"tensor_parallel_size": 8},
+            "4 GPUs that prefill .* engines of 8 GPUs",
+        ),
         ({"num_speculative_tokens": 2}, "belong together"),
         ({"speculative_acceptance": 1.5}, "belong together"),
         (

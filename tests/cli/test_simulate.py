@@ -521,7 +521,17 @@ def test_table_for_people(simulate: Simulate) -> None:
         (
             ("--find-max", "--recipe", "mlperf-server", "--repeats", "2"),
             "usage",
-            "odd repeats",
+            "an odd number of repeats, not 2",
+        ),
+        (("--rate", "5", "--prices", "free"), "catalog", "no price 'free'"),
+        *(
+            (("--offline", "5", flag, "1s"), "usage", f"{flag} has no meaning here")
+            for flag in ("--duration", "--drain", "--warmup")
+        ),
+        (
+            ("--recipe", "mlperf-offline", "--duration", "1s"),
+            "usage",
+            "--duration has no meaning here",
         ),
         (("--offline", "5", "--preset", "a100"), "catalog", "no preset 'a100'"),
         (("--offline", "5", "--model", "gpt-5"), "catalog", "no model 'gpt-5'"),

@@ -100,14 +100,18 @@ def test_what_is_left_out_is_named(run: Run) -> None:
 def test_left_out_points_are_predicted_without_them(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """H100: their status is `left out`, no target is judged, the fit knows none."""
+    """H100: their status is `left out`, one target is theirs, the fit knows none."""
     fold = leave_out(AS_COMMITTED.fit, "accelerator", "h100")
     assert "h100" not in {w.run.gpu.name for w in fold.fit.runs}
     assert {run_.gpu.name for run_ in fold.runs} == {"h100"}
     monkeypatch.setattr(Validation, "folds", (fold,))
     code, out, _ = run("--leave-out", "H100", "--json")
     found = json.loads(out)
-    assert (code, found["targets"]) == (0, [])
+    assert found["points"] == len(fold.fit.runs)
+    (target,) = found["targets"]
+    errors_ = [abs(row["error"]) for row in found["rows"]]
+    assert target["met"] == (sum(errors_) / len(errors_) <= 0.2)
+    assert code == (0 if target["met"] else 3)
     assert {row["status"] for row in found["rows"]} == {"left out"}
     assert {row["accelerator"] for row in found["rows"]} == {"h100"}
     assert len(found["rows"]) == len(fold.runs)
@@ -196,13 +200,16 @@ def test_left_out_figures_of_the_document_are_true() -> None:
     rows = alone.left_out["accelerator", "h100"]
     _, _, rest = (ROOT / DOCUMENT).read_text("utf-8").partition(f"{LEFT_OUT}\n")
     (line,) = (text for text in rest.splitlines() if text.startswith("| h100 |"))
-    _, _, points, mean, largest, *_ = (cell.strip() for cell in line.split("|"))
+    _, _, points, mean, largest, *_, said, _ = (
+        cell.strip() for cell in line.split("|")
+    )
     assert int(points) == len(rows)
     assert float(mean.split()[0]) == pytest.approx(
         100 * sum(abs(row.error) for row in rows) / len(rows), abs=0.3
     )
     worst = max((row.error for row in rows), key=abs)
     assert float(largest.split()[0]) == pytest.approx(100 * worst, abs=1.0)
+    assert said == ("met" if float(mean.split()[0]) <= 20 else "**not met**")
 
 
 def test_plot_is_what_the_code_makes() -> None:
