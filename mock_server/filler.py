@@ -138,7 +138,9 @@ def _ended(
     """End an answer of segments at a stop string, at its limit, or by itself."""
     *before, last = parts
     if last.part is Part.CONTENT and asked.stop:
-        left = stopped(last, asked.stop, keep=asked.keep_stop)
+        thought = sum(len(segment.pieces) for segment in before)
+        least = max(0, asked.min_tokens - thought)
+        left = stopped(last, asked.stop, keep=asked.keep_stop, least=least)
         if left is not None:
             parts, reason = [*before, left], "stop"
     wanted = sum(len(segment.pieces) for segment in parts)

@@ -17,6 +17,11 @@ from .tokens import ring_text
 
 MAX_PARTS: Final = 10_000
 """Values in one made-up value; a schema that asks for more is refused."""
+MAX_WORK: Final = 1_000_000
+"""Characters written and entries of schemas looked at, for one made-up value: a body of
+a few kilobytes can ask for gigabytes, and whoever makes them up holds the event loop.
+"""
+_PART_WORK: Final = MAX_WORK // MAX_PARTS
 MAX_STRING: Final = 100_000
 _DEPTH: Final = 8
 """From here down only what is required is made, and the first simple alternative."""
@@ -51,22 +56,25 @@ def sample(schema: object, rng: Random, *, where: str) -> str:
     Raises `ApiError` naming the place below `where` for a schema that is malformed,
     that nothing can satisfy, or that says what is not modelled.
     """
-    value = _Sampler(schema, rng).make(schema, where, 0)
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    try:
+        value = _Sampler(schema, rng).make(schema, where, 0)
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    except RecursionError:
+        raise _bad(where, "it is nested too deeply") from None
 
 
 class _Sampler:
-    """One made-up value: its root schema, its random numbers, its size so far."""
+    """One made-up value: its root schema, its random numbers, its work left."""
 
     def __init__(self, root: object, rng: Random) -> None:
         self._root = root
         self._rng = rng
-        self._parts = 0
+        self._left = MAX_WORK
         self._keywords: dict[str, Callable[[Any, str, int], Any]] = {
             "$ref": self._reference,
-            "const": lambda schema, _where, _depth: schema["const"],
-            "enum": lambda schema, where, _depth: self._pick(
-                _list(schema["enum"], f"{where}.enum", least=1)
+            "const": lambda schema, where, _depth: self._given(schema["const"], where),
+            "enum": lambda schema, where, _depth: self._given(
+                self._pick(_list(schema["enum"], f"{where}.enum", least=1)), where
             ),
             "allOf": self._all,
             "anyOf": partial(self._alternative, "anyOf"),
@@ -75,13 +83,13 @@ class _Sampler:
         """Keywords that decide before the type does, in order of precedence."""
 
     def __repr__(self) -> str:
-        return f"<_Sampler {self._parts} parts>"
+        return f"<_Sampler with {self._left} left>"
 
     def make(self, schema: object, where: str, depth: int) -> Any:
         """Return a value for one schema."""
-        self._parts += 1
-        if self._parts > MAX_PARTS or depth > 64:
-            raise _bad(where, "it asks for a value that is too large to make up")
+        self._spend(_PART_WORK + _weight(schema), where)
+        if depth > 64:
+            raise _bad(where, "it asks for a value that is nested too deeply")
         if schema is True or schema == {}:
             return _word(self._rng)
         if not isinstance(schema, dict):
@@ -94,15 +102,29 @@ class _Sampler:
                 return make(schema, where, depth)
         return self._typed(schema, where, depth)
 
+    def _spend(self, work: int, where: str) -> None:
+        self._left -= work
+        if self._left < 0:
+            raise _bad(where, "it asks for a value that is too large to make up")
+
+    def _given(self, value: Any, where: str) -> Any:
+        self._spend(len(json.dumps(value)), where)
+        return value
+
+    def _joined(self, schemas: list[object], where: str) -> dict[str, Any]:
+        # Each schema is joined to a copy of those before it.
+        self._spend(len(schemas) * sum(map(_weight, schemas)), where)
+        return _merged(schemas, where)
+
     def _reference(self, schema: Any, where: str, depth: int) -> Any:
         target = self._resolve(schema["$ref"], where)
-        joined = _merged([target, _without(schema, "$ref")], where)
+        joined = self._joined([target, _without(schema, "$ref")], where)
         return self.make(joined, where, depth + 1)
 
     def _all(self, schema: Any, where: str, depth: int) -> Any:
         parts = _list(schema["allOf"], f"{where}.allOf")
         resolved = [self._resolved(part, where) for part in parts]
-        joined = _merged([*resolved, _without(schema, "allOf")], where)
+        joined = self._joined([*resolved, _without(schema, "allOf")], where)
         return self.make(joined, where, depth + 1)
 
     def _alternative(self, name: str, schema: Any, where: str, depth: int) -> Any:
@@ -112,7 +134,7 @@ class _Sampler:
             options = simple
         chosen = self._resolved(self._pick(options), where)
         return self.make(
-            _merged([_without(schema, name), chosen], where),
+            self._joined([_without(schema, name), chosen], where),
             f"{where}.{name}",
             depth + 1,
         )
@@ -139,14 +161,12 @@ class _Sampler:
 
     def _object(self, schema: Any, where: str, depth: int) -> dict[str, Any]:
         fields = schema.get("properties", {})
-        required = _list(schema.get("required", []), f"{where}.required")
+        required = _names(_list(schema.get("required", []), f"{where}.required"), where)
         if not isinstance(fields, dict):
             raise _bad(f"{where}.properties", "expected an object")
         most = _size(schema, "maxProperties", MAX_PARTS, where)
         made: dict[str, Any] = {}
         for name in required:
-            if not isinstance(name, str):
-                raise _bad(f"{where}.required", "expected strings")
             inner = fields.get(name, schema.get("additionalProperties", True))
             made[name] = self.make(inner, f"{where}.properties.{name}", depth + 1)
         for name, inner in fields.items():
@@ -164,6 +184,7 @@ class _Sampler:
             made[name] = self.make(extra, f"{where}.additionalProperties", depth + 1)
         if not least <= len(made) <= most:
             raise _bad(where, "no object has so few or so many properties")
+        self._spend(sum(map(len, made)), where)
         return {name: made[name] for name in [*fields, *made] if name in made}
 
     def _array(self, schema: Any, where: str, depth: int) -> list[Any]:
@@ -180,14 +201,18 @@ class _Sampler:
             n = min(n, len(first))
         made = [self.make(s, f"{where}.prefixItems", depth + 1) for s in first[:n]]
         unique = schema.get("uniqueItems") is True
+        seen = set(map(_key, made)) if unique else set()
         tries = 0
         while len(made) < n:
             value = self.make(inner, f"{where}.items", depth + 1)
-            if unique and any(_same(value, other) for other in made):
-                tries += 1
-                if tries > 50:
-                    break
-                continue
+            if unique:
+                key = _key(value)
+                if key in seen:
+                    tries += 1
+                    if tries > 50:
+                        break
+                    continue
+                seen.add(key)
             made.append(value)
         if len(made) < least:
             raise _bad(where, "there are not so many items to choose from")
@@ -198,6 +223,7 @@ class _Sampler:
         most = _size(schema, "maxLength", MAX_STRING, where)
         if least > most or least > MAX_STRING:
             raise _bad(where, "no string is so long, or minLength is above maxLength")
+        self._spend(least, where)
         named = schema.get("format")
         if isinstance(named, str) and named in _FORMATS:
             text = _FORMATS[named](self._rng)
@@ -242,6 +268,7 @@ class _Sampler:
     def _resolve(self, ref: object, where: str) -> object:
         if not isinstance(ref, str) or not (ref == "#" or ref.startswith("#/")):
             raise _bad(f"{where}.$ref", "only references into the schema itself")
+        self._spend(len(ref), where)
         found = self._root
         for step in ref.split("/")[1:]:
             key = step.replace("~1", "/").replace("~0", "~")
@@ -270,7 +297,7 @@ def _merged(schemas: list[object], where: str) -> dict[str, Any]:
             elif (
                 key == "required" and isinstance(old, list) and isinstance(value, list)
             ):
-                joined[key] = [*old, *(name for name in value if name not in old)]
+                joined[key] = list(dict.fromkeys(_names([*old, *value], where)))
             elif old == value or key in ("title", "description", "default"):
                 joined[key] = old
             else:
@@ -349,8 +376,24 @@ def _list(value: object, where: str, *, least: int = 0) -> list[Any]:
     return value
 
 
-def _same(a: object, b: object) -> bool:
-    return json.dumps(a, sort_keys=True) == json.dumps(b, sort_keys=True)
+def _names(value: list[Any], where: str) -> list[str]:
+    if not all(isinstance(name, str) for name in value):
+        raise _bad(f"{where}.required", "expected strings")
+    return value
+
+
+def _key(value: object) -> str:
+    """Return what equal values share."""
+    return json.dumps(value, sort_keys=True)
+
+
+def _weight(schema: object) -> int:
+    """Return how many keywords a schema has, and entries in them."""
+    if not isinstance(schema, dict):
+        return 1
+    return len(schema) + sum(
+        len(value) for value in schema.values() if isinstance(value, (dict, list))
+    )
 
 
 def _word(rng: Random) -> str:

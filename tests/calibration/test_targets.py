@@ -31,7 +31,7 @@ def validation(
     ("name", "field", "limit"),
     [
         ("mean error over the primary set", "primary", 0.05),
-        ("the same, each point left out by itself", "alone", 0.09),
+        ("each point of it left out by itself", "alone", 0.09),
         ("mean error over the wide set", "wide", 0.12),
     ],
 )

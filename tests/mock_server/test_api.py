@@ -8,6 +8,7 @@ from typing import Any
 import aiohttp
 import jsonschema
 import pytest
+from openai.types.responses import Response
 
 from loadstone.engine.fleet import build_fleet
 from loadstone.physics.limits import EngineLimits
@@ -357,6 +358,16 @@ def test_reasoning_counts_against_the_limit(ask: Maker) -> None:
     assert whole["choices"][0]["finish_reason"] == "length"
 
 
+def test_reasoning_counts_towards_min_tokens(ask: Maker) -> None:
+    """A stop string ends the answer only once reasoning and text are long enough."""
+    stop = list("abcdefghijklmnopqrstuvwxyz")
+    fields: dict[str, Any] = {"reasoning_effort": "low", "length": 40, "stop": stop}
+    early, _ = ask(**fields)
+    assert early["usage"]["completion_tokens"] < 30
+    late, _ = ask(**fields, min_tokens=30)
+    assert 30 < late["usage"]["completion_tokens"] < 34
+
+
 # ---------------------------------------------------- prefix cache and priorities
 
 
@@ -429,6 +440,9 @@ def test_events_of_a_response_are_numbered_and_complete(ask: Maker) -> None:
         "/v1/responses", input="hi", reasoning={"effort": "medium"}, length=6
     )
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    told = [whole, events[-1]["response"]]
+    for response in told:
+        Response.model_validate(response)  # parsing does not check, this does
     kinds = [event["type"].removeprefix("response.") for event in events]
     frame = ["output_item.added", "content_part.added"]
     after = ["content_part.done", "output_item.done"]

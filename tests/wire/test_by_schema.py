@@ -179,3 +179,51 @@ def test_nesting_has_a_limit() -> None:
         schema = {"type": "object", "properties": {"a": schema}, "required": ["a"]}
     with pytest.raises(ApiError):
         made(schema)
+
+
+MANY: Any = {"type": "array", "minItems": 9000}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        MANY | {"items": {"const": "x" * 1000}},
+        MANY | {"items": {"enum": ["x" * 1000]}},
+        MANY | {"items": {"type": "string", "minLength": 1000}},
+        MANY | {"items": {"properties": {f"p{i}": False for i in range(1000)}}},
+        MANY | {"items": {"$ref": "#/$defs/" + "n" * 1000}, "$defs": {"n" * 1000: {}}},
+        {"required": [f"{i}" + "n" * 1000 for i in range(2000)]},
+        {"allOf": [{"properties": {f"p{i}": {}, f"q{i}": {}}} for i in range(900)]},
+    ],
+)  # fmt: skip
+def test_what_costs_much_more_than_it_says_is_refused(schema: Any) -> None:
+    """A few kilobytes must not become gigabytes, nor hold the event loop."""
+    with pytest.raises(ApiError, match="too large"):
+        made(schema)
+
+
+def test_a_long_text_is_made_once_but_not_twice_too_often() -> None:
+    """Ten texts of the greatest length are too many, nine are not."""
+    texts = {"type": "array", "items": {"type": "string", "minLength": 100_000}}
+    assert len(made(texts | {"minItems": 9, "maxItems": 9})) == 9
+    with pytest.raises(ApiError, match="too large"):
+        made(texts | {"minItems": 10, "maxItems": 10})
+
+
+def test_many_different_items_are_made() -> None:
+    """Whether an item is new is looked up, not compared with all before it."""
+    items = {"type": "integer", "maximum": 1 << 50}
+    kinds = {"anyOf": [items | {"minimum": 1000 * i} for i in range(1000)]}
+    found = made(
+        {"type": "array", "items": kinds, "minItems": 200, "uniqueItems": True}
+    )
+    assert len(set(found)) == len(found) >= 200
+
+
+def test_a_constant_nested_too_deeply_to_write_is_refused() -> None:
+    """It was just shallow enough to be read."""
+    deep: Any = []
+    for _ in range(5000):
+        deep = [deep]
+    with pytest.raises(ApiError, match="deeply"):
+        sample({"const": deep}, Random(0), where="s")
