@@ -99,6 +99,8 @@ def standing(asked: str | None, environ: Mapping[str, str]) -> Standing:
     path = asked or ""
     try:
         path = path or str(default_path(environ))
+        if not asked and not Path(path).exists():
+            return Standing(path, None, f"no selfcheck profile yet: {_MAKE}")
         profile = read_profile(path)
     except UsageError as wrong:
         if asked:

@@ -116,6 +116,6 @@ def test_no_profile_is_said(tmp_path: Path) -> None:
     state = {"XDG_STATE_HOME": str(tmp_path)}
     found = standing(None, state)
     assert found.profile is None
-    assert "`loadstone selfcheck` makes one" in found.absent
+    assert found.absent == "no selfcheck profile yet: `loadstone selfcheck` makes one"
     with pytest.raises(UsageError, match=r"nowhere\.json"):
         standing(str(tmp_path / "nowhere.json"), state)
