@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from loadgen.coordinator import LEAD_S
-from loadgen.results import read_rows
+from loadstone.runs import read_rows
 from loadstone.traffic.machine import loads_of
 
 # MLCommons, MLPerf Inference v6.0, datacenter, closed division, 6.0-0078 (NVIDIA, GB300

@@ -15,6 +15,7 @@ from typing import Any, Final
 from loadstone.catalog.workloads import load_price, price_of_preset
 from loadstone.errors import LoadstoneError, UsageError
 from loadstone.physics.cost import Rent, no_price
+from loadstone.runs import METRICS, SUMMARY, read_rows
 from loadstone.traffic.machine import loads_of
 from loadstone.traffic.plan import Plan, draw, plan_hash
 from loadstone.traffic.record import RequestRecord
@@ -25,11 +26,11 @@ from loadstone.traffic.verdict import Evidence, Verdict, judge
 from loadstone.units import Seconds
 
 from .client import Endpoint, StreamingClient
-from .folder import METRICS, SUMMARY, RunFolder
+from .folder import RunFolder
 from .options import plan_of, timeouts_of
 from .probe import Target, probe
 from .receive import why_absent
-from .results import RowWriter, read_rows, rows_name
+from .results import RowWriter, rows_name
 from .selfcheck import standing
 from .series import Series
 from .session import Session, Share

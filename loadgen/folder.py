@@ -13,15 +13,10 @@ import tomli_w
 
 from loadstone import __version__
 from loadstone.errors import LoadstoneError
+from loadstone.runs import ENVIRONMENT, PLAN
 from loadstone.traffic.plan import Plan
 
 _LIBRARIES: Final = ("locust", "gevent")
-PLAN, ENVIRONMENT, SUMMARY, METRICS = (
-    "plan.toml",
-    "environment.json",
-    "summary.json",
-    "metrics.prom",
-)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,14 @@
-"""Rows on disk: written as the run goes, read back afterwards."""
+"""Rows on disk, written as the run goes."""
 
-import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import gevent
 
-from loadstone.errors import LoadstoneError
 from loadstone.traffic.record import RequestRecord
 
 from .watch import Stops
@@ -72,22 +70,3 @@ class RowWriter:
         while True:
             gevent.sleep(FLUSH_EVERY_S)
             self._guarded(self._file.flush)
-
-
-def read_rows(folder: Path) -> Iterator[RequestRecord]:
-    """Read all rows of a run folder.
-
-    The last line of a file may be cut off by a kill; it is left out. Any other bad line
-    raises `LoadstoneError` naming file and line.
-    """
-    for path in sorted(folder.glob("requests*.jsonl")):
-        with path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                if not line.endswith("\n"):
-                    break
-                try:
-                    yield RequestRecord.from_json(json.loads(line))
-                except (ValueError, TypeError, KeyError) as wrong:
-                    raise LoadstoneError(
-                        f"{path}: line {number} is not a row: {wrong}"
-                    ) from None

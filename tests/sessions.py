@@ -11,10 +11,11 @@ from pathlib import Path
 import gevent
 
 from loadgen.client import Endpoint, StreamingClient
-from loadgen.results import RowWriter, read_rows
+from loadgen.results import RowWriter
 from loadgen.session import Session, Share
 from loadgen.stats import ClientStats
 from loadgen.tracing import Traces
+from loadstone.runs import read_rows
 from loadstone.traffic.plan import Plan
 from loadstone.traffic.record import RequestRecord
 from loadstone.traffic.request import Request

@@ -21,6 +21,7 @@ from ..catalog.placement import describe
 from ..catalog.presets import Preset, preset_names, read_machine
 from ..catalog.rows import read_rows
 from ..errors import LoadstoneError, UsageError
+from ..runs import read_rows as read_run
 from .machine_options import DEFAULT_PRESET, load_machine, machine_options
 
 _ENOUGH: Final = 4
@@ -112,8 +113,6 @@ def _preset_of(gpu: str | None, preset: str) -> str:
 def _points(source: str, engines: int) -> Iterator[Steady]:
     """Read a CSV of points, or a run folder, which is one point."""
     if Path(source).is_dir():
-        from loadgen.results import read_rows as read_run
-
         yield Steady.of_rows(read_run(Path(source)), source, engines)
         return
     lines = read_text(source, "points").splitlines(keepends=True)

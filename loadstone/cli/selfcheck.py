@@ -20,6 +20,7 @@ from loadgen.selfcheck import default_path, this_machine, write_profile
 
 from ..errors import ExitCode, LoadstoneError
 from ..report.table import duration, number
+from ..runs import read_rows
 from ..traffic.machine import LIMITS, WITHIN, Bracket, Profile
 from ..traffic.selfcheck import (
     AXES,
@@ -145,8 +146,6 @@ def _climb(
 
 def _try(axis: Axis, asked: float, pace: Pace, url: str, rng: Random) -> Step:
     """Run a step as `loadstone run` runs a trace; raises `LoadstoneError`."""
-    from loadgen.results import read_rows
-
     rows = arrivals(axis, asked, pace, rng)
     with tempfile.TemporaryDirectory(prefix="loadstone-selfcheck-") as folder:
         trace = Path(folder) / "trace.jsonl"

@@ -10,7 +10,7 @@ from typing import Any, Final
 import click
 from rich.console import Console
 
-from loadgen.folder import SUMMARY, RunFolder
+from loadgen.folder import RunFolder
 from loadgen.options import OPTIONS, plan_of, read_options
 from loadgen.workload import read_text, with_trace_located
 
@@ -20,6 +20,7 @@ from ..engine.simulation import Simulation
 from ..errors import UsageError
 from ..report.table import print_summary
 from ..report.virtual import VirtualProgress
+from ..runs import SUMMARY
 from ..traffic.slo import read_slos
 from ..traffic.summary import Fold
 from ..traffic.survey import Survey

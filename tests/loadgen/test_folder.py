@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from loadgen.folder import ENVIRONMENT, PLAN, RunFolder
+from loadgen.folder import RunFolder
 from loadstone import __version__
 from loadstone.errors import LoadstoneError
+from loadstone.runs import ENVIRONMENT, PLAN
 from loadstone.traffic.plan import Plan
 
 

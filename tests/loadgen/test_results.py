@@ -5,9 +5,10 @@ from pathlib import Path
 import gevent
 import pytest
 
-from loadgen.results import FLUSH_EVERY_S, RowWriter, read_rows, rows_name
+from loadgen.results import FLUSH_EVERY_S, RowWriter, rows_name
 from loadgen.watch import Stops
 from loadstone.errors import LoadstoneError
+from loadstone.runs import read_rows
 from loadstone.traffic.record import Outcome, RequestRecord
 
 

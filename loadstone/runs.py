@@ -1,0 +1,95 @@
+"""A run's folder as it is read afterwards, by whoever judges, prints or compares it.
+
+`runs/<id>/` holds `plan.toml` (written before the first request), `environment.json`,
+`requests.jsonl` (one per worker where there are several), and at the end `summary.json`
+and `metrics.prom`. A run that was killed has no summary; its rows are whole up to the
+last second.
+"""
+
+import json
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from .errors import UsageError
+from .traffic.record import RequestRecord
+
+PLAN: Final = "plan.toml"
+ENVIRONMENT: Final = "environment.json"
+SUMMARY: Final = "summary.json"
+METRICS: Final = "metrics.prom"
+ROWS: Final = "requests*.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class RunFiles:
+    """The files of one run, read when they are asked for."""
+
+    path: Path
+
+    @classmethod
+    def open(cls, path: Path) -> "RunFiles":
+        """Return the run in that folder; raises `UsageError` if there is none."""
+        if not (path / PLAN).is_file():
+            raise UsageError(
+                f"{path} is not a run folder: no {PLAN} in it",
+                hint="give runs/latest, or another folder that a run wrote",
+            )
+        return cls(path)
+
+    @property
+    def name(self) -> str:
+        """The run's own name, also where it was reached by a link."""
+        return self.path.resolve().name
+
+    def plan(self) -> dict[str, Any]:
+        """Return `plan.toml`: its `[plan]`, `plan_hash` and the `[options]` given."""
+        try:
+            return tomllib.loads((self.path / PLAN).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as wrong:
+            raise UsageError(f"cannot read {self.path / PLAN}: {wrong}") from None
+
+    def environment(self) -> dict[str, Any]:
+        """Return what it ran on and against; empty if it was not written."""
+        return self._json(ENVIRONMENT) or {}
+
+    def summary(self) -> dict[str, Any] | None:
+        """Return the run's figures, or None where it was ended before they were."""
+        return self._json(SUMMARY)
+
+    def rows(self) -> Iterator[RequestRecord]:
+        """Read the rows one by one; see `read_rows`."""
+        return read_rows(self.path)
+
+    def _json(self, name: str) -> dict[str, Any] | None:
+        path = self.path / name
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as wrong:
+            raise UsageError(f"cannot read {path}: {wrong}") from None
+        if not isinstance(content, dict):
+            raise UsageError(f"{path} is not a JSON object")
+        return content
+
+
+def read_rows(folder: Path) -> Iterator[RequestRecord]:
+    """Read all rows of a run folder.
+
+    The last line of a file may be cut off by a kill; it is left out. Any other bad line
+    raises `UsageError` naming file and line.
+    """
+    for path in sorted(folder.glob(ROWS)):
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                if not line.endswith("\n"):
+                    break
+                try:
+                    yield RequestRecord.from_json(json.loads(line))
+                except (ValueError, TypeError, KeyError) as wrong:
+                    raise UsageError(
+                        f"{path}: line {number} is not a row: {wrong}"
+                    ) from None
