@@ -27,7 +27,7 @@ from loadstone.units import Seconds
 
 from .client import Endpoint, StreamingClient
 from .folder import RunFolder
-from .options import plan_of, timeouts_of
+from .options import plan_of, timeouts_of, window_of
 from .probe import Target, probe
 from .receive import why_absent
 from .results import RowWriter, rows_name
@@ -260,7 +260,12 @@ class Run:
     def summary(self, rows: list[RequestRecord], *, complete: bool) -> dict[str, Any]:
         """Return the run's figures, cost and verdict."""
         stats = self.stats()
-        figures = summarize(rows, dropped=stats.whole().dropped, slos=self.slos)
+        figures = summarize(
+            rows,
+            dropped=stats.whole().dropped,
+            slos=self.slos,
+            window=window_of(self._values),
+        )
         requests, tokens = figures["requests"], figures["tokens"]
         cost = (
             self.rent.summary(figures["makespan_s"], requests["ok"], tokens["output"])

@@ -154,9 +154,11 @@ _STATISTICS: Final = (
     Term(
         name="window",
         title="steady window",
-        formula="given by --window, or the stretch whose output rate and number in"
-        " flight have the least standard error (MSER, from both ends); none if either"
-        " still drifts inside it",
+        formula="given by --window, or of the time in which requests arrived the"
+        " longest stretch whose output rate and number in flight have about the least"
+        " standard error (MSER, from both ends), at least half of it; where all were"
+        " due at once, while the middle 80 % of the tokens were given; none if rate or"
+        " number drifts inside it by more than 10 %",
         unit="s",
         peers={
             "vLLM bench": "in Rust only: while in flight is a share of"
