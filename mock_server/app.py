@@ -10,6 +10,7 @@ from loadstone.wire.openapi import AZURE, DEPLOYMENT, PATHS, ROOT_PATHS, V1
 
 from .chat import CHAT_COMPLETIONS, COMPLETIONS
 from .config import LengthDistribution, ServerConfig
+from .door import Door
 from .driver import Driver
 from .edge import build_edge
 from .embeddings import Embeddings
@@ -29,12 +30,17 @@ def build_app(
     *,
     lengths: LengthDistribution,
     metrics: Metrics,
+    door: Door,
 ) -> web.Application:
-    """Build the application. `lengths` draws the answers that end by themselves."""
+    """Build the application. `lengths` draws the answers that end by themselves.
+
+    Requests for answers come in by the `door`.
+    """
     app = web.Application(
         middlewares=[
             build_edge(
                 driver.stats,
+                door,
                 api_key=config.api_key,
                 max_body_bytes=config.max_body_bytes,
             )
@@ -42,7 +48,7 @@ def build_app(
         client_max_size=config.max_body_bytes,
     )
     generator = Generator(config, driver, lengths)
-    probes = Probes(config, driver, metrics)
+    probes = Probes(config, driver, metrics, door)
     handlers: dict[str, _Handler] = {
         "/chat/completions": generator.handler(CHAT_COMPLETIONS),
         "/completions": generator.handler(COMPLETIONS),

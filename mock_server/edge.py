@@ -10,6 +10,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from loadstone.wire.openai_error import ApiError
 
+from .door import Door
 from .hooks import CLIENT_WENT_AWAY
 from .stats import ServerStats
 
@@ -21,9 +22,9 @@ _GUARDED: Final = ("/v1/", "/openai/", "/tokenize", "/detokenize")
 
 
 def build_edge(
-    stats: ServerStats, *, api_key: str | None, max_body_bytes: int
+    stats: ServerStats, door: Door, *, api_key: str | None, max_body_bytes: int
 ) -> Middleware:
-    """Build the middleware that every request passes."""
+    """Build the middleware that every request passes; probes pass a shut door too."""
     expected = None if api_key is None else api_key.encode()
 
     @web.middleware
@@ -33,6 +34,9 @@ def build_edge(
         try:
             response = await _answer(request, handler)
             status = response.status
+            if door.shut:
+                # Whoever keeps the connection would only be refused again.
+                response.force_close()
         finally:
             took = time.perf_counter() - began
             stats.count_http(_route(request), _method(request), status, took)
@@ -40,9 +44,12 @@ def build_edge(
 
     async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
-            if expected is not None and request.path.startswith(_GUARDED):
+            if not request.path.startswith(_GUARDED):
+                return await handler(request)
+            if expected is not None:
                 _check_key(request, expected)
-            return await handler(request)
+            with door:
+                return await handler(request)
         except ApiError as error:
             return error_response(error)
         except web.HTTPException as error:

@@ -13,6 +13,7 @@ from loadstone.wire.openai_request import parse_detokenize, parse_tokenize
 from loadstone.wire.openapi import describe
 
 from .config import ServerConfig
+from .door import Door
 from .driver import Driver
 from .edge import read_body
 
@@ -24,8 +25,11 @@ and their content type."""
 class Probes:
     """What the server says of itself, and the token rule."""
 
-    def __init__(self, config: ServerConfig, driver: Driver, metrics: Metrics) -> None:
+    def __init__(
+        self, config: ServerConfig, driver: Driver, metrics: Metrics, door: Door
+    ) -> None:
         self._config = config
+        self._door = door
         self._metrics = metrics
         self._clock = driver.clock
         self._fleet = driver.fleet
@@ -62,6 +66,7 @@ class Probes:
 
     async def ready(self, _: web.Request) -> web.Response:
         """Say whether a request would be taken now; raises `ApiError` if not."""
+        self._door.check()
         waiting = self._fleet.waiting
         if waiting >= self._config.max_waiting:
             raise ApiError(

@@ -373,8 +373,4 @@ class CollectSink:
     def abort(self) -> None:
         """Let the handler answer that the server stops."""
         if not self.ticket.done.done():
-            self.ticket.done.set_exception(
-                ApiError(
-                    "The server is shutting down.", status=503, kind="server_error"
-                )
-            )
+            self.ticket.done.set_exception(ApiError.shutting_down())

@@ -27,6 +27,7 @@ from loadstone.vocabulary import MetricSpec
 from loadstone.wire.tokens import prompt_of
 from mock_server.app import Metrics, build_app
 from mock_server.config import ServerConfig
+from mock_server.door import Door
 from mock_server.driver import Driver
 from mock_server.filler import Answer
 from mock_server.serve import serve
@@ -226,8 +227,9 @@ async def driven(fleet: Fleet, gpu: GpuFacts = GPU) -> AsyncIterator[Driven]:
     stats = stats_of(fleet)
     driver = Driver(fleet, stats, asyncio.get_running_loop())
     config = ServerConfig(model=MODEL, preset="test", port=0)
+    metrics = metrics_of(fleet, stats, gpu)
     app = build_app(
-        config, driver, lengths=lambda _: 7, metrics=metrics_of(fleet, stats, gpu)
+        config, driver, lengths=lambda _: 7, metrics=metrics, door=Door(0.0)
     )
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
