@@ -54,6 +54,10 @@ class ServerConfig:
     grace_s: Seconds = 10.0
     """How long running answers may take to end once the server is told to stop."""
     slowdown: float = 1.0
+    worker: int = 0
+    """Its number, where several processes are one rack: ids of replies have it."""
+    control: Path | None = None
+    """A Unix socket besides, by which a supervisor asks for metrics and the like."""
     aliases: tuple[str, ...] = ()
     """Further names of the model, as vLLM's `--served-model-name` gives it."""
     clock: Literal["real", "virtual"] = "real"

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import click
 
+from mock_server.share import Share
+
 from ..catalog.presets import Preset, load_preset, preset_names
 from ..engine.disaggregated import Disaggregated, build_disaggregated
 from ..engine.fleet import ROUTERS, Fleet, build_fleet
@@ -98,8 +100,11 @@ class Built(NamedTuple):
     vms: int
 
 
-def build(**options: Any) -> Built:
-    """Build what the options describe; raises `UsageError` for what cannot be."""
+def build(*, share: Share | None = None, **options: Any) -> Built:
+    """Build what the options describe, or a share of it.
+
+    Raises `UsageError` for what cannot be.
+    """
     setup = _Setup(**options)
     machine = load_preset(setup.preset, setup.model).with_limits(
         max_num_seqs=setup.max_num_seqs,
@@ -118,6 +123,8 @@ def build(**options: Any) -> Built:
     }
     limits, law = machine.limits, machine.law
     if setup.prefill_gpus is None or setup.decode_gpus is None:
+        first_vm, vms = (share.first_vm, share.vms) if share else (0, vms)
+        common |= {"first": first_vm * machine.engines_per_vm}
         engines = vms * machine.engines_per_vm
         return Built(machine, build_fleet(limits, law, engines=engines, **common), vms)
     pools = build_disaggregated(
@@ -129,14 +136,19 @@ def build(**options: Any) -> Built:
     return Built(machine, pools, vms)
 
 
-def build_live(**options: Any) -> tuple[Preset, Fleet, int]:
-    """Build what the live server can serve; raises `NotModelledError` for the rest."""
+def build_live(
+    *, share: Share | None = None, **options: Any
+) -> tuple[Preset, Fleet, int]:
+    """Build what the live server can serve, or a share of it.
+
+    Raises `NotModelledError` for the rest.
+    """
     if options.get("prefill_gpus") or options.get("decode_gpus"):
         raise NotModelledError(
             "disaggregated serving is not modelled by the live server yet",
             hint="simulate it: loadstone simulate --prefill-gpus N --decode-gpus N",
         )
-    machine, fleet, vms = build(**options)
+    machine, fleet, vms = build(share=share, **options)
     assert isinstance(fleet, Fleet)
     return machine, fleet, vms
 

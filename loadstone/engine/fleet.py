@@ -135,16 +135,20 @@ ROUTERS: Final[dict[str, Callable[[], Router]]] = {
 
 
 class Fleet:
-    """Engine replicas that serve one model, and the router before them."""
+    """Engine replicas that serve one model, and the router before them.
+
+    `first` is the number of the first engine, where the fleet is a part of a rack.
+    """
 
     def __init__(
-        self, engines: SequenceOf[Engine], router: str = "round_robin"
+        self, engines: SequenceOf[Engine], router: str = "round_robin", first: int = 0
     ) -> None:
         if router not in ROUTERS:
             raise UsageError(
                 f"no router {router!r}", hint=f"one of {', '.join(ROUTERS)}"
             )
         self.engines = list(engines)
+        self.first = first
         self._choose = ROUTERS[router]()
 
     def __repr__(self) -> str:
@@ -212,4 +216,5 @@ def build_fleet(
             for i in range(engines)
         ],
         router,
+        first,
     )
