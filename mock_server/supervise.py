@@ -72,7 +72,12 @@ async def _all_ready(
     workers: Sequence[Worker], keeping: Sequence[asyncio.Task[None]]
 ) -> bool:
     """Wait until all listen; returns False if one ended before, in whatever way."""
-    ready = asyncio.gather(*(worker.ready.wait() for worker in workers))
+
+    async def wait() -> None:
+        for worker in workers:
+            await worker.ready.wait()
+
+    ready = asyncio.create_task(wait())
     either: set[asyncio.Future[Any]] = {ready, *keeping}
     await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
     if ready.done():
