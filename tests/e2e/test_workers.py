@@ -269,7 +269,7 @@ def test_a_signal_drains_all_workers() -> None:
         served = Rack(process, url)
         urls = [worker["url"] for worker in served.workers]
         clients = [client_of(url) for url in urls]
-        asked = [gevent.spawn(ask, client, 200) for client in clients]
+        asked = [gevent.spawn(ask, client, 300) for client in clients]
         gevent.sleep(1.0)
         process.send_signal(signal.SIGTERM)
         for url in urls:
@@ -282,7 +282,7 @@ def test_a_signal_drains_all_workers() -> None:
             exchange = greenlet.get(timeout=60)
             assert exchange.error is None
             assert exchange.reply is not None
-            assert exchange.reply.output_tokens == 200
+            assert exchange.reply.output_tokens == 300
             client.close()
     finally:
         process.send_signal(signal.SIGTERM)
