@@ -6,11 +6,13 @@ import signal
 import socket
 import subprocess
 import time
+import tomllib
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 from typing import Any, Final
 
@@ -20,6 +22,8 @@ from processes import (
     PATIENCE_S,
     alive,
     descendants,
+    latest,
+    loadstone,
     start,
     wait_for,
 )
@@ -213,6 +217,46 @@ def test_who_asks_the_supervisor_for_an_answer_is_told_where_it_is(
     assert (status, error["code"]) == (421, "misdirected_request")
     for worker in running.workers:
         assert worker["url"] in error["message"]
+
+
+def test_a_run_spreads_its_requests_over_hosts(running: Rack, tmp_path: Path) -> None:
+    """In turn; rows say which host, the mock says which engine, the plan has both."""
+    urls = [worker["url"] for worker in running.workers]
+    ended = loadstone(
+        "run", "chat", "--rate", "30", "--duration", "1s", "--drain", "4s",
+        "--out", str(tmp_path), "--json",
+        *(part for url in urls for part in ("--host", url)),
+    )  # fmt: skip
+    assert ended.returncode in (0, 4), ended.stderr  # too few samples for a verdict
+    run = latest(tmp_path)
+    rows = run.rows
+    assert {row["outcome"] for row in rows} <= {"ok", "incomplete"}
+    answered = set()
+    for row in rows:
+        host = row.get("host", 0)
+        assert host == int(row["id"]) % 2
+        if row["outcome"] == "ok":
+            assert (row["truth"]["engine"] >= 4) == (host == 1)
+            answered.add(host)
+    assert answered == {0, 1}
+    assert run.summary["host"] == ",".join(urls)
+    plan = tomllib.loads((run.path / "plan.toml").read_text())
+    assert plan["plan"]["hosts"] == urls
+    assert plan["plan"]["vms"] == 3
+
+
+def test_a_run_against_the_supervisor_is_told_whom_to_drive(
+    running: Rack, tmp_path: Path
+) -> None:
+    """Before anything is sent or written."""
+    ended = loadstone(
+        "run", "chat", "--rate", "1", "--host", running.url, "--out", str(tmp_path)
+    )
+    assert ended.returncode == 2
+    assert "supervisor of 2 workers" in ended.stderr
+    for worker in running.workers:
+        assert f"--host {worker['url']}" in ended.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_worker_killed_under_load(running: Rack) -> None:
