@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import aiohttp
 from aiohttp import web
-from yarl import URL
+from aiohttp.typedefs import StrOrURL
 
 from loadstone import __version__
 from loadstone.units import Seconds
@@ -125,7 +125,7 @@ class Front:
             lambda worker: _ask(
                 worker,
                 request.method,
-                request.raw_path,
+                request.rel_url,
                 patience_s=ADMIN_S,
                 headers=headers,
                 body=body,
@@ -172,7 +172,7 @@ class Front:
 async def _ask(
     worker: Worker,
     method: str,
-    target: str,
+    target: StrOrURL,
     *,
     patience_s: Seconds,
     headers: Sequence[tuple[str, str]] = (),
@@ -183,10 +183,12 @@ async def _ask(
     connector = aiohttp.UnixConnector(str(worker.control))
     try:
         async with (
-            aiohttp.ClientSession(connector=connector, timeout=timeout) as client,
+            aiohttp.ClientSession(
+                "http://worker", connector=connector, timeout=timeout
+            ) as client,
             client.request(
                 method,
-                URL(f"http://worker{target}", encoded=True),
+                target,
                 headers=headers,
                 data=body or None,
                 allow_redirects=False,
