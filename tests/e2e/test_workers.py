@@ -194,6 +194,21 @@ def test_the_merged_page_is_the_sum_of_the_workers_pages(running: Rack) -> None:
     assert (waiting, len(list(merged.samples("vllm:num_requests_waiting")))) == (0, 12)
 
 
+def test_the_merged_page_is_there_in_openmetrics_too(running: Rack) -> None:
+    """With its own metrics in the right place: nothing follows the end."""
+    accept = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8"
+    asked = urllib.request.Request(  # noqa: S310 - our own
+        f"{running.url}/metrics", headers={"Accept": accept}
+    )
+    with urllib.request.urlopen(asked, timeout=20) as answer:  # noqa: S310 - our own
+        page = Page(answer.read().decode(), answer.headers["Content-Type"])
+    assert page.content_type.startswith("application/openmetrics-text")
+    assert page.text.count("# EOF") == 1
+    assert set(page.families) == set(running.metrics().families)
+    assert page.total("loadstone_worker_up") == 2
+    assert len(list(page.samples("vllm:kv_cache_usage_perc"))) == 12
+
+
 def key(sample: Any) -> tuple[str, frozenset[tuple[str, str]]]:
     """Return what makes a sample the same on two pages."""
     return sample.name, frozenset(sample.labels.items())
