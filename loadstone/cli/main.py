@@ -15,6 +15,7 @@ VERBS: Final = {
     "serve": "the mock inference server",
     "run": "drive an endpoint: the mock or a real one",
     "simulate": "the same engine in virtual time",
+    "compare": "two runs, figure by figure, and how sure each difference is",
     "selfcheck": "up to which load this machine measures right",
     "validate": "the timing model against published figures",
     "fit": "constants from your own measurements",

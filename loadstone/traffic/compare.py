@@ -11,7 +11,7 @@ own standard deviations. Someone who looks at twelve figures and picks the worst
 misled by it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, exp, inf, log
 from random import Random
@@ -185,8 +185,9 @@ class Comparison:
 
 
 def compare(
-    a: Priced, b: Priced, *, pairs: bool, rng: Random, goodput: bool = False
-) -> Comparison:
+    a: Priced, b: Priced, *, pairs: bool, rng: Random, goodput: bool = False,
+    draws: int = DRAWS,
+) -> Comparison:  # fmt: skip
     """Compare every figure that both runs are ground to judge.
 
     `pairs` says that they had the same schedule. Goodput is compared on request: it
@@ -201,7 +202,8 @@ def compare(
     }
     figures = [figure for figure in asked if figure.name not in left_out]
     values = [(figure.of(a, WHOLE), figure.of(b, WHOLE)) for figure in figures]
-    deviations = _deviations(figures, a, b, values, pairs=pairs, rng=rng)
+    weights = _draws(rng, draws, pairs=pairs)
+    deviations = _deviations(figures, a, b, values, weights)
     found = [
         _difference(figure, value, half, a, b)
         for figure, value, half in zip(
@@ -212,23 +214,13 @@ def compare(
     return Comparison([*found, *again], left_out)
 
 
-def _deviations(
-    figures: Sequence[Figure], a: Priced, b: Priced,
-    values: Sequence[tuple[float, float]], *, pairs: bool, rng: Random,
-) -> list[list[float]]:  # fmt: skip
-    """Return of each figure how far the log ratio of each draw is from the runs' own.
-
-    A draw in which a figure has no value says nothing of it: no deviation.
-    """
-    deviations: list[list[float]] = [[] for _ in figures]
-    for _ in range(DRAWS):
+def _draws(
+    rng: Random, draws: int, *, pairs: bool
+) -> Iterator[tuple[list[int], list[int]]]:
+    """Yield how often each stretch of A and of B is drawn: the same, where paired."""
+    for _ in range(draws):
         of_a = _draw(rng)
-        of_b = of_a if pairs else _draw(rng)
-        for figure, (x, y), out in zip(figures, values, deviations, strict=True):
-            drawn_a, drawn_b = figure.of(a, of_a), figure.of(b, of_b)
-            seen = drawn_a > 0 and drawn_b > 0
-            out.append(log(drawn_b / drawn_a) - log(y / x) if seen else 0.0)
-    return deviations
+        yield of_a, of_a if pairs else _draw(rng)
 
 
 def _draw(rng: Random) -> list[int]:
@@ -236,6 +228,24 @@ def _draw(rng: Random) -> list[int]:
     for _ in range(BLOCKS):
         weights[rng.randrange(BLOCKS)] += 1
     return weights
+
+
+def _deviations(
+    figures: Sequence[Figure], a: Priced, b: Priced,
+    values: Sequence[tuple[float, float]],
+    weights: Iterable[tuple[Weights, Weights]],
+) -> list[list[float]]:  # fmt: skip
+    """Return of each figure how far the log ratio of each draw is from the runs' own.
+
+    A draw in which a figure has no value says nothing of it: no deviation.
+    """
+    deviations: list[list[float]] = [[] for _ in figures]
+    for of_a, of_b in weights:
+        for figure, (x, y), out in zip(figures, values, deviations, strict=True):
+            drawn_a, drawn_b = figure.of(a, of_a), figure.of(b, of_b)
+            seen = drawn_a > 0 and drawn_b > 0
+            out.append(log(drawn_b / drawn_a) - log(y / x) if seen else 0.0)
+    return deviations
 
 
 def _half_widths(deviations: Sequence[Sequence[float]]) -> list[float]:

@@ -149,9 +149,9 @@ class Cut:
         return len(self.ordered.get(metric, ()))
 
     def tail(self, metric: str, q: float) -> int:
-        """Return in how many stretches a value lies above the quantile."""
+        """Return in how many stretches a value is as large as the quantile."""
         limit = self.quantile(metric, q)
-        return sum(bool(part) and part[-1] > limit for part in self.values[metric])
+        return sum(bool(part) and part[-1] >= limit for part in self.values[metric])
 
     def ratio(self, top: str, bottom: str, weights: Weights = WHOLE) -> float:
         """Return one sum over another; 0 where that is 0."""
