@@ -6,6 +6,7 @@ gave it.
 """
 
 import math
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -17,7 +18,7 @@ from loadstone.errors import LoadstoneError, UsageError
 from loadstone.physics.cost import Rent, no_price
 from loadstone.runs import METRICS, SUMMARY, read_rows
 from loadstone.traffic.machine import loads_of
-from loadstone.traffic.plan import Plan, draw, plan_hash
+from loadstone.traffic.plan import Plan, journeys, plan_hash
 from loadstone.traffic.record import RequestRecord
 from loadstone.traffic.request import Request
 from loadstone.traffic.slo import Slo, read_slos
@@ -26,8 +27,10 @@ from loadstone.traffic.verdict import Evidence, Verdict, judge
 from loadstone.units import Seconds
 
 from .client import Endpoint, StreamingClient
+from .files import read_text
 from .folder import RunFolder
 from .options import plan_of, timeouts_of
+from .plans import find_plan
 from .probe import Target, probe
 from .receive import why_absent
 from .results import RowWriter, rows_name
@@ -36,8 +39,10 @@ from .series import Series
 from .session import Session, Share
 from .stats import ClientStats, SliceStats, total
 from .tracing import Traces
-from .workload import lengths_of, read_text, requests_of, with_trace_located
+from .workload import mix_of, requests_of, with_trace_located
 
+FRESH: Final = "fresh"
+"""The salt that stands for another one in each run."""
 LEAD_S: Final = 0.5
 """From the order to t0: time to spawn users and open connections."""
 LEAD_OF_WORKERS_S: Final = 2.0
@@ -112,7 +117,7 @@ def open_session(
         plan,
         share=Share(order.rank, order.workers),
         requests=requests,
-        lengths=draw(plan, lengths_of(plan), order.rank),
+        drawn=journeys(plan, mix_of(plan), order.rank, order.workers),
         client=StreamingClient(
             endpoint_of(plan, order.values, environ), timeouts=timeouts_of(order.values)
         ),
@@ -151,7 +156,7 @@ class Run:
                 "no endpoint to drive", hint="give --host http://127.0.0.1:8000"
             )
         plan = plan_of(values, host=host, users=users)
-        self.slos = self._read_slos(values["slo"])
+        self.slos = self._read_slos(values["slo"]) or find_plan(values["scenario"]).slos
         self.standing = standing(values["selfcheck"], environ)
         began = time.monotonic()
         self.requests = requests_of(plan)
@@ -164,7 +169,12 @@ class Run:
         self.workers = workers
         self.digest = plan_hash(plan, self.requests)
         self.folder = RunFolder.create(Path(values["out"]), plan.scenario)
-        self.folder.write_plan(plan, self.digest, options=_given(values, host, users))
+        self.folder.write_plan(
+            plan,
+            self.digest,
+            options=_given(values, host, users),
+            slo=[asdict(slo) for slo in self.slos] or None,
+        )
         self.folder.write_environment(self.target.mock, workers)
         # Workers draw the schedule again before they can send; some are slower than we.
         lead = LEAD_S if workers == 1 else LEAD_OF_WORKERS_S + 3 * drawing_s
@@ -247,9 +257,11 @@ class Run:
         for row in rows:
             settled.add(row)
         for request in self.requests:
-            if request.intended_s <= until:
+            if request.intended_s <= until and request.turn == 0:
                 slice_of = settled.slice_of
                 slice_of(request.scenario, request.tenant, request.stage).scheduled += 1
+        for key, part in seen.slices.items():
+            settled.slice_of(*key).scheduled += part.followed
         for part in settled.slices.values():
             part.dropped = max(0, part.scheduled - part.sent)
         settled.loop_lag = seen.loop_lag
@@ -359,12 +371,19 @@ def _resolve(plan: Plan, target: Target) -> Plan:
     if target.mock is not None:
         changes["price"] = plan.price or price_of_preset(str(target.mock.get("preset")))
         changes["vms"] = plan.vms or target.mock.get("vms")
+    if plan.salt == FRESH:
+        changes["salt"] = secrets.token_hex(8)
     return with_trace_located(plan.retargeted(**changes))
 
 
 def _given(values: Mapping[str, Any], host: str, users: int | None) -> dict[str, Any]:
     """Return what was asked for, as `loadstone run plan.toml` reads it again."""
-    given = {name: str(value) for name, value in values.items() if value is not None}
+    # What the plan's own tables say is not said again: their file may be gone by then.
+    given = {
+        name: str(value)
+        for name, value in values.items()
+        if value is not None and name not in ("scenario", "slo")
+    }
     return given | {"host": host} | ({} if users is None else {"users": users})
 
 
