@@ -238,10 +238,10 @@ def test_plan_of_a_live_run_is_simulated(simulate: Simulate, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("rate = ", "Invalid value"),
-        ("rate = 5", "line 1: a plan has no 'rate'"),
-        (ONE + "[options]\nrats = 5", "line 5: no option 'rats'"),
-        (ONE + '[options]\nrate = "5"\nignore_eos = "False"', "ignore_eos"),
+        ("rate = ", " is not TOML: Invalid value"),
+        ("rate = 5", ", line 1: a plan has no 'rate'"),
+        (ONE + "[options]\nrats = 5", ", line 5: no option 'rats'"),
+        (ONE + '[options]\nrate = "5"\nignore_eos = "False"', ": ignore_eos"),
     ],
 )
 def test_file_that_is_no_plan_is_refused(
@@ -252,7 +252,7 @@ def test_file_that_is_no_plan_is_refused(
     plan.write_text(text)
     ran = simulate(str(plan))
     assert ran.code == 2
-    assert re.search(f"p.toml: .*{why}", ran.document["error"]["message"])
+    assert re.search(f"p.toml{why}", ran.document["error"]["message"])
 
 
 # ------------------------------------------------------------- other loads
