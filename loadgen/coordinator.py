@@ -34,8 +34,8 @@ from .clocks import Offset
 from .folder import RunFolder
 from .ledger import Ledger
 from .options import OPTIONS, plan_of, read_options, timeouts_of
-from .probe import Target, probe
-from .receive import why_absent
+from .probe import Target, probe_all
+from .receive import ReceiveLags, why_absent
 from .results import RowWriter, pulse_name, rows_name
 from .selfcheck import standing
 from .series import Series
@@ -88,16 +88,17 @@ def read_key(values: Mapping[str, Any], environ: Mapping[str, str]) -> str | Non
     return environ[name].strip() if name else None
 
 
-def endpoint_of(
+def endpoints_of(
     plan: Plan, values: Mapping[str, Any], environ: Mapping[str, str]
-) -> Endpoint:
+) -> list[Endpoint]:
     """Return where the plan sends its requests, key and TLS settings included."""
-    return Endpoint.parse(
-        plan.hosts[0],
-        api_key=read_key(values, environ),
-        ca_file=values["ca_file"],
-        proxy=values["proxy"],
-    )
+    key = read_key(values, environ)
+    return [
+        Endpoint.parse(
+            host, api_key=key, ca_file=values["ca_file"], proxy=values["proxy"]
+        )
+        for host in plan.hosts
+    ]
 
 
 def open_session(
@@ -121,6 +122,7 @@ def open_session(
             f"worker {order.rank} draws another schedule than the master",
             hint="run the same loadstone and the same trace file on every host",
         )
+    timeouts, lags = timeouts_of(order.values), ReceiveLags()
     t0 = time.monotonic() + order.t0_epoch + order.clock_offset_s - time.time()
     folder = Path(order.folder)
 
@@ -134,9 +136,10 @@ def open_session(
         share=Share(order.rank, order.workers),
         requests=requests,
         lengths=draw(plan, lengths_of(plan), order.rank),
-        client=StreamingClient(
-            endpoint_of(plan, order.values, environ), timeouts=timeouts_of(order.values)
-        ),
+        clients=[
+            StreamingClient(endpoint, timeouts=timeouts, lags=lags)
+            for endpoint in endpoints_of(plan, order.values, environ)
+        ],
         rows=RowWriter(
             folder / rows_name(order.rank, order.workers), on_disk_failure, pulse
         ),
@@ -220,7 +223,7 @@ class Run:
         began = time.monotonic()
         requests = requests_of(plan)
         drawing_s = time.monotonic() - began
-        target = probe(endpoint_of(plan, values, environ))
+        target = probe_all(endpoints_of(plan, values, environ), plan.model)
         if not wanted():
             raise LoadstoneError("stopped before the run began", code="stopped")
         plan = _resolve(plan, target)
@@ -418,7 +421,7 @@ class Run:
             "run": self.folder.path.name,
             "scenario": self.plan.scenario,
             "loop": self.plan.loop,
-            "host": self.plan.hosts[0],
+            "host": ",".join(self.plan.hosts),
             "model": self.plan.model,
             "plan_hash": self.digest,
             "complete": complete,
@@ -496,7 +499,7 @@ class Run:
         }
 
     def _unix(self) -> bool:
-        return self.plan.hosts[0].startswith("unix:")
+        return all(host.startswith("unix:") for host in self.plan.hosts)
 
     def _reported(self) -> int:
         return self.ledger.reported if self.ledger else 1
