@@ -5,7 +5,7 @@ request that was sent ends in a row all the same.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -37,18 +37,23 @@ class Abandon(BaseException):
 
 
 class Clients(NamedTuple):
-    """Who sends: the endpoint's own client, and one for each tenant with a key."""
+    """Who sends: a client for each host, and as many for each tenant with a key."""
 
-    own: StreamingClient
-    by_tenant: Mapping[str, StreamingClient]
+    own: Sequence[StreamingClient]
+    by_tenant: Mapping[str, Sequence[StreamingClient]]
 
-    def of(self, tenant: str) -> StreamingClient:
-        """Return who sends that tenant's requests."""
-        return self.by_tenant.get(tenant, self.own)
+    def host_of(self, request: Request) -> int:
+        """Return which host gets it: arrivals go to them in turn, by their number."""
+        return request.index % len(self.own)
+
+    def of(self, request: Request) -> StreamingClient:
+        """Return who sends it."""
+        clients = self.by_tenant.get(request.tenant, self.own)
+        return clients[self.host_of(request)]
 
     def all(self) -> list[StreamingClient]:
         """Return all of them."""
-        return [self.own, *self.by_tenant.values()]
+        return [*self.own, *(each for some in self.by_tenant.values() for each in some)]
 
 
 class _Asked(NamedTuple):
@@ -113,11 +118,10 @@ class Service:
 
     def _due_now(self, request: Request) -> Request:
         """Give what a flow asks beside the planned request its time: now."""
-        if not request.part:
+        if not request.extra:
             return request
         now = replace(request, intended_s=self._clock.now() - self._rows.t0)
         self._slice_of(now).scheduled += 1
-        self._slice_of(now).followed += 1
         return now
 
     def _work(self, step: Local, course: Course) -> Any:
@@ -151,18 +155,18 @@ class Service:
     def _ask(self, request: Request) -> _Asked:
         part = self._slice_of(request)
         part.in_flight += 1
-        trace = self._traces.of(request.index)
+        trace = self._traces.of(request.number)
         began = self._clock.now()
         killed: BaseException | None = None
         text: Callable[[], str] = str
         try:
-            exchange = self._clients.of(request.tenant).send(
+            exchange = self._clients.of(request).send(
                 body_of(request, self._plan),
                 path=path_of(request),
                 headers={TRUTH_HEADER: "1", TRACEPARENT_HEADER: str(trace)},
                 stream=request.kind == "generate",
             )
-            row = self._rows.of(request, exchange)
+            row = self._rows.of(request, exchange, self._clients.host_of(request))
             if (reply := exchange.reply) is not None:
                 text = lambda: reply.text  # noqa: E731 - joined only if it is wanted
         except Abandon as end:
@@ -190,7 +194,10 @@ class Service:
         outcome: Outcome,
         error: str | None = None,
     ) -> RequestRecord:
-        return self._rows.abandoned(request, began, self._clock.now(), outcome, error)
+        return self._rows.abandoned(
+            request, began, self._clock.now(), outcome, error,
+            self._clients.host_of(request),
+        )  # fmt: skip
 
 
 def _answer(asked: _Asked) -> Answer:

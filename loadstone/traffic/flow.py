@@ -31,7 +31,7 @@ Stages: TypeAlias = tuple[tuple[str, Seconds], ...]
 
 
 class Ask(NamedTuple):
-    """Send a request; several of one flow are numbered as parts of the first."""
+    """Send a request; what a flow asks after the first is numbered."""
 
     request: Request
 
@@ -96,7 +96,7 @@ class Course:
         except StopIteration:
             return None
         if isinstance(step, Ask):
-            step = Ask(replace(step.request, part=self._asked))
+            step = Ask(replace(step.request, extra=self._asked))
             self._asked += 1
         return step
 
