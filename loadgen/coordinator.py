@@ -33,6 +33,7 @@ from loadstone.units import Seconds
 from .client import Endpoint, StreamingClient
 from .clocks import Offset
 from .files import read_text
+from .flows import flows_of
 from .folder import RunFolder
 from .ledger import Ledger
 from .options import OPTIONS, plan_of, read_options, timeouts_of
@@ -106,6 +107,21 @@ def endpoints_of(
     ]
 
 
+def endpoints_of_tenants(
+    plan: Plan, values: Mapping[str, Any], environ: Mapping[str, str]
+) -> dict[str, list[Endpoint]]:
+    """Return the same for each tenant that has a key of its own."""
+    return {
+        tenant.name: endpoints_of(
+            plan,
+            {**values, "api_key_env": tenant.key_env, "api_key_file": tenant.key_file},
+            environ,
+        )
+        for tenant in plan.tenants
+        if tenant.key_env or tenant.key_file
+    }
+
+
 def open_session(
     order: Order,
     environ: Mapping[str, str],
@@ -131,6 +147,9 @@ def open_session(
     t0 = time.monotonic() + order.t0_epoch + order.clock_offset_s - time.time()
     folder = Path(order.folder)
 
+    def clients_of(endpoints: list[Endpoint]) -> list[StreamingClient]:
+        return [StreamingClient(e, timeouts=timeouts, lags=lags) for e in endpoints]
+
     def pulse(closed: bool) -> None:  # noqa: FBT001 - as `RowWriter` calls it
         sign = Pulse(order.rank, time.monotonic() - t0, closed)
         name = pulse_name(order.rank, order.workers)
@@ -141,10 +160,7 @@ def open_session(
         share=Share(order.rank, order.workers),
         requests=requests,
         drawn=journeys(plan, mix_of(plan), order.rank, order.workers),
-        clients=[
-            StreamingClient(endpoint, timeouts=timeouts, lags=lags)
-            for endpoint in endpoints_of(plan, order.values, environ)
-        ],
+        clients=clients_of(endpoints_of(plan, order.values, environ)),
         rows=RowWriter(
             folder / rows_name(order.rank, order.workers), on_disk_failure, pulse
         ),
@@ -154,6 +170,13 @@ def open_session(
         ),
         t0=t0,
         on_row=on_row,
+        by_tenant={
+            name: clients_of(endpoints)
+            for name, endpoints in endpoints_of_tenants(
+                plan, order.values, environ
+            ).items()
+        },
+        flows=flows_of(plan),
     )
 
 
@@ -226,6 +249,8 @@ class Run:
             )
         plan = plan_of(values, host=host, users=users)
         slos = _slos_of(values) or find_plan(values["scenario"]).slos
+        flows_of(plan)
+        endpoints_of_tenants(plan, values, environ)
         judged_by = standing(values["selfcheck"], environ)
         began = time.monotonic()
         requests = requests_of(plan)
