@@ -36,7 +36,7 @@ from .files import read_text
 from .flows import flows_of
 from .folder import RunFolder
 from .ledger import Ledger
-from .options import OPTIONS, plan_of, read_options, timeouts_of
+from .options import OPTIONS, plan_of, read_options, timeouts_of, window_of
 from .plans import find_plan
 from .probe import Target, probe_all
 from .receive import ReceiveLags, why_absent
@@ -445,7 +445,12 @@ class Run:
     def summary(self, rows: list[RequestRecord], *, complete: bool) -> dict[str, Any]:
         """Return the run's figures, cost and verdict."""
         stats = self.stats()
-        figures = summarize(rows, dropped=stats.whole().dropped, slos=self.slos)
+        figures = summarize(
+            rows,
+            dropped=stats.whole().dropped,
+            slos=self.slos,
+            window=window_of(self._values),
+        )
         requests, tokens = figures["requests"], figures["tokens"]
         requests["unknown"] = sum(f[Fate.UNKNOWN] for f in self._fates.values())
         requests["undue"] = self._undue
