@@ -20,6 +20,7 @@ from loadstone.errors import LoadstoneError, UsageError
 from loadstone.physics.cost import Rent, no_price
 from loadstone.runs import METRICS, PULSES, SUMMARY, RunFiles, read_rows
 from loadstone.traffic.accounts import Fate, Pulse, account
+from loadstone.traffic.isolation import isolation_of
 from loadstone.traffic.machine import Standing, loads_of
 from loadstone.traffic.plan import Plan, journeys, plan_hash
 from loadstone.traffic.record import RequestRecord
@@ -471,7 +472,13 @@ class Run:
             "cost": cost,
             "instrument": self._instrument(rows, stats, figures),
             **self._distributed(),
+            **self._isolation(rows),
         }
+
+    def _isolation(self, rows: list[RequestRecord]) -> dict[str, Any]:
+        if len(self.plan.tenants) < 2:
+            return {}
+        return {"isolation": isolation_of(rows, self.slos, self.plan.duration_s)}
 
     def _distributed(self) -> dict[str, Any]:
         if self.ledger is None:
