@@ -47,7 +47,7 @@ from .series import Series
 from .session import Session
 from .stats import ClientStats, SliceStats, total
 from .tracing import Traces
-from .workload import mix_of, requests_of, with_trace_located
+from .workload import mix_of, requests_of, skipped_of, with_trace_located
 
 FRESH: Final = "fresh"
 """The salt that stands for another one in each run."""
@@ -473,6 +473,7 @@ class Run:
             "instrument": self._instrument(rows, stats, figures),
             **self._distributed(),
             **self._isolation(rows),
+            **skipped_of(self.plan),
         }
 
     def _isolation(self, rows: list[RequestRecord]) -> dict[str, Any]:

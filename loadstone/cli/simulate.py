@@ -33,7 +33,8 @@ from .load_options import NAMES, load_options
 from .virtual_run import VirtualRun, interruptible
 
 _LOAD: Final = frozenset({
-    "scenario", "rate", "duration", "trace", "speedup", "arrivals",
+    "scenario", "rate", "duration", "trace", "trace_from", "trace_to",
+    "trace_sample", "skip_bad_rows", "speedup", "arrivals",
     "rate_profile", "think", "drain", "warmup", "window", "prices", "slo", "out",
 })  # fmt: skip
 """Options of `loadstone run` that mean something without an endpoint."""

@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Any, Final
 
 from loadgen.flows import flows_of
-from loadgen.workload import lengths_of, mix_of, stream_of
+from loadgen.workload import lengths_of, mix_of, skipped_of, stream_of
 
 from ..catalog.presets import Preset
 from ..catalog.recipes import Recipe
@@ -145,6 +145,7 @@ class VirtualRun:
             "cost": rent.summary(
                 figures["makespan_s"], requests["ok"], tokens["output"]
             ),
+            **skipped_of(self.plan),
             "assumptions": list(machine.assumptions()),
             "instrument": self._instrument(built, figures),
         }

@@ -1,8 +1,9 @@
 """What is left of a tenant's service when others come: isolation, fairness, goodput.
 
 The victim is the tenant that asks first; its requests up to the others' first arrival
-are `alone`, those from then on are `beside`. Isolation is the share of its requests that
-meet every objective beside, over the same share alone: 1 if the others cost it nothing.
+are `alone`, those from then on are `beside`. Isolation is the share of its requests
+that meet every objective beside, over the same share alone: 1 if the others cost it
+nothing.
 
 Fairness is Jain's index, `(sum x)^2 / (n sum x^2)`, of what each tenant was served of
 its max-min fair share: of the tokens that were served in all, every tenant gets what it
