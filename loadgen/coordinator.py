@@ -421,8 +421,12 @@ class Run:
     ) -> ClientStats:
         """Return the totals of the rows and of what was due by `until`, sent or not."""
         seen, settled = self.stats(), ClientStats()
+        planned = {request.id for request in self.requests}
         for row in rows:
             settled.add(row)
+            if planned and row.id not in planned:  # what a flow asked besides
+                part = settled.slice_of(row.scenario, row.tenant, row.stage)
+                part.scheduled += 1
         self._fates = {rank: Counter() for rank in range(self.workers)}
         ended = {row.id: row.end_s for row in rows}
         for request, rank, fate in account(

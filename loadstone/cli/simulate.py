@@ -59,6 +59,8 @@ def _from_plan(ctx: click.Context, _: click.Parameter, path: str | None) -> None
     if options.get("ignore_eos", "True").lower() != "true":
         raise UsageError(f"{path}: ignore_eos=false: virtual answers have set lengths")
     kept = {k: v for k, v in options.items() if k in own - {"out"}}
+    if kept.keys() & {"rate", "trace"}:
+        kept.pop("users", None)  # the cap of a live open loop; nothing waits here
     ctx.default_map = kept | {"scenario": path}
 
 

@@ -123,7 +123,7 @@ def _limit(
     assert of_q is not None
     below = of_q * (2 * q - of_q)
     if below <= 0:
-        return None
+        return 0.0 if sign < 0 else None
     inside = (p * q) ** 2 - of_p * (2 * p - of_p) * below
     return max(0.0, (p * q + sign * sqrt(max(0.0, inside))) / below)
 
