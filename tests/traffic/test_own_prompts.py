@@ -103,5 +103,5 @@ def test_a_row_without_its_slice_is_bad() -> None:
 @pytest.mark.parametrize("text", ["", "[]", "prompt\n", "[1, 2"])
 def test_a_file_without_prompts_is_refused(text: str) -> None:
     """Not an empty run."""
-    with pytest.raises(UsageError, match="^p: "):
+    with pytest.raises(UsageError, match=r"^p: "):
         read(text)
