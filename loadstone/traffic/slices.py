@@ -1,4 +1,4 @@
-"""A run cut by scenario, tenant and stage: what each part asked for and got."""
+"""A run cut by scenario, tenant, stage and slice: what each part asked and got."""
 
 from array import array
 from collections import Counter
@@ -10,7 +10,7 @@ from .answers import Answers
 from .intervals import share_interval
 from .record import Outcome, RequestRecord
 
-KEYS: Final = ("scenario", "tenant", "stage")
+KEYS: Final = ("scenario", "tenant", "stage", "slice")
 LATENCIES: Final = ("ttft_s", "e2e_s")
 LOST: Final = (Outcome.FAILED, Outcome.THROTTLED, Outcome.INCOMPLETE)
 """Outcomes of requests that an adjusted percentile counts as infinitely slow. What we
@@ -61,7 +61,7 @@ class Slices:
 
     def of(self, row: RequestRecord) -> Slice:
         """Return the part that a row belongs to."""
-        key = row.scenario, row.tenant, row.stage
+        key = row.scenario, row.tenant, row.stage, row.slice
         found = self._by_key.get(key)
         if found is None:
             found = self._by_key[key] = Slice(key, len(self._by_key))

@@ -39,7 +39,8 @@ class Tape:
 
     def __init__(self, slos: tuple[Slo, ...] = (), window: Window = EVER) -> None:
         self.due: dict[str, Seconds] = {}
-        """When each measured request was due, by id: what runs are paired by."""
+        """When each measured request was due, by id: what runs are paired by. Later
+        turns of a conversation are due when the one before was answered."""
         self._slos, self._window = slos, window
         self._begin, self._end = inf, -inf
         self._asked, self._lost = array("d"), array("d")
@@ -48,7 +49,7 @@ class Tape:
         self._spans = Spans()
 
     def __repr__(self) -> str:
-        return f"<Tape of {len(self.due)} requests>"
+        return f"<Tape of {len(self._asked)} requests>"
 
     def add(self, row: RequestRecord) -> None:
         """Note a row; warm-up, what we cancelled and what lies outside are passed."""
@@ -64,7 +65,8 @@ class Tape:
             return
         if row.intended_s not in self._window:
             return
-        self.due[row.id] = row.intended_s
+        if not row.turn:
+            self.due[row.id] = row.intended_s
         self._asked.append(row.intended_s)
         if not row.ok:
             self._lost.append(row.intended_s)

@@ -329,3 +329,14 @@ def test_planted_five_per_cent_are_found() -> None:
 def test_weights_of_the_run_itself_are_all_one() -> None:
     """Each stretch once."""
     assert WHOLE == (1,) * BLOCKS
+
+
+def test_later_turns_are_no_part_of_the_schedule() -> None:
+    """They are due when the answer before came, which is the server's doing."""
+    made = rows(1, 40)
+    turns = [replace(r, id=f"{r.id}.1", turn=1) for r in made]
+    late = [replace(r, intended_s=r.intended_s + 1) for r in turns]
+    one, two = tape_of(made + turns), tape_of(made + late)
+    assert len(one.due) == len(made)
+    assert paired(one.due, two.due)
+    assert not paired(one.due, tape_of(late).due)

@@ -453,19 +453,20 @@ def test_attainment_is_of_all_that_was_asked() -> None:
     assert summarize([], slos=slos)["goodput"] is None
 
 
-def test_slices_are_by_scenario_tenant_and_stage() -> None:
+def test_slices_are_by_scenario_tenant_stage_and_slice() -> None:
     """Each with its own requests, tokens, latencies and attainment."""
     slos = (Slo("ttft_s", "p99", 0.5),)
-    rag = replace(B, scenario="rag", stage="embed")
+    rag = replace(B, scenario="rag", stage="embed", slice="hard")
     rows = [A, ONE, replace(BROKEN, tenant="b"), rag, replace(rag, warmup=True)]
     told = summarize(rows, slos=slos)["slices"]
     keys = [
-        tuple(part[key] for key in ("scenario", "tenant", "stage")) for part in told
+        tuple(part[key] for key in ("scenario", "tenant", "stage", "slice"))
+        for part in told
     ]
     assert keys == [
-        ("chat", "b", "generate"),
-        ("chat", "default", "generate"),
-        ("rag", "default", "embed"),
+        ("chat", "b", "generate", ""),
+        ("chat", "default", "generate", ""),
+        ("rag", "default", "embed", "hard"),
     ]
     lost, chat, embed = told
     assert (lost["requests"]["failed"], lost["ttft_s"]["n"]) == (1, 0)
