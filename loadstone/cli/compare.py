@@ -25,8 +25,8 @@ _SETTINGS: Final = ("plan", "options", "environment", "run")
 _NOT_CONDITIONS: Final = frozenset({"out", "run_id", "json", "no_rows", "metrics_port"})
 """Of plan and environment what names a run, or has no bearing on its figures."""
 _OF_SUMMARY: Final = ("model", "preset", "vms", "recipe", "loop")
-_BY_TIME: Final = "rent"
-"""The basis of a cost that runs with the clock, busy or idle."""
+_BY_TIME: Final = frozenset({"rent", "own", "provisioned"})
+"""Bases of a cost that runs with the clock, busy or idle."""
 
 
 def _tolerance(_: click.Context, __: click.Parameter, text: str) -> float:
@@ -132,8 +132,9 @@ class _Read:
         return Priced(cut, self._usd_per_s())
 
     def _usd_per_s(self) -> float | None:
-        cost, span = self.summary.get("cost", {}), self.summary.get("makespan_s")
-        if cost.get("basis") != _BY_TIME or not span or not cost["usd_total"]:
+        cost = self.summary.get("cost", {})
+        span = cost.get("window_s") or self.summary.get("makespan_s")
+        if cost.get("basis") not in _BY_TIME or not span or not cost["usd_total"]:
             return None
         return float(cost["usd_total"]) / float(span)
 

@@ -110,7 +110,8 @@ def _cost(name: str, unit: str, bottom: str, scale: float) -> Figure:
             scale * (run.usd_per_s or 0.0) * run.cut.ratio("seconds", bottom, w)
         ),
         lacks=lambda run: _nothing(
-            (run.usd_per_s or 0.0) * run.cut.ratio(bottom, "seconds"), "no price"
+            (run.usd_per_s or 0.0) * run.cut.ratio(bottom, "seconds"),
+            "no cost that runs with the clock",
         ),
     )
 

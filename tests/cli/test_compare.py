@@ -134,7 +134,7 @@ def test_a_run_that_is_not_valid_is_said_and_the_code_is_4(
     told = json.loads(out)
     assert (code, told["b"]["invalid"]) == (4, [])
     assert told["a"]["invalid"] == ["it was ended before its summary was written"]
-    assert told["left_out"]["usd_per_request"] == "A: no price"
+    assert told["left_out"]["usd_per_request"] == "A: no cost that runs with the clock"
 
 
 def test_prices_are_taken_out(

@@ -276,7 +276,10 @@ def test_cost_is_compared_at_both_prices_and_at_the_same() -> None:
     assert f"{name} at A's price" not in alone
     tapes = [tape_of(a).cut(), tape_of(a).cut()]
     free = [Priced(cut, None) for cut in tapes if cut is not None]
-    assert compare(*free, pairs=True, rng=Random(0)).left_out[name] == "A: no price"
+    assert (
+        compare(*free, pairs=True, rng=Random(0)).left_out[name]
+        == "A: no cost that runs with the clock"
+    )
 
 
 # ------------------------------------------------------------- how often it is right
