@@ -16,6 +16,7 @@ VERBS: Final = {
     "run": "drive an endpoint: the mock or a real one",
     "simulate": "the same engine in virtual time",
     "selfcheck": "up to which load this machine measures right",
+    "audit": "prove that each request of a run ended in exactly one outcome",
     "validate": "the timing model against published figures",
     "fit": "constants from your own measurements",
     "dashboards": "Grafana dashboards: make their JSON, or check it",
