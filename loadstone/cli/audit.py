@@ -65,11 +65,14 @@ def books_of(run: RunFiles) -> Books:
         plan = Plan.from_toml(table.get("plan", {}))
         if plan.loop == "closed":
             return Books(why_not="a closed loop: the answers say when to ask", **others)
-        draw = stream_of(plan)
+        planned = list(stream_of(plan)())
         return Books(
-            planned=draw(),
+            planned=planned,
+            duration_s=plan.duration_s,
+            pulses=run.pulses(),
+            workers=int(run.environment().get("workers", 1)),
             hash_planned=table.get("plan_hash"),
-            hash_drawn=plan_hash(plan, draw()),
+            hash_drawn=plan_hash(plan, planned),
             **others,
         )
     except LoadstoneError as wrong:

@@ -7,12 +7,14 @@ code and must agree with them.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import inf
 from typing import Any, Final
 
 from ..units import Seconds
+from .accounts import Fate, Pulse, account
 from .record import Outcome, RequestRecord
 from .request import Request
 
@@ -80,8 +82,12 @@ class Books:
     are the values of its last exposition by name and outcome, see `metric_key`.
     """
 
-    planned: Iterable[Request] | None = None
+    planned: Sequence[Request] | None = None
     why_not: str = ""
+    duration_s: Seconds = inf
+    """For so long arrivals came: a turn that would be due later is not owed."""
+    pulses: Sequence[Pulse] = ()
+    workers: int = 1
     hash_planned: str | None = None
     hash_drawn: str | None = None
     summary: Mapping[str, Any] | None = None
@@ -101,7 +107,7 @@ def audit(rows: Iterable[RequestRecord], books: Books) -> list[Check]:
     return [
         *ledger.checks(books.why_not),
         _same_plan(books),
-        _nothing_lost(ledger, books),
+        _none_lost(ledger, books),
         _agrees(
             "summary", "summary.json counts what the rows say", books.summary,
             lambda summary: _of_summary(ledger, summary), "there is no summary.json",
@@ -128,36 +134,38 @@ class _Ledger:
     """Counts rows, and crosses off what was planned."""
 
     def __init__(self, planned: Iterable[Request] | None) -> None:
-        self.left = None if planned is None else {r.id: r for r in planned}
-        self.planned = None if self.left is None else len(self.left)
-        self.seen: set[str] = set()
+        self.planned = None if planned is None else {r.id: r for r in planned}
+        self.ended: dict[str, Seconds] = {}
+        """When each request ended that has a row."""
         self.outcomes: Counter[str] = Counter()
         self.input = self.output = 0
         self._twice, self._order = Findings(), Findings()
         self._unplanned, self._other = Findings(), Findings()
 
     def add(self, row: RequestRecord) -> None:
-        again = row.id in self.seen
-        if again:
+        if row.id in self.ended:
             self._twice.add(f"request {row.id} has two rows")
-        self.seen.add(row.id)
+        elif self.planned is not None:
+            self._compare(row, self.planned)
+        self.ended[row.id] = row.end_s
         self.outcomes[row.outcome.value] += 1
         if row.ok:
             self.input += row.input_tokens
             self.output += row.output_tokens
         for what in _out_of_order(row):
             self._order.add(f"request {row.id}: {what}")
-        if self.left is not None and not again:
-            self._cross_off(row, self.left)
 
-    def _cross_off(self, row: RequestRecord, left: dict[str, Request]) -> None:
-        request = left.pop(row.id, None)
+    def _compare(self, row: RequestRecord, planned: Mapping[str, Request]) -> None:
+        request = planned.get(row.id)
         if request is None:
-            self._unplanned.add(f"request {row.id} is not in the plan")
+            # A flow may ask more than its plan says, in the name of what it says.
+            if row.id.partition("-")[0] not in planned:
+                self._unplanned.add(f"request {row.id} is not in the plan")
             return
         asked = (row.asked_input_tokens, row.asked_output_tokens)
         wanted = (request.input_tokens, request.output_tokens)
-        if abs(row.intended_s - request.intended_s) > _STAMP_S:
+        # A later turn is due when the answer before it says.
+        if not request.turn and abs(row.intended_s - request.intended_s) > _STAMP_S:
             self._other.add(
                 f"request {row.id} was due at {request.intended_s:.6f} s,"
                 f" its row says {row.intended_s:.6f} s"
@@ -172,7 +180,7 @@ class _Ledger:
         yield self._twice.check("one_outcome", "no request has two rows")
         yield self._order.check("in_order", "sent, first token, last token, end")
         name, holds = "as_planned", "each row is of a request that the plan intends"
-        if self.left is None:
+        if self.planned is None:
             yield Check(name, holds, None, why=why_not)
             return
         self._unplanned.count += self._other.count
@@ -209,24 +217,31 @@ def _same_plan(books: Books) -> Check:
     return findings.check(name, holds)
 
 
-def _nothing_lost(ledger: _Ledger, books: Books) -> Check:
+def _none_lost(ledger: _Ledger, books: Books) -> Check:
     name = "none_lost"
     holds = "what was planned has a row, or is counted as never sent"
-    if ledger.left is None:
+    if books.planned is None:
         return Check(name, holds, None, why=books.why_not)
-    missing, findings = len(ledger.left), Findings()
-    summary = books.summary
-    if summary is None:
-        return Check(
-            name, holds, None,
-            why=f"the run was killed; {missing} of {ledger.planned} have no row",
-        )  # fmt: skip
-    dropped = int(summary["requests"]["dropped"])
-    if missing != dropped and (summary.get("complete", True) or dropped > missing):
-        lost = ", ".join(list(ledger.left)[:NAMED])
+    fates = Counter[Fate]()
+    lost: list[str] = []
+    for request, _, fate in account(
+        books.planned, ledger.ended, books.pulses,
+        workers=books.workers, until=books.duration_s,
+    ):  # fmt: skip
+        fates[fate] += 1
+        if fate in {Fate.DROPPED, Fate.UNKNOWN} and len(lost) < NAMED:
+            lost.append(request.id)
+    if books.summary is None:
+        told = ", ".join(f"{n} {fate.value}" for fate, n in fates.items())
+        return Check(name, holds, None, why=f"the run was killed: {told}")
+    requests, findings = books.summary["requests"], Findings()
+    missing = fates[Fate.DROPPED] + fates[Fate.UNKNOWN]
+    known = requests["dropped"] + requests.get("unknown", 0)
+    # One that was stopped owes nothing that was due later.
+    if known > missing or (known < missing and books.summary.get("complete", True)):
         findings.add(
-            f"{missing} planned requests have no row, the summary knows of {dropped}:"
-            f" {lost}"
+            f"{missing} planned requests have no row, the summary knows of {known}:"
+            f" {', '.join(lost)}"
         )
     return findings.check(name, holds)
 
@@ -268,7 +283,7 @@ def _of_metrics(ledger: _Ledger, metrics: Mapping[str, float]) -> _Pairs:
         yield f"{what} tokens", ours, metrics.get(f"loadstone_{what}_tokens_total")
     scheduled = metrics.get("loadstone_requests_scheduled_total")
     dropped = metrics.get("loadstone_requests_dropped_total")
-    if scheduled is not None and dropped is not None and ledger.left is not None:
+    if scheduled is not None and dropped is not None and ledger.planned is not None:
         yield "sent of what was due", ledger.outcomes.total(), scheduled - dropped
 
 

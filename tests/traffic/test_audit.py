@@ -145,7 +145,7 @@ def test_what_cannot_be_told_is_said() -> None:
     killed = Books(planned=PLANNED, hash_planned="ab", hash_drawn="ab")
     check = one("none_lost", ROWS[:15], killed)
     assert (check.state, check.found) == ("not_checked", None)
-    assert check.why == "the run was killed; 5 of 20 have no row"
+    assert check.why == "the run was killed: 15 recorded, 5 dropped"
     assert states(ROWS[:15], killed)["as_planned"] == "ok"
     closed = replace(books_of(PLANNED, ROWS), planned=None, why_not="a closed loop")
     seen = states(ROWS, closed)
