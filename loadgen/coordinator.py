@@ -20,6 +20,7 @@ from loadstone.errors import LoadstoneError, UsageError
 from loadstone.physics.cost import Rent, no_price
 from loadstone.runs import METRICS, PULSES, SUMMARY, RunFiles, read_rows
 from loadstone.traffic.accounts import Fate, Pulse, account
+from loadstone.traffic.isolation import isolation_of
 from loadstone.traffic.machine import Standing, loads_of
 from loadstone.traffic.plan import Plan, journeys, plan_hash
 from loadstone.traffic.record import RequestRecord
@@ -36,7 +37,7 @@ from .files import read_text
 from .flows import flows_of
 from .folder import RunFolder
 from .ledger import Ledger
-from .options import OPTIONS, plan_of, read_options, timeouts_of
+from .options import OPTIONS, plan_of, read_options, timeouts_of, window_of
 from .plans import find_plan
 from .probe import Target, probe_all
 from .receive import ReceiveLags, why_absent
@@ -46,7 +47,7 @@ from .series import Series
 from .session import Session
 from .stats import ClientStats, SliceStats, total
 from .tracing import Traces
-from .workload import mix_of, requests_of, with_trace_located
+from .workload import mix_of, requests_of, skipped_of, with_trace_located
 
 FRESH: Final = "fresh"
 """The salt that stands for another one in each run."""
@@ -420,8 +421,12 @@ class Run:
     ) -> ClientStats:
         """Return the totals of the rows and of what was due by `until`, sent or not."""
         seen, settled = self.stats(), ClientStats()
+        planned = {request.id for request in self.requests}
         for row in rows:
             settled.add(row)
+            if planned and row.id not in planned:  # what a flow asked besides
+                part = settled.slice_of(row.scenario, row.tenant, row.stage)
+                part.scheduled += 1
         self._fates = {rank: Counter() for rank in range(self.workers)}
         ended = {row.id: row.end_s for row in rows}
         for request, rank, fate in account(
@@ -445,7 +450,12 @@ class Run:
     def summary(self, rows: list[RequestRecord], *, complete: bool) -> dict[str, Any]:
         """Return the run's figures, cost and verdict."""
         stats = self.stats()
-        figures = summarize(rows, dropped=stats.whole().dropped, slos=self.slos)
+        figures = summarize(
+            rows,
+            dropped=stats.whole().dropped,
+            slos=self.slos,
+            window=window_of(self._values),
+        )
         requests, tokens = figures["requests"], figures["tokens"]
         requests["unknown"] = sum(f[Fate.UNKNOWN] for f in self._fates.values())
         requests["undue"] = self._undue
@@ -466,7 +476,14 @@ class Run:
             "cost": cost,
             "instrument": self._instrument(rows, stats, figures),
             **self._distributed(),
+            **self._isolation(rows),
+            **skipped_of(self.plan),
         }
+
+    def _isolation(self, rows: list[RequestRecord]) -> dict[str, Any]:
+        if len(self.plan.tenants) < 2:
+            return {}
+        return {"isolation": isolation_of(rows, self.slos, self.plan.duration_s)}
 
     def _distributed(self) -> dict[str, Any]:
         if self.ledger is None:

@@ -9,6 +9,7 @@ from loadstone.errors import UsageError
 from loadstone.traffic.arrivals import PROCESSES, Arrivals
 from loadstone.traffic.plan import DEFAULT_CAP, DEFAULT_SCENARIO, Plan
 from loadstone.traffic.profile import PROFILES, Profile
+from loadstone.traffic.window import EVER, Window
 from loadstone.units import Seconds, parse_duration
 
 from .connection import Timeouts
@@ -103,7 +104,18 @@ OPTIONS: Final = (
            metavar="TIME", in_form=True, text="how long requests arrive (30s, 5m)"),
     Option(flag="--trace", setting="trace", metavar="FILE", in_form=True,
            text="replay arrivals and lengths of a trace: Azure's CSV"
-                " (TIMESTAMP,ContextTokens,GeneratedTokens) or Mooncake's JSON lines"),
+                " (TIMESTAMP,ContextTokens,GeneratedTokens), Mooncake's JSON lines, or"
+                " the requests.jsonl of a run"),
+    Option(flag="--trace-from", setting="trace_from_s", read=parse_duration,
+           default="0s", metavar="TIME", text="leave out what was recorded before"),
+    Option(flag="--trace-to", setting="trace_to_s", read=parse_duration,
+           metavar="TIME", text="leave out what was recorded from then on"),
+    Option(flag="--trace-sample", setting="trace_sample", read=float, metavar="X",
+           text="replay this share of the trace's requests, chosen by the seed"),
+    Option(flag="--skip-bad-rows", setting="skip_bad_rows", read=_boolean,
+           default="false", metavar="BOOL",
+           text="leave out lines of a trace or of prompts that cannot be read, and"
+                " count them, instead of refusing the file"),
     Option(flag="--speedup", setting="speedup", read=float, default="1", metavar="X",
            in_form=True, text="replay the trace this many times as fast"),
     Option(flag="--arrivals", setting="arrivals", default="poisson", in_form=True,
@@ -124,6 +136,10 @@ OPTIONS: Final = (
            text="how long running requests may finish after the last arrival"),
     Option(flag="--warmup", setting="warmup_s", read=parse_duration, default="0s",
            metavar="TIME", text="requests due in this time are not in the percentiles"),
+    Option(flag="--window", read=_checked(Window.parse), metavar="FROM:TO",
+           text="only requests due in this stretch of the run (30s:2m) are in the"
+                " percentiles and objectives; empty: all, and a steady window is looked"
+                " for"),
     Option(flag="--seed", setting="seed", read=int, default="0", metavar="N",
            in_form=True, text="same seed, same arrivals and lengths"),
     Option(flag="--salt", setting="salt", metavar="TEXT",
@@ -163,6 +179,9 @@ OPTIONS: Final = (
 
 _ONLY: Final = {
     "speedup": ("trace", "it is for a --trace"),
+    "trace_from_s": ("trace", "it is for a --trace"),
+    "trace_to_s": ("trace", "it is for a --trace"),
+    "trace_sample": ("trace", "it is for a --trace"),
     "arrivals": ("open", "it is for a --rate"),
     "profile": ("open", "it is for a --rate"),
     "think_s": ("closed", "it is for a closed loop, --users without --rate or --trace"),
@@ -198,6 +217,11 @@ def hosts_of(text: str) -> tuple[str, ...]:
 def timeouts_of(values: Mapping[str, Any]) -> Timeouts:
     """Return how long to wait for what, of read options."""
     return Timeouts(**{name: values[f"{name}_timeout"] for name in _TIMEOUTS})
+
+
+def window_of(values: Mapping[str, Any]) -> Window:
+    """Return which stretch of the run is measured, of read options."""
+    return Window.parse(values["window"]) if values["window"] else EVER
 
 
 def plan_of(

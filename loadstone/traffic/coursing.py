@@ -63,7 +63,7 @@ class Coursing:
         self._go_on(planned, course, at, answer, request)
 
     def stages_of(self, request: Request) -> tuple[Stages, Stages]:
-        """Return the local work before and after a request that ended, and forget it."""
+        """Return the local work before and after a request that ended, once."""
         return self._stages.pop(request.id, ((), ()))
 
     def _go_on(
