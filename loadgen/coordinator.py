@@ -18,17 +18,18 @@ from loadstone.catalog.workloads import load_price, price_of_preset
 from loadstone.errors import LoadstoneError, UsageError
 from loadstone.physics.cost import Rent, no_price
 from loadstone.runs import METRICS, PULSES, SUMMARY, RunFiles, read_rows
-from loadstone.traffic.accounts import Fate, Pulse, account
+from loadstone.traffic.accounts import UNSURE_S, Fate, Pulse, account
 from loadstone.traffic.machine import Standing, loads_of
 from loadstone.traffic.plan import Plan, draw, plan_hash
 from loadstone.traffic.record import RequestRecord
 from loadstone.traffic.request import Request
-from loadstone.traffic.share import Share
+from loadstone.traffic.share import Share, owners
 from loadstone.traffic.slo import Slo, read_slos
 from loadstone.traffic.summary import describe, describe_histogram, summarize
 from loadstone.traffic.verdict import Evidence, Verdict, judge
 from loadstone.units import Seconds
 
+from . import merged
 from .client import Endpoint, StreamingClient
 from .clocks import Offset
 from .folder import RunFolder
@@ -169,8 +170,12 @@ class Run:
         target: Target = _NO_TARGET,
         drawing_s: Seconds = 0.0,
         notes: Iterable[str] = (),
+        only: int | None = None,
     ) -> None:
-        """Take a run's parts: `drawing_s` is how long drawing its requests took."""
+        """Take a run's parts: `drawing_s` is how long drawing its requests took.
+
+        `only` is the one rank whose share the folder is of, if it is not of all.
+        """
         self.folder = folder
         self.plan = plan
         self.requests = requests
@@ -186,6 +191,7 @@ class Run:
         self.t0_epoch = time.time()
         """On this process's clock; final once the run is `begin`ning."""
         self._drawing_s = drawing_s
+        self._only = only
         self._values = values
         self._fates: dict[int, Counter[Fate]] = {}
         """What became of the planned requests of each rank, once the run is over."""
@@ -265,12 +271,14 @@ class Run:
                 f"{files.path}: its plan draws another schedule here than it was sent",
                 hint=f"it was made by loadstone {told.get('loadstone', '?')}",
             )
+        environment = files.environment()
         return cls(
             RunFolder(files.path),
             plan=plan,
             requests=requests,
             digest=told["plan_hash"],
-            workers=int(files.environment().get("workers", 1)),
+            workers=int(environment.get("workers", 1)),
+            only=environment.get("rank"),
             slos=slos,
             standing=standing(values["selfcheck"], environ),
             values=values,
@@ -304,6 +312,11 @@ class Run:
             str(self.folder.path.absolute()), self._values,
             clock.offset_s if clock else 0.0, self.run_id,
         )  # fmt: skip
+
+    @property
+    def most_rows(self) -> float:
+        """Bytes of rows up to which a worker's are carried over at the end."""
+        return float(self._values["collect_mb"]) * 1e6
 
     def stats(self) -> ClientStats:
         """Return the totals so far, over all processes."""
@@ -346,9 +359,18 @@ class Run:
         `stopped_s` is when the run was stopped, if it was. The rows are the truth: from
         here on the totals, and with them `metrics`, are theirs.
         """
-        rows = list(read_rows(self.folder.path))
-        self.live = self._settled(rows, self._pulses(), stopped_s)
-        summary = self.summary(rows, complete=stopped_s == math.inf)
+        complete = stopped_s == math.inf
+        if self.ledger is None or self.ledger.all_rows_here:
+            rows = list(read_rows(self.folder.path))
+            reported = self.stats()
+            self.live = self._settled(rows, self._pulses(), stopped_s)
+            summary = self.summary(rows, complete=complete)
+            if self.ledger is not None:
+                same = self.live.latencies() == reported.latencies()
+                summary["distributed"]["merged_equals_rows"] = same
+        else:
+            self.live = self._merged(self.ledger, stopped_s)
+            summary = self.summary(None, complete=complete)
         summary["instrument"]["locust"] = locust
         self.folder.write_json(SUMMARY, summary)
         self.folder.write_text(METRICS, metrics())
@@ -397,6 +419,8 @@ class Run:
         ):
             if request.intended_s > until and fate is not Fate.RECORDED:
                 continue
+            if self._only not in (None, rank):
+                continue
             part = settled.slice_of(request.scenario, request.tenant, request.stage)
             part.scheduled += 1
             part.dropped += fate is Fate.DROPPED
@@ -406,10 +430,29 @@ class Run:
         settled.recv_lags, settled.vitals = seen.recv_lags, seen.vitals
         return settled
 
-    def summary(self, rows: list[RequestRecord], *, complete: bool) -> dict[str, Any]:
-        """Return the run's figures, cost and verdict."""
+    def _merged(self, ledger: Ledger, until: Seconds) -> ClientStats:
+        """Return the totals that the workers handed in, with what was not sent."""
+        workers = ledger.workers
+        parts: dict[int, ClientStats] = {}
+        for name, snapshot in self.snapshots.items():
+            parts[workers[name].rank] = total([snapshot])
+        lives = {worker.rank: math.inf for worker in workers.values()}
+        for worker in ledger.lost:
+            heard = -math.inf if worker.heard_s is None else worker.heard_s
+            lives[worker.rank] = heard + UNSURE_S
+        shares = zip(self.requests, owners(self.requests, self.workers), strict=True)
+        settled, self._fates = merged.settle(parts, shares, lives, until)
+        return settled
+
+    def summary(
+        self, rows: list[RequestRecord] | None, *, complete: bool
+    ) -> dict[str, Any]:
+        """Return the run's figures, cost and verdict; without rows from the totals."""
         stats = self.stats()
-        figures = summarize(rows, dropped=stats.whole().dropped, slos=self.slos)
+        if rows is None:
+            figures = merged.figures(stats, self.slos)
+        else:
+            figures = summarize(rows, dropped=stats.whole().dropped, slos=self.slos)
         requests, tokens = figures["requests"], figures["tokens"]
         requests["unknown"] = sum(f[Fate.UNKNOWN] for f in self._fates.values())
         cost = (
@@ -458,14 +501,23 @@ class Run:
         return None if self.plan.loop == "closed" else whole.scheduled
 
     def _instrument(
-        self, rows: list[RequestRecord], stats: ClientStats, figures: dict[str, Any]
+        self,
+        rows: list[RequestRecord] | None,
+        stats: ClientStats,
+        figures: dict[str, Any],
     ) -> dict[str, Any]:
-        errors = describe(abs(e) for r in rows if (e := r.ttft_error_s) is not None)
-        lags = describe(r.truth.lag_s for r in rows if r.truth is not None)
+        if rows is None:
+            errors = describe_histogram(stats.ttft_error)
+            lags = describe(())
+            told: dict[str, Any] = {"profile": None, "absent": "rows are elsewhere"}
+            beyond = None
+        else:
+            errors = describe(abs(e) for r in rows if (e := r.ttft_error_s) is not None)
+            lags = describe(r.truth.lag_s for r in rows if r.truth is not None)
+            told, beyond = self.standing.judge(loads_of(rows))
         loop_lag = describe_histogram(stats.loop_lag)
         recv_lag = describe_histogram(stats.recv_lags.histogram)
         scheduled = self._scheduled(stats.whole())
-        selfcheck, beyond = self.standing.judge(loads_of(rows))
         verdict, reasons = judge(
             Evidence(
                 samples=int(figures["ttft_s"]["n"] or 0),
@@ -494,7 +546,7 @@ class Run:
             **stats.vitals,
             "mock_lag_s": lags,
             "workers": {"expected": self.workers, "reported": self._reported()},
-            "selfcheck": selfcheck,
+            "selfcheck": told,
             **({"notes": self.notes} if self.notes else {}),
         }
 

@@ -20,7 +20,7 @@ from greenlet import greenlet
 
 from loadstone.clock import Clock
 from loadstone.traffic.plan import Plan
-from loadstone.traffic.record import Outcome, RequestRecord
+from loadstone.traffic.record import STAMP_DIGITS, Outcome, RequestRecord
 from loadstone.traffic.request import Request
 from loadstone.traffic.share import Share
 from loadstone.units import Seconds, Tokens
@@ -264,9 +264,9 @@ class Session:
             scenario=request.scenario,
             tenant=request.tenant,
             stage=request.stage,
-            intended_s=request.intended_s,
-            sent_s=sent - self.t0,
-            end_s=end - self.t0,
+            intended_s=round(request.intended_s, STAMP_DIGITS),
+            sent_s=self._stamp(sent),
+            end_s=self._stamp(end),
             outcome=outcome,
             asked_input_tokens=request.input_tokens,
             asked_output_tokens=request.output_tokens,
@@ -322,7 +322,11 @@ class Session:
         }
 
     def _since_t0(self, instant: Seconds | None) -> Seconds | None:
-        return None if instant is None else instant - self.t0
+        return None if instant is None else self._stamp(instant)
+
+    def _stamp(self, instant: Seconds) -> Seconds:
+        """Return it since t0, as the row's line has it: totals and rows then agree."""
+        return round(instant - self.t0, STAMP_DIGITS)
 
 
 def outcome_of(exchange: Exchange) -> Outcome:
