@@ -16,6 +16,7 @@ VERBS: Final = {
     "run": "drive an endpoint: the mock or a real one",
     "plan": "plans of traffic: the built-in ones, checks, and their schema",
     "simulate": "the same engine in virtual time",
+    "compare": "two runs, figure by figure, and how sure each difference is",
     "selfcheck": "up to which load this machine measures right",
     "audit": "prove that each request of a run ended in exactly one outcome",
     "validate": "the timing model against published figures",
