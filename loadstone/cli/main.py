@@ -18,6 +18,7 @@ VERBS: Final = {
     "simulate": "the same engine in virtual time",
     "compare": "two runs, figure by figure, and how sure each difference is",
     "selfcheck": "up to which load this machine measures right",
+    "audit": "prove that each request of a run ended in exactly one outcome",
     "validate": "the timing model against published figures",
     "fit": "constants from your own measurements",
     "dashboards": "Grafana dashboards: make their JSON, or check it",
