@@ -1,7 +1,7 @@
 """Measure what many workers send that one cannot, and what their master costs.
 
     python bench/distributed.py                       one worker, then four
-    python bench/distributed.py --cap 0.3 --rate 80   each held to 0.3 of a core
+    python bench/distributed.py --cap 0.3 --rate 600  each held to 0.3 of a core
 
 Master and workers are plain Locust, as on hosts of their own; the server is the mock.
 A machine of few cores cannot feed four workers that each want a core, so each worker is
@@ -179,9 +179,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 4])
-    parser.add_argument("--rate", type=float, default=60.0, help="requests/s")
-    parser.add_argument("--seconds", type=int, default=15)
-    parser.add_argument("--cap", type=float, default=0.1, help="of a core, per worker")
+    parser.add_argument("--rate", type=float, default=250.0, help="requests/s")
+    parser.add_argument("--seconds", type=int, default=10)
+    parser.add_argument("--cap", type=float, default=0.12, help="of a core, per worker")
     given = parser.parse_args()
     with mock("--stream-interval", "16", "--vms", "8") as url:
         load = f"{given.rate:g} requests/s for {given.seconds} s"

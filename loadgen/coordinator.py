@@ -354,6 +354,8 @@ class Run:
         here on the totals, and with them `metrics`, are theirs.
         """
         complete = stopped_s == math.inf
+        if self.ledger is not None:
+            self.notes += self.ledger.notes()
         if self.ledger is None or self.ledger.all_rows_here:
             rows = list(read_rows(self.folder.path))
             reported = self.stats().latencies()
