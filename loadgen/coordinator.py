@@ -19,6 +19,7 @@ from loadstone.errors import LoadstoneError, UsageError
 from loadstone.physics.cost import Rent, no_price
 from loadstone.runs import METRICS, PULSES, SUMMARY, RunFiles, read_rows
 from loadstone.traffic.accounts import UNSURE_S, Fate, Pulse
+from loadstone.traffic.isolation import isolation_of
 from loadstone.traffic.machine import Standing, loads_of
 from loadstone.traffic.plan import Plan, journeys, plan_hash
 from loadstone.traffic.record import RequestRecord
@@ -47,7 +48,7 @@ from .session import Session
 from .settling import Settled, by_rows, by_totals
 from .stats import ClientStats, SliceStats, total
 from .tracing import Traces
-from .workload import mix_of, requests_of, with_trace_located
+from .workload import mix_of, requests_of, skipped_of, with_trace_located
 
 FRESH: Final = "fresh"
 """The salt that stands for another one in each run."""
@@ -462,7 +463,14 @@ class Run:
             "cost": cost,
             "instrument": self._instrument(rows, stats, figures),
             **self._distributed(),
+            **self._isolation(rows),
+            **skipped_of(self.plan),
         }
+
+    def _isolation(self, rows: list[RequestRecord] | None) -> dict[str, Any]:
+        if rows is None or len(self.plan.tenants) < 2:
+            return {}
+        return {"isolation": isolation_of(rows, self.slos, self.plan.duration_s)}
 
     def _distributed(self) -> dict[str, Any]:
         if self.ledger is None:
