@@ -80,6 +80,10 @@ class Order:
     run_id: str = ""
     """Unlike any other's; it is in `environment.json` of the run's folder too."""
 
+    def message(self) -> dict[str, Any]:
+        """Return it as a message; `Order(**message)` reads it."""
+        return asdict(self)
+
 
 def read_key(values: Mapping[str, Any], environ: Mapping[str, str]) -> str | None:
     """Return the endpoint's key from where the options say it is, or None."""
@@ -355,6 +359,8 @@ class Run:
         here on the totals, and with them `metrics`, are theirs.
         """
         complete = stopped_s == math.inf
+        if self.ledger is not None:
+            self.notes += self.ledger.notes()
         if self.ledger is None or self.ledger.all_rows_here:
             rows = list(read_rows(self.folder.path))
             reported = self.stats().latencies()
@@ -511,6 +517,8 @@ class Run:
             errors = describe(abs(e) for r in rows if (e := r.ttft_error_s) is not None)
             lags = describe(r.truth.lag_s for r in rows if r.truth is not None)
             told, beyond = self.standing.judge(loads_of(rows))
+        reported = self.ledger.reported if self.ledger else 1
+        unix = all(host.startswith("unix:") for host in self.plan.hosts)
         loop_lag = describe_histogram(stats.loop_lag)
         recv_lag = describe_histogram(stats.recv_lags.histogram)
         scheduled = self._scheduled(stats.whole())
@@ -536,21 +544,15 @@ class Run:
             "ttft_error_s": errors,
             "loop_lag_s": loop_lag,
             "recv_lag_s": recv_lag,
-            "recv_lag_absent": None if recv_lag["n"] else why_absent(unix=self._unix()),
+            "recv_lag_absent": None if recv_lag["n"] else why_absent(unix=unix),
             "recv_lag_dropped": stats.recv_lags.clock_set,
             "worst_gc_pause_s": stats.worst_pause_s,
             **stats.vitals,
             "mock_lag_s": lags,
-            "workers": {"expected": self.workers, "reported": self._reported()},
+            "workers": {"expected": self.workers, "reported": reported},
             "selfcheck": told,
             **({"notes": self.notes} if self.notes else {}),
         }
-
-    def _unix(self) -> bool:
-        return all(host.startswith("unix:") for host in self.plan.hosts)
-
-    def _reported(self) -> int:
-        return self.ledger.reported if self.ledger else 1
 
 
 def _slos_of(values: Mapping[str, Any]) -> tuple[Slo, ...]:
@@ -593,8 +595,3 @@ def _rent(plan: Plan) -> Rent | None:
             "a price without a number of VMs says nothing", hint="give --vms N"
         )
     return Rent(price.usd_per_vm_hour.value, plan.vms, (price.assumption(),))
-
-
-def order_message(order: Order) -> dict[str, Any]:
-    """Return an order as a message; `Order(**message)` reads it."""
-    return asdict(order)

@@ -17,7 +17,7 @@ from loadstone.errors import LoadstoneError
 from loadstone.units import Seconds
 
 from .clocks import Offset, RoundTrip, offset_of
-from .coordinator import Run, order_message
+from .coordinator import Run
 from .ledger import Ledger, Rows, Worker
 from .messages import CHUNK, CLOCK, DONE, FETCH, GO, HALT, LATE, REFUSED, REPORT
 from .results import rows_name
@@ -74,8 +74,8 @@ class Crew:
         for client in self._runner.clients.ready:
             self._note_connect(client.id)  # came while the run was prepared
         for name, worker in self._ledger.workers.items():
-            order = order_message(run.order(worker.rank, worker.clock))
-            self._runner.send_message(GO, order, name)
+            order = run.order(worker.rank, worker.clock)
+            self._runner.send_message(GO, order.message(), name)
 
     def watch(self) -> None:
         """Look every second for workers that Locust lost; the run ends without them."""

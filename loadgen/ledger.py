@@ -159,6 +159,19 @@ class Ledger:
         newcomer = self.late[client_id] = Late(host_of(client_id), at_s)
         return newcomer
 
+    def notes(self) -> list[str]:
+        """Return in words what a reader of the figures should know of the workers."""
+        said = []
+        apart = [str(w.rank) for w in self.workers.values() if w.rows is Rows.ELSEWHERE]
+        if apart:
+            said.append(
+                f"rows of worker {', '.join(apart)} are elsewhere: figures are from"
+                " merged histograms"
+            )
+        if self.late:
+            said.append(f"{len(self.late)} workers came late and have no share")
+        return said
+
     def summary(self, shares: Mapping[int, Counter[Fate]]) -> dict[str, Any]:
         """Return the `distributed` block; `shares` has each rank's planned requests.
 

@@ -89,6 +89,7 @@ def test_who_comes_late_has_no_share() -> None:
         {"host": "beta", "at_s": 6.0, "returned": True},
     ]
     assert book.waited_for == {A}
+    assert book.notes() == ["2 workers came late and have no share"]
 
 
 def test_a_closed_loop_has_no_planned_shares() -> None:
@@ -121,5 +122,8 @@ def test_rows_are_all_here_or_it_is_told_where_they_are() -> None:
     first, second = book.summary({})["workers"]
     assert (first["rows"], "place" in first) == ("collected", False)
     assert second["place"] == "beta:runs/x/requests.0.jsonl"
+    (note,) = book.notes()
+    assert note.startswith("rows of worker 1 are elsewhere")
     book.workers[B].rows = Rows.SHARED
     assert book.all_rows_here
+    assert book.notes() == []
