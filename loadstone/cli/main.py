@@ -15,6 +15,8 @@ VERBS: Final = {
     "serve": "the mock inference server",
     "run": "drive an endpoint: the mock or a real one",
     "simulate": "the same engine in virtual time",
+    "report": "a run made readable: a page, JSON, CSV, Markdown",
+    "bundle": "a run as evidence: one archive, every change to it detected",
     "selfcheck": "up to which load this machine measures right",
     "validate": "the timing model against published figures",
     "fit": "constants from your own measurements",

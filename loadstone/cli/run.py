@@ -21,6 +21,7 @@ from ..telemetry.otel.settings import read_settings
 from ..traffic.verdict import exit_code
 from .load_options import load_options
 from .locust_child import LocustChild, failed, running
+from .report import end_with_report
 
 _HOST: Final = "http://127.0.0.1:8000"
 
@@ -208,9 +209,10 @@ def _ended_early(child: LocustChild, folder: Path | None) -> LoadstoneError:
 
 
 def show(done: dict[str, Any], *, console: Console, as_json: bool) -> None:
-    """Print a finished run."""
+    """Print a finished run, and make its report."""
     if as_json:
         click.echo(json.dumps(done["summary"]))
     else:
         print_summary(done["summary"], console)
         console.print(f"[dim]run folder  {done['folder']}[/dim]", highlight=False)
+    end_with_report(Path(done["folder"]), console)

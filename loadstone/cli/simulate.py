@@ -28,6 +28,7 @@ from ..traffic.verdict import exit_code
 from .engine_options import build, engine_options
 from .find_max import SearchSettings, find, search_options
 from .load_options import load_options
+from .report import end_with_report
 from .virtual_run import VirtualRun, interruptible
 
 _LOAD: Final = frozenset({
@@ -126,6 +127,8 @@ def command(
     else:
         print_summary(summary, console)
         console.print(f"[dim]run folder  {folder.path}[/dim]", highlight=False)
+    if not no_rows:
+        end_with_report(folder.path, console)
     return exit_code(summary)
 
 

@@ -1,0 +1,170 @@
+"""All that a report says, gathered once: its page, JSON, CSV and Markdown are views.
+
+What is measured comes from `summary.json`; the rows are read once more, for what they
+were over time and for their distributions, and counted against it. A run that was
+killed has no summary: it is made from the rows here, and says so.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any, Final
+
+from .. import __version__
+from ..errors import UsageError
+from ..runs import RunFiles
+from ..traffic.summary import Fold
+from .decision import Decision, decide
+from .shapes import hold
+from .timeline import Bin, Timeline
+
+SERVER_METRICS: Final = "server_metrics.jsonl"
+_SERIES: Final = 48
+"""Of the server's own metrics at most so many are drawn."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSeries:
+    """One metric of the server's own, as it was scraped: (seconds since t0, value)."""
+
+    source: str
+    name: str
+    points: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class Document:
+    """A run, read and folded."""
+
+    name: str
+    complete: bool
+    summary: Mapping[str, Any]
+    plan: Mapping[str, Any]
+    """The whole of `plan.toml`."""
+    environment: Mapping[str, Any]
+    bins: tuple[Bin, ...]
+    distributions: Mapping[str, tuple[tuple[int, int], ...]]
+    """`LogHistogram` pairs of each latency, warm-up left out."""
+    stages: tuple[dict[str, Any], ...]
+    rows: int
+    end_s: float
+    server: tuple[ServerSeries, ...] = ()
+    sweep: Mapping[str, Any] | None = None
+    claim: Mapping[str, Any] | None = None
+    contract: Mapping[str, Any] | None = None
+    loadstone: str = field(default=__version__)
+
+    @cached_property
+    def decision(self) -> Decision:
+        """What the first page says."""
+        return decide(
+            self.summary,
+            plan=self.plan,
+            environment=self.environment,
+            complete=self.complete,
+            rows=self.rows,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything, JSON-ready."""
+        return {
+            "loadstone": self.loadstone,
+            "run": self.name,
+            "complete": self.complete,
+            "decision": asdict(self.decision),
+            "summary": self.summary,
+            "rows": self.rows,
+            "over_time": [asdict(b) for b in self.bins],
+            "distributions": self.distributions,
+            "stages": self.stages,
+            "server_metrics": [asdict(series) for series in self.server],
+            "sweep": self.sweep,
+            "claim": self.claim,
+            "contract": self.contract,
+            "plan": self.plan,
+            "environment": self.environment,
+        }
+
+
+def gather(run: RunFiles) -> Document:
+    """Read a run's folder; raises `UsageError` for what is not a run's.
+
+    One pass over the rows, in bounded memory; see `Timeline`.
+    """
+    plan, summary = run.plan(), run.summary()
+    hold(run, plan, summary)
+    timeline = Timeline()
+    fold = Fold() if summary is None else None
+    for row in run.rows():
+        timeline.add(row)
+        if fold is not None:
+            fold.add(row)
+    if fold is not None:
+        summary = _of_killed(run, plan, fold)
+    assert summary is not None
+    return Document(
+        name=str(summary.get("run", run.name)),
+        complete=fold is None and summary.get("complete") is True,
+        summary=summary,
+        plan=plan,
+        environment=run.environment(),
+        end_s=timeline.end_s,
+        bins=tuple(timeline.bins()),
+        distributions={n: h.pairs() for n, h in timeline.distributions.items()},
+        stages=tuple(timeline.stage_figures()),
+        rows=timeline.rows,
+        server=tuple(_server_series(run)),
+        sweep=_optional(run, "sweep.json"),
+    )
+
+
+def _of_killed(run: RunFiles, plan: Mapping[str, Any], fold: Fold) -> dict[str, Any]:
+    """Return the summary that a run without one would have had, as far as it came."""
+    settings = plan.get("plan", {})
+    return {
+        "run": run.name,
+        "scenario": settings.get("scenario"),
+        "model": settings.get("model"),
+        "plan_hash": plan.get("plan_hash"),
+        "complete": False,
+        **fold.summary(),
+    }
+
+
+def _optional(run: RunFiles, name: str) -> dict[str, Any] | None:
+    path = run.path / name
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as wrong:
+        raise UsageError(f"cannot read {path}: {wrong}") from None
+    if not isinstance(content, dict):
+        raise UsageError(f"{path} is not a JSON object")
+    return content
+
+
+def _server_series(run: RunFiles) -> Iterator[ServerSeries]:
+    """Read what was scraped from the server; half a last line is left out."""
+    path = run.path / SERVER_METRICS
+    if not path.is_file():
+        return
+    series: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.endswith("\n"):
+                break
+            try:
+                scrape = json.loads(line)
+                at, source = float(scrape["t"]), str(scrape["source"])
+                for name, value in scrape["values"].items():
+                    key = source, str(name)
+                    if key in series or len(series) < _SERIES:
+                        series.setdefault(key, []).append((at, float(value)))
+            except (ValueError, TypeError, KeyError, AttributeError) as wrong:
+                raise UsageError(
+                    f"{path}: line {number} is not a scrape: {wrong}"
+                ) from None
+    for (source, name), points in series.items():
+        yield ServerSeries(source, name, tuple(points))

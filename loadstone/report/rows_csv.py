@@ -1,0 +1,40 @@
+"""A run's rows as a table for spreadsheets and notebooks.
+
+Each line is what was measured of a request, and the figures that follow from it.
+"""
+
+import csv
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
+from io import StringIO
+from typing import Final
+
+from ..traffic.record import RequestRecord
+from .escaping import cell
+
+DERIVED: Final = (
+    "ttft_s", "ttft_intended_s", "ttfo_s", "tpot_s", "e2e_s", "response_time_s",
+    "send_lag_s", "ttft_error_s",
+)  # fmt: skip
+"""Figures that a row's stamps give, by the names they have everywhere."""
+_NESTED: Final = frozenset({"icl", "truth", "stages"})
+"""Fields that are no single value. Stages have columns of their own in JSON only."""
+COLUMNS: Final = tuple(f.name for f in fields(RequestRecord) if f.name not in _NESTED)
+
+
+def lines(rows: Iterable[RequestRecord]) -> Iterator[str]:
+    """Yield the header, then a line of CSV for each row; no cell is a formula."""
+    out = StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+
+    def line(cells: Iterable[str]) -> str:
+        writer.writerow(cells)
+        text = out.getvalue()
+        out.seek(0)
+        out.truncate()
+        return text
+
+    names = (*COLUMNS, *DERIVED)
+    yield line(names)
+    for row in rows:
+        yield line(cell(getattr(row, name)) for name in names)

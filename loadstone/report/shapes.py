@@ -1,0 +1,123 @@
+"""What a report needs a run's files to be: a broken one is told, not half shown.
+
+Only what is read is named; more may be there, and what an older run has not is None.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from ..errors import UsageError
+from ..runs import PLAN, SUMMARY, RunFiles
+
+_Numbers = dict[str, float | int | None]
+
+
+class _Latency(msgspec.Struct):
+    mean: float | None
+    p50: float | None
+    p90: float | None
+    p95: float | None
+    p99: float | None
+    n: int
+
+
+class _Slo(msgspec.Struct):
+    metric: str
+    stat: str
+    max_s: float
+    value_s: float | None
+    met: bool | None
+
+
+class _Cost(msgspec.Struct):
+    usd_per_request: float | None = None
+    usd_per_million_output_tokens: float | None = None
+    assumptions: list[str] = []
+
+
+class _Instrument(msgspec.Struct):
+    verdict: str = ""
+    reasons: list[str] = []
+    notes: list[str] = []
+    scheduled: int | None = None
+    ttft_error_s: _Latency | None = None
+    loop_lag_s: _Latency | None = None
+    recv_lag_s: _Latency | None = None
+    workers: dict[str, int] | None = None
+    virtual: bool = False
+
+
+class _Throughput(msgspec.Struct):
+    output_tok_s: float | None
+    steady_output_tok_s: float | None
+    total_tok_s: float | None
+    req_s: float | None
+    goodput_req_s: float | None
+
+
+class _Requests(msgspec.Struct):
+    sent: int
+    ok: int
+    cancelled: int
+
+
+class _Tokens(msgspec.Struct):
+    input: int
+    output: int
+
+
+class _Summary(msgspec.Struct):
+    requests: _Requests
+    tokens: _Tokens
+    makespan_s: float
+    throughput: _Throughput
+    ttft_s: _Latency
+    ttft_intended_s: _Latency
+    tpot_s: _Latency
+    icl_s: _Latency
+    e2e_s: _Latency
+    response_time_s: _Latency
+    send_lag_s: _Latency
+    slo: list[_Slo]
+    errors: dict[str, int]
+    complete: bool
+    run: str | None = None
+    scenario: str | None = None
+    model: str | None = None
+    host: str | None = None
+    plan_hash: str | None = None
+    cost: _Cost | None = None
+    instrument: _Instrument | None = None
+    streams: dict[str, int] | None = None
+
+
+class _Settings(msgspec.Struct):
+    duration_s: float = 0.0
+    warmup_s: float = 0.0
+    users: int = 0
+    speedup: float = 1.0
+    rate: float | None = None
+    offline: int | None = None
+    trace: str | None = None
+    ignore_eos: bool = True
+
+
+class _Plan(msgspec.Struct):
+    plan: _Settings = msgspec.field(default_factory=_Settings)
+    plan_hash: str = ""
+
+
+def hold(
+    run: RunFiles, plan: Mapping[str, Any], summary: Mapping[str, Any] | None
+) -> None:
+    """Raise `UsageError`, naming file and key, if a file is not what a run writes."""
+    for name, content, shape in ((PLAN, plan, _Plan), (SUMMARY, summary, _Summary)):
+        try:
+            if content is not None:
+                msgspec.convert(content, shape)
+        except msgspec.ValidationError as wrong:
+            raise UsageError(
+                f"{run.path / name} is not what a run of loadstone writes: {wrong}"
+            ) from None
