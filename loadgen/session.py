@@ -9,7 +9,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from random import Random
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ from loadstone.clock import Clock
 from loadstone.traffic.plan import Plan
 from loadstone.traffic.record import Outcome, RequestRecord
 from loadstone.traffic.request import Request
+from loadstone.traffic.share import Share
 from loadstone.units import Seconds, Tokens
 from loadstone.vocabulary import TRACEPARENT_HEADER, TRUTH_HEADER
 from loadstone.wire.reply import ChatReply
@@ -54,18 +55,6 @@ class _Abandon(BaseException):
     def __init__(self, outcome: Outcome) -> None:
         super().__init__(outcome)
         self.outcome = outcome
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """One process's part of the plan: requests of index `rank` modulo `workers`."""
-
-    rank: int = 0
-    workers: int = 1
-
-    def of(self, requests: list[Request]) -> list[Request]:
-        """Return this share; over all ranks they are the whole, without overlap."""
-        return requests[self.rank :: self.workers]
 
 
 class Session:
