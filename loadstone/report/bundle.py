@@ -27,7 +27,8 @@ from typing import IO, Any, Final
 from .. import __version__
 from ..errors import LoadstoneError, UsageError
 from ..runs import ENVIRONMENT, METRICS, PLAN, SUMMARY, RunFiles
-from .document import SERVER_METRICS
+from .document import SERVER_METRICS, gather
+from .html import page
 from .written import REPORT, rendered
 
 MANIFEST: Final = "manifest.json"
@@ -36,9 +37,9 @@ NAMES: Final = (
     PLAN, ENVIRONMENT, SUMMARY, METRICS, SERVER_METRICS, "search.json", "sweep.json",
     "agreement.json", REPORT,
 )  # fmt: skip
-"""What goes in, if it is there; and the rows. Logs do not: nobody knows what they
-say."""
-_ROWS: Final = re.compile(r"requests(\.\d{1,6})?\.jsonl")
+"""What goes in, if it is there; and of each worker the rows and the last sign of life.
+Logs do not: nobody knows what they say."""
+_BY_WORKER: Final = re.compile(r"(requests(\.\d{1,6})?\.jsonl|alive(\.\d{1,6})?\.json)")
 _RUN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _MOST_FILES: Final = 4096
 _MOST_BYTES: Final = 64 << 20
@@ -105,23 +106,32 @@ def pack(run: RunFiles, path: Path) -> str:
 def _added(
     archive: zipfile.ZipFile, run: RunFiles
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Add every file of the run that belongs in; yield name, size and hash."""
-    for name in _names(run.path):
-        if name == REPORT:
-            yield name, _write(archive, f"{run.name}/{name}", rendered(run, "html"))
+    """Add every file of the run that belongs in; yield name, size and hash.
+
+    A killed run's summary is made here, where its plan can be drawn again.
+    """
+    document = gather(run)
+    made = {
+        REPORT: page(document),
+        SUMMARY: (json.dumps(document.summary, indent=2) + "\n").encode(),
+    }
+    for name in sorted({*_names(run.path), *made}):
+        if name == REPORT or not (run.path / name).exists():
+            yield name, _write(archive, f"{run.name}/{name}", [made[name]])
         else:
             with (run.path / name).open("rb") as file:
                 yield name, _write(archive, f"{run.name}/{name}", _chunks(file))
 
 
-def _names(folder: Path) -> list[str]:
-    """Return what of a run belongs in, sorted. A link is not followed."""
-    there = {p.name for p in folder.iterdir() if p.is_file() and not p.is_symlink()}
-    return sorted({name for name in there if _belongs(name)} | {REPORT})
+def _names(folder: Path) -> Iterator[str]:
+    """Yield what of a run belongs in. A link is not followed."""
+    for path in folder.iterdir():
+        if _belongs(path.name) and path.is_file() and not path.is_symlink():
+            yield path.name
 
 
 def _belongs(name: str) -> bool:
-    return name in NAMES or _ROWS.fullmatch(name) is not None
+    return name in NAMES or _BY_WORKER.fullmatch(name) is not None
 
 
 def _write(archive: zipfile.ZipFile, name: str, pieces: Any) -> dict[str, Any]:

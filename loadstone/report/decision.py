@@ -294,6 +294,11 @@ def _of_requests(summary: Mapping[str, Any], rows: int) -> Iterator[str]:
         share = unanswered / max(1, requests["sent"] - requests["cancelled"])
         weight = " Latencies are of the answered ones." if share > _FEW_FAILURES else ""
         yield f"{unanswered:,} requests ({share:.2%}) were not answered.{weight}"
+    if requests.get("unknown"):
+        yield (
+            f"{requests['unknown']:,} requests have no row: they waited, were in flight"
+            " or had just ended when the run was cut short."
+        )
     if requests.get("dropped"):
         yield f"{requests['dropped']:,} intended requests were never sent."
     if requests.get("warmup"):

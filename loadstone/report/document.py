@@ -14,7 +14,7 @@ from typing import Any, Final
 from .. import __version__
 from ..errors import UsageError
 from ..runs import RunFiles
-from ..traffic.summary import Fold
+from ..traffic.summary import summarize
 from .decision import Decision, decide
 from .shapes import hold
 from .timeline import Bin, Timeline
@@ -92,20 +92,15 @@ def gather(run: RunFiles) -> Document:
 
     One pass over the rows, in bounded memory; see `Timeline`.
     """
-    plan, summary = run.plan(), run.summary()
-    hold(run, plan, summary)
+    plan, written = run.plan(), run.summary()
+    hold(run, plan, written)
     timeline = Timeline()
-    fold = Fold() if summary is None else None
     for row in run.rows():
         timeline.add(row)
-        if fold is not None:
-            fold.add(row)
-    if fold is not None:
-        summary = _of_killed(run, plan, fold)
-    assert summary is not None
+    summary = _of_killed(run, plan) if written is None else written
     return Document(
         name=str(summary.get("run", run.name)),
-        complete=fold is None and summary.get("complete") is True,
+        complete=summary["complete"],
         summary=summary,
         plan=plan,
         environment=run.environment(),
@@ -119,16 +114,32 @@ def gather(run: RunFiles) -> Document:
     )
 
 
-def _of_killed(run: RunFiles, plan: Mapping[str, Any], fold: Fold) -> dict[str, Any]:
-    """Return the summary that a run without one would have had, as far as it came."""
-    settings = plan.get("plan", {})
+def _of_killed(run: RunFiles, plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the summary of a run that was killed, as far as it came.
+
+    Every request of its schedule is accounted for where that can be drawn again; where
+    not, such as without the trace that it replayed, the rows are summed up alone.
+    """
+    from loadgen.coordinator import recover  # noqa: PLC0415 - gevent, for this alone
+
+    settings = plan["plan"]
+    why = "it was a simulation"
+    if settings.get("hosts"):
+        try:
+            # No environment: whose machine this is must not change a report.
+            return recover(run.path.resolve(), {})
+        except UsageError as gone:
+            why = gone.message
     return {
         "run": run.name,
         "scenario": settings.get("scenario"),
         "model": settings.get("model"),
-        "plan_hash": plan.get("plan_hash"),
+        "plan_hash": plan["plan_hash"],
         "complete": False,
-        **fold.summary(),
+        **summarize(run.rows()),
+        "instrument": {
+            "notes": [f"what was planned and has no row is not counted: {why}"]
+        },
     }
 
 

@@ -105,8 +105,8 @@ class _Settings(msgspec.Struct):
 
 
 class _Plan(msgspec.Struct):
-    plan: _Settings = msgspec.field(default_factory=_Settings)
-    plan_hash: str = ""
+    plan: _Settings
+    plan_hash: str
 
 
 def hold(

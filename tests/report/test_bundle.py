@@ -64,6 +64,20 @@ def test_a_sound_bundle_gives_the_same_report(bundle: Path, run_folder: Path) ->
             assert b"".join(rendered(run, form)) == here
 
 
+def test_a_killed_run_takes_its_summary_along(run_folder: Path, tmp_path: Path) -> None:
+    """It is made where the plan can be drawn; elsewhere the report is the same."""
+    copy = Path(shutil.copytree(run_folder, tmp_path / "killed"))
+    (copy / "summary.json").unlink()
+    (copy / "alive.json").write_text('{"rank": 0, "at_s": 9.0, "closed": false}')
+    pack(RunFiles.open(copy), tmp_path / "killed.zip")
+    with unpacked(tmp_path / "killed.zip") as (run, checked):
+        assert checked.findings == ()
+        assert (run.summary() or {})["complete"] is False
+        assert run.pulses()
+        made = b"".join(rendered(run, "html"))
+    assert made == b"".join(rendered(RunFiles.open(copy), "html"))
+
+
 def edit(name: str) -> Callable[[Files], object]:
     """Return a change of one byte of one file, which leaves its size."""
 

@@ -23,11 +23,20 @@ def copy(run_folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(run_folder, tmp_path / "run"))
 
 
+def as_if_live(folder: Path) -> None:
+    """Let a run in virtual time have had an endpoint; its schedule is the same."""
+    plan = (folder / "plan.toml").read_text()
+    assert "hosts = []" in plan
+    live = plan.replace("hosts = []", 'hosts = ["http://127.0.0.1:1"]')
+    (folder / "plan.toml").write_text(live)
+
+
 def test_a_killed_run_is_reported_from_its_rows(copy: Path) -> None:
     """Every whole row is counted once, the half one not at all, and it is said."""
     rows = (copy / "requests.jsonl").read_text().splitlines(keepends=True)
     (copy / "requests.jsonl").write_text("".join(rows[:100]) + rows[100][:40])
     (copy / "summary.json").unlink()
+    as_if_live(copy)
     document = gather(RunFiles.open(copy))
     assert not document.complete
     assert document.rows == document.summary["requests"]["sent"] == 100
@@ -35,6 +44,21 @@ def test_a_killed_run_is_reported_from_its_rows(copy: Path) -> None:
     said = page(document).decode()
     assert "Incomplete: the run was cut short" in said
     assert "100 requests on record" in said
+    requests = document.summary["requests"]
+    assert requests["dropped"] + requests.get("unknown", 0) == len(rows) - 100
+
+
+def test_a_killed_run_whose_plan_is_gone_is_summed_up_alone(copy: Path) -> None:
+    """Then what was planned is not known, which is said."""
+    (copy / "summary.json").unlink()
+    as_if_live(copy)
+    plan = (copy / "plan.toml").read_text()
+    (copy / "plan.toml").write_text(plan.replace("seed = 0", "seed = 1", 1))
+    document = gather(RunFiles.open(copy))
+    assert not document.complete
+    assert document.summary["requests"]["sent"] == document.rows > 100
+    caveats = document.decision.caveats
+    assert any("draws another schedule" in caveat for caveat in caveats)
 
 
 def test_workers_rows_are_read_together(copy: Path) -> None:
