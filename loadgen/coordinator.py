@@ -33,7 +33,7 @@ from .client import Endpoint, StreamingClient
 from .clocks import Offset
 from .folder import RunFolder
 from .ledger import Ledger
-from .options import OPTIONS, plan_of, read_options, timeouts_of
+from .options import OPTIONS, plan_of, read_options, timeouts_of, window_of
 from .probe import Target, probe
 from .receive import why_absent
 from .results import RowWriter, pulse_name, rows_name
@@ -406,7 +406,12 @@ class Run:
     def summary(self, rows: list[RequestRecord], *, complete: bool) -> dict[str, Any]:
         """Return the run's figures, cost and verdict."""
         stats = self.stats()
-        figures = summarize(rows, dropped=stats.whole().dropped, slos=self.slos)
+        figures = summarize(
+            rows,
+            dropped=stats.whole().dropped,
+            slos=self.slos,
+            window=window_of(self._values),
+        )
         requests, tokens = figures["requests"], figures["tokens"]
         requests["unknown"] = sum(f[Fate.UNKNOWN] for f in self._fates.values())
         cost = (

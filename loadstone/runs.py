@@ -13,9 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from msgspec import DecodeError
-from msgspec.json import Decoder
-
 from .errors import UsageError
 from .traffic.accounts import Pulse
 from .traffic.record import RequestRecord
@@ -26,8 +23,6 @@ SUMMARY: Final = "summary.json"
 METRICS: Final = "metrics.prom"
 ROWS: Final = "requests*.jsonl"
 PULSES: Final = "alive*.json"
-_decode: Final = Decoder(RequestRecord).decode
-"""Reads a row into its fields without a dict between: 4 us for 16."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +104,8 @@ def read_rows(folder: Path) -> Iterator[RequestRecord]:
                 if not line.endswith(b"\n"):
                     break
                 try:
-                    yield _decode(line)
-                except (DecodeError, ValueError) as wrong:
+                    yield RequestRecord.from_line(line)
+                except ValueError as wrong:
                     raise UsageError(
                         f"{path}: line {number} is not a row: {wrong}"
                     ) from None

@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 
 from loadgen.folder import RunFolder
-from loadgen.options import OPTIONS, plan_of, read_options
+from loadgen.options import OPTIONS, plan_of, read_options, window_of
 from loadgen.workload import read_text, with_trace_located
 
 from ..catalog.recipes import RECIPES, Recipe, load_recipe
@@ -33,7 +33,7 @@ from .virtual_run import VirtualRun, interruptible
 
 _LOAD: Final = frozenset({
     "scenario", "rate", "duration", "trace", "speedup", "arrivals",
-    "rate_profile", "think", "drain", "warmup", "prices", "slo", "out",
+    "rate_profile", "think", "drain", "warmup", "window", "prices", "slo", "out",
 })  # fmt: skip
 """Options of `loadstone run` that mean something without an endpoint."""
 _ENGINE: Final = frozenset({
@@ -166,6 +166,8 @@ class _Asked:
         if recipe is not None:
             load |= _of_recipe(recipe, given, searched=searched)
         if searched:
+            if given["window"] is not None:
+                raise UsageError("--window and --find-max: each probe has its own time")
             # Each probe has its own.
             load |= {"rate": "1", "duration": None, "warmup": None}
         kinds = [
@@ -205,12 +207,13 @@ class _Asked:
             price=load_price(values["price"]),
             slos=slos or (recipe.slos if recipe else ()),
             recipe=recipe,
+            window=window_of(values),
         )
 
 
 def _refuse_times(given: Mapping[str, Any]) -> None:
     """Refuse times of arrivals where all requests are due at once."""
-    for name in ("duration", "drain", "warmup"):
+    for name in ("duration", "drain", "warmup", "window"):
         if given[name] is not None:
             raise UsageError(
                 f"--{name} has no meaning here: offline requests are all due at once,"

@@ -27,6 +27,7 @@ from ..traffic.source import Scheduled, Source, Users
 from ..traffic.summary import Fold, describe
 from ..traffic.survey import Survey, survey, survey_of_users
 from ..traffic.verdict import Evidence, judge
+from ..traffic.window import EVER, Window
 from .engine_options import Built, build
 
 _LONG_RUN: Final = 20
@@ -45,6 +46,7 @@ class VirtualRun:
     price: Price
     slos: tuple[Slo, ...] = ()
     recipe: Recipe | None = None
+    window: Window = EVER
 
     def survey(self) -> Survey:
         """See all that will be asked; raises `UsageError` for what could not be served.
@@ -101,7 +103,7 @@ class VirtualRun:
             block_size=built.machine.limits.block_size,
             stopping=stopping,
         )
-        fold = Fold(self.slos)
+        fold = Fold(self.slos, self.window)
         with rare_collections():
             for row in simulation.rows():
                 fold.add(row)
