@@ -172,18 +172,12 @@ def _figures(summary: Mapping[str, Any]) -> Iterator[Figure]:
         number(whole if steady is None else steady, 0),
         f"{number(whole, 0)} over the whole run, ramp and drain included",
     )
-    ttft = summary["ttft_intended_s"]
-    yield Figure(
-        "Time to first token",
-        duration(ttft["p50"]),
-        f"typical; slowest hundredth {duration(ttft['p99'])}",
-    )
-    tpot = summary["tpot_s"]
-    yield Figure(
-        "Time per output token",
-        duration(tpot["p50"]),
-        f"typical; slowest hundredth {duration(tpot['p99'])}",
-    )
+    for label, name in (
+        ("Time to first token", "ttft_intended_s"),
+        ("Time per output token", "tpot_s"),
+    ):
+        stats = summary[name]
+        yield Figure(label, duration(stats["p50"]), f"typical; {_slowest(stats)}")
     cost = summary.get("cost", {})
     yield Figure(
         "Cost per request",
@@ -198,14 +192,40 @@ def _figures(summary: Mapping[str, Any]) -> Iterator[Figure]:
         f"{100 * requests['ok'] / sent:.4g} %" if sent else "-",
         f"{requests['ok']:,} of {sent:,}",
     )
-    goodput = rates["goodput_req_s"]
-    yield Figure(
-        "Requests per second",
-        number(rates["req_s"], 2),
-        "answered"
-        if goodput is None
-        else f"answered; {number(goodput, 2)} within the objectives",
-    )
+    yield _rate(summary)
+
+
+def _slowest(stats: Mapping[str, Any]) -> str:
+    """Say a p99 in words, with how far it is known."""
+    if stats["p99"] is None:
+        return "too few answers to know the slowest hundredth"
+    told = f"slowest hundredth {duration(stats['p99'])}"
+    span = interval(stats, "p99")
+    return f"{told} ({span})" if span else told
+
+
+def interval(stats: Mapping[str, Any], name: str) -> str:
+    """Write a statistic's 95 % interval, or nothing where there is none."""
+    low, high = stats.get(f"{name}_interval") or (None, None)
+    if low is None and high is None:
+        return ""
+    below = "any" if low is None else duration(low)
+    above = "more" if high is None else duration(high)
+    return f"{below} to {above}"
+
+
+def _rate(summary: Mapping[str, Any]) -> Figure:
+    rates, attained = summary["throughput"], summary.get("goodput")
+    detail = "answered"
+    if attained:
+        low, high = (100 * (share or 0.0) for share in attained["share_interval"])
+        detail += (
+            f"; {100 * attained['share']:.3g} % of all met every objective"
+            f" ({low:.3g} to {high:.3g} %)"
+        )
+    elif rates["goodput_req_s"] is not None:
+        detail += f"; {number(rates['goodput_req_s'], 2)} within the objectives"
+    return Figure("Requests per second", number(rates["req_s"], 2), detail)
 
 
 def _checks(summary: Mapping[str, Any]) -> Iterator[Check]:
@@ -265,6 +285,7 @@ def _caveats(
         text = shortened(str(reason), 400)
         yield f"{text[:1].upper()}{text[1:]}."
     yield from _emulated(instrument, environment)
+    yield from _of_window(summary.get("window") or {})
     yield from _of_requests(summary, rows)
     if not summary.get("slo"):
         yield "No objectives were set: nothing here says whether this is good enough."
@@ -277,6 +298,16 @@ def _caveats(
         )
     for note in instrument.get("notes", ()):
         yield f"{shortened(str(note), 400)}."
+
+
+def _of_window(window: Mapping[str, Any]) -> Iterator[str]:
+    """Say where no part of the run was steady: its rate is then none to build on."""
+    if window.get("start_s") is None and window.get("reason"):
+        yield (
+            f"No steady stretch was found: {shortened(str(window['reason']), 300)}. The"
+            " rate of tokens is that of the middle of the run; one that lasts longer"
+            " may settle elsewhere."
+        )
 
 
 def _of_requests(summary: Mapping[str, Any], rows: int) -> Iterator[str]:

@@ -76,6 +76,7 @@ def over_time(document: Document) -> Iterator[Figure]:
     yield _course(
         document, "tokens", "Output tokens per second", short_number,
         [_Line("output tokens/s", lambda b: b.output_tok_s, 1, "area")],
+        marks=_steady(document),
         note=f"each answer's tokens evenly spread over its time; {each} a point",
     )  # fmt: skip
     yield _course(
@@ -138,6 +139,7 @@ def _course(
     lines: Sequence[_Line],
     *,
     limits: Sequence[Mark] = (),
+    marks: Sequence[Mark] = (),
     note: str = "",
 ) -> Figure:
     bins = document.bins
@@ -160,14 +162,24 @@ def _course(
     return Figure(
         name,
         title,
-        plot(said, x, y, series, tips=tips, limits=near, shades=_phases(document)),
+        plot(
+            said,
+            x,
+            y,
+            series,
+            tips=tips,
+            limits=near,
+            marks=marks,
+            shades=_phases(document),
+        ),
         tuple((_look(s), s.name) for s in series) if len(series) > 1 else (),
         "; ".join(filter(None, (note, *far))),
     )
 
 
 def _look(series: Series) -> str:
-    return f"s{series.colour}" + (" dashed" if series.look == "dashed" else "")
+    dashed = " dashed" if series.look == "dashed" else ""
+    return f"s{series.colour}{dashed}"
 
 
 def _steps(
@@ -194,6 +206,15 @@ def _phases(document: Document) -> tuple[Shade, ...]:
     if last and last < end and plan.get("offline") is None:
         shades.append(Shade(last, end, "drain" if end - last > end / 12 else ""))
     return tuple(shades)
+
+
+def _steady(document: Document) -> tuple[Mark, ...]:
+    """Return where the steady window begins and ends."""
+    window = document.summary.get("window") or {}
+    start, end = window.get("start_s"), window.get("end_s")
+    if start is None or end is None:
+        return ()
+    return (Mark(start, "steady"), Mark(end, "steady"))
 
 
 def _limits(document: Document, family: str) -> tuple[Mark, ...]:

@@ -16,8 +16,10 @@ import tomli_w
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from ..traffic.glossary import GLOSSARY, peers_text
 from ..traffic.quantiles import QUANTILES
 from . import figures
+from .decision import interval
 from .document import Document
 from .escaping import shortened, visible, without_secrets
 from .table import duration, number, usd
@@ -43,6 +45,8 @@ def page(document: Document) -> bytes:
         distributions=list(figures.distributions(document)),
         stages=figures.stage_waterfall(document),
         server=list(figures.server_charts(document)),
+        slices=document.summary.get("slices") or (),
+        glossary=GLOSSARY,
         plan=tomli_w.dumps(document.plan),
         environment=json.dumps(document.environment, indent=2),
         style=Markup(css),  # noqa: S704 - ours, from the package
@@ -91,12 +95,19 @@ def _pages() -> Environment:
         "without_secrets": without_secrets,
         "load": _load,
         "count": _count,
+        "interval": interval,
+        "percent": _percent,
+        "peers": peers_text,
     }
     return pages
 
 
 def _count(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else "-"
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.3g} %"
 
 
 def _load(settings: Mapping[str, Any]) -> str:
