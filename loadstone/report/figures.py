@@ -202,10 +202,14 @@ def _phases(document: Document) -> tuple[Shade, ...]:
     shades = []
     warmup, last = plan.get("warmup_s") or 0.0, plan.get("duration_s")
     if warmup:
-        shades.append(Shade(0.0, min(warmup, end), "warm-up"))
+        shades.append(Shade(0.0, min(warmup, end), _if_wide("warm-up", warmup, end)))
     if last and last < end and plan.get("offline") is None:
-        shades.append(Shade(last, end, "drain" if end - last > end / 12 else ""))
+        shades.append(Shade(last, end, _if_wide("drain", end - last, end)))
     return tuple(shades)
+
+
+def _if_wide(text: str, span: Seconds, of: Seconds) -> str:
+    return text if span > of / 8 else ""
 
 
 def _steady(document: Document) -> tuple[Mark, ...]:
@@ -337,7 +341,7 @@ def heat(document: Document) -> Figure | None:
             x, y, weights, tips=tips,
             limits=[m for m in _limits(document, "ttft") if m.value <= y.high],
         ),
-        note=f"darker is more requests, {most:,} at most",
+        note=f"the stronger the colour, the more requests, {most:,} at most",
     )  # fmt: skip
 
 
