@@ -209,9 +209,11 @@ def interval(stats: Mapping[str, Any], name: str) -> str:
     low, high = stats.get(f"{name}_interval") or (None, None)
     if low is None and high is None:
         return ""
-    below = "any" if low is None else duration(low)
-    above = "more" if high is None else duration(high)
-    return f"{below} to {above}"
+    if high is None:
+        return f"{duration(low)} or more"
+    if low is None:
+        return f"up to {duration(high)}"
+    return f"{duration(low)} to {duration(high)}"
 
 
 def _rate(summary: Mapping[str, Any]) -> Figure:

@@ -94,7 +94,7 @@ def gather(run: RunFiles) -> Document:
     """
     plan, written = run.plan(), run.summary()
     hold(run, plan, written)
-    timeline = Timeline()
+    timeline = Timeline(at_once=plan["plan"].get("offline") is not None)
     for row in run.rows():
         timeline.add(row)
     summary = _of_killed(run, plan) if written is None else written

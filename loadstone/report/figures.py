@@ -71,6 +71,8 @@ def over_time(document: Document) -> Iterator[Figure]:
     bins = document.bins
     if not bins:
         return
+    at_once = document.plan["plan"].get("offline") is not None
+    placed = f"by when {'the token came' if at_once else 'the request was sent'}"
     width = bins[0].width_s
     each = f"{width:g} s" if width < 60 else f"{width / 60:g} min"
     yield _course(
@@ -94,7 +96,7 @@ def over_time(document: Document) -> Iterator[Figure]:
             _Line("p99", lambda b: b.ttft_p99_s, 3),
         ],
         limits=_limits(document, "ttft"),
-        note="by when the request was sent",
+        note=placed,
     )  # fmt: skip
     yield _course(
         document, "tpot", "Time per output token", short_duration,
@@ -103,7 +105,7 @@ def over_time(document: Document) -> Iterator[Figure]:
             _Line("p99", lambda b: b.tpot_p99_s, 3),
         ],
         limits=_limits(document, "tpot"),
-        note="by when the request was sent",
+        note=placed,
     )  # fmt: skip
     yield _course(
         document, "in_flight", "Requests in flight", short_number,

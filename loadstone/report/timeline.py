@@ -6,9 +6,10 @@ takes no more memory than one of a thousand. Percentiles come from histograms th
 right to within 1 % (`loadstone.buckets`), as the figures over time, which nobody adds
 up; the exact ones of the whole run are in its summary.
 
-Requests are placed in time by when they were sent, what is due by when it was due, and
-outcomes by when they were known. The tokens of an answer are taken as evenly spread
-between its first and its last, as for the steady rate.
+Requests and their latencies are placed in time by when they were sent, what is due by
+when it was due, and outcomes by when they were known. Where all were sent at once,
+latencies are placed by the tokens that end them. The tokens of an answer are taken as
+evenly spread between its first and its last, as for the steady rate.
 """
 
 from collections import Counter
@@ -105,9 +106,13 @@ class Bin:
 
 
 class Timeline:
-    """Takes rows one by one, in any order, and lets go of them."""
+    """Takes rows one by one, in any order, and lets go of them.
 
-    def __init__(self) -> None:
+    `at_once` says that all requests were sent at t0.
+    """
+
+    def __init__(self, *, at_once: bool = False) -> None:
+        self._at_t0 = at_once
         self.rows = 0
         self.outcomes: Counter[str] = Counter()
         self.distributions = {name: LogHistogram() for name in DISTRIBUTIONS}
@@ -150,6 +155,7 @@ class Timeline:
 
     def _add_answer(self, row: RequestRecord, sent: int) -> None:
         first, last, width = row.first_s, row.last_s, self.width_s
+        begun = done = sent
         if first is not None and last is not None:
             begun, done = int(max(first, 0.0) / width), int(max(last, 0.0) / width)
             if begun == done:
@@ -159,9 +165,9 @@ class Timeline:
                 self._tokens.step(begun, first, rate)
                 self._tokens.step(done, last, -rate)
         if (ttft := row.ttft_s) is not None:
-            self._ttft[sent].add(ttft)
+            self._ttft[begun if self._at_t0 else sent].add(ttft)
         if (tpot := row.tpot_s) is not None:
-            self._tpot[sent].add(tpot)
+            self._tpot[done if self._at_t0 else sent].add(tpot)
         if row.warmup:
             return
         for name, histogram in self.distributions.items():

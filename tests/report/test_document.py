@@ -103,6 +103,26 @@ def test_what_is_broken_is_named(copy: Path, name: str, text: str, told: str) ->
         b"".join(rendered(RunFiles.open(copy), "html"))
 
 
+def test_a_run_without_any_answer_is_a_report_too(copy: Path) -> None:
+    """Nothing to divide by anywhere, and everything that failed is told."""
+    rows = [
+        row | {"outcome": "failed", "error": "connection refused"}
+        for line in (copy / "requests.jsonl").read_text().splitlines()
+        for row in [json.loads(line)]
+    ]
+    for row in rows:
+        for name in ("first_s", "last_s", "first_output_s", "truth", "output_tokens"):
+            row.pop(name, None)
+    (copy / "requests.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    (copy / "summary.json").unlink()
+    document = gather(RunFiles.open(copy))
+    said = page(document).decode()
+    assert "connection refused" in said
+    assert f"{len(rows):,} requests (100.00%) were not answered" in said
+    assert 'data-chart="errors"' in said
+    assert 'data-chart="cdf_ttft_s"' not in said
+
+
 def test_an_older_run_lacks_much(copy: Path) -> None:
     """Without notes, streams, cost or instrument there is a report still."""
     summary = json.loads((copy / "summary.json").read_text())

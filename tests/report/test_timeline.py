@@ -95,6 +95,26 @@ def test_one_answer_by_hand() -> None:
     assert bins[5].ttft_p50_s == pytest.approx(0.5, rel=0.01)
 
 
+def test_where_all_are_sent_at_once_latencies_are_placed_by_their_tokens() -> None:
+    """Else an offline run's would all stand at t0."""
+    row = RequestRecord(
+        id="r", scenario="chat", intended_s=0.0, sent_s=0.0, first_s=1.05, last_s=3.05,
+        end_s=3.06, outcome=Outcome.OK, output_tokens=10, first_event_tokens=1,
+    )  # fmt: skip
+
+    def places(*, at_once: bool) -> tuple[list[int], list[int]]:
+        timeline = Timeline(at_once=at_once)
+        timeline.add(row)
+        bins = timeline.bins()
+        return (
+            [i for i, b in enumerate(bins) if b.ttft_p50_s],
+            [i for i, b in enumerate(bins) if b.tpot_p50_s],
+        )
+
+    assert places(at_once=False) == ([0], [0])
+    assert places(at_once=True) == ([10], [30])
+
+
 def test_widths_divide_each_other_and_end_somewhere() -> None:
     """Merged bins keep their edges; a row of next century is refused."""
     for narrow, wide in pairwise(WIDTHS):
