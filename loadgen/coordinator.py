@@ -6,6 +6,7 @@ gave it.
 """
 
 import math
+import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -20,30 +21,35 @@ from loadstone.physics.cost import Rent, no_price
 from loadstone.runs import METRICS, PULSES, SUMMARY, RunFiles, read_rows
 from loadstone.traffic.accounts import Fate, Pulse, account
 from loadstone.traffic.machine import Standing, loads_of
-from loadstone.traffic.plan import Plan, draw, plan_hash
+from loadstone.traffic.plan import Plan, journeys, plan_hash
 from loadstone.traffic.record import RequestRecord
 from loadstone.traffic.request import Request
 from loadstone.traffic.share import Share
-from loadstone.traffic.slo import Slo, read_slos
+from loadstone.traffic.slo import Slo, read_slos, slos_of
 from loadstone.traffic.summary import describe, describe_histogram, summarize
 from loadstone.traffic.verdict import Evidence, Verdict, judge
 from loadstone.units import Seconds
 
 from .client import Endpoint, StreamingClient
 from .clocks import Offset
+from .files import read_text
+from .flows import flows_of
 from .folder import RunFolder
 from .ledger import Ledger
 from .options import OPTIONS, plan_of, read_options, timeouts_of, window_of
-from .probe import Target, probe
-from .receive import why_absent
+from .plans import find_plan
+from .probe import Target, probe_all
+from .receive import ReceiveLags, why_absent
 from .results import RowWriter, pulse_name, rows_name
 from .selfcheck import standing
 from .series import Series
 from .session import Session
 from .stats import ClientStats, SliceStats, total
 from .tracing import Traces
-from .workload import lengths_of, read_text, requests_of, with_trace_located
+from .workload import mix_of, requests_of, with_trace_located
 
+FRESH: Final = "fresh"
+"""The salt that stands for another one in each run."""
 LEAD_S: Final = 0.5
 """From the order to t0: time to spawn users and open connections."""
 LEAD_OF_WORKERS_S: Final = 2.0
@@ -88,16 +94,32 @@ def read_key(values: Mapping[str, Any], environ: Mapping[str, str]) -> str | Non
     return environ[name].strip() if name else None
 
 
-def endpoint_of(
+def endpoints_of(
     plan: Plan, values: Mapping[str, Any], environ: Mapping[str, str]
-) -> Endpoint:
+) -> list[Endpoint]:
     """Return where the plan sends its requests, key and TLS settings included."""
-    return Endpoint.parse(
-        plan.hosts[0],
-        api_key=read_key(values, environ),
-        ca_file=values["ca_file"],
-        proxy=values["proxy"],
-    )
+    key = read_key(values, environ)
+    return [
+        Endpoint.parse(
+            host, api_key=key, ca_file=values["ca_file"], proxy=values["proxy"]
+        )
+        for host in plan.hosts
+    ]
+
+
+def endpoints_of_tenants(
+    plan: Plan, values: Mapping[str, Any], environ: Mapping[str, str]
+) -> dict[str, list[Endpoint]]:
+    """Return the same for each tenant that has a key of its own."""
+    return {
+        tenant.name: endpoints_of(
+            plan,
+            {**values, "api_key_env": tenant.key_env, "api_key_file": tenant.key_file},
+            environ,
+        )
+        for tenant in plan.tenants
+        if tenant.key_env or tenant.key_file
+    }
 
 
 def open_session(
@@ -121,8 +143,12 @@ def open_session(
             f"worker {order.rank} draws another schedule than the master",
             hint="run the same loadstone and the same trace file on every host",
         )
+    timeouts, lags = timeouts_of(order.values), ReceiveLags()
     t0 = time.monotonic() + order.t0_epoch + order.clock_offset_s - time.time()
     folder = Path(order.folder)
+
+    def clients_of(endpoints: list[Endpoint]) -> list[StreamingClient]:
+        return [StreamingClient(e, timeouts=timeouts, lags=lags) for e in endpoints]
 
     def pulse(closed: bool) -> None:  # noqa: FBT001 - as `RowWriter` calls it
         sign = Pulse(order.rank, time.monotonic() - t0, closed)
@@ -133,10 +159,8 @@ def open_session(
         plan,
         share=Share(order.rank, order.workers),
         requests=requests,
-        lengths=draw(plan, lengths_of(plan), order.rank),
-        client=StreamingClient(
-            endpoint_of(plan, order.values, environ), timeouts=timeouts_of(order.values)
-        ),
+        drawn=journeys(plan, mix_of(plan), order.rank, order.workers),
+        clients=clients_of(endpoints_of(plan, order.values, environ)),
         rows=RowWriter(
             folder / rows_name(order.rank, order.workers), on_disk_failure, pulse
         ),
@@ -146,6 +170,13 @@ def open_session(
         ),
         t0=t0,
         on_row=on_row,
+        by_tenant={
+            name: clients_of(endpoints)
+            for name, endpoints in endpoints_of_tenants(
+                plan, order.values, environ
+            ).items()
+        },
+        flows=flows_of(plan),
     )
 
 
@@ -184,6 +215,8 @@ class Run:
         """On this process's clock; final once the run is `begin`ning."""
         self._drawing_s = drawing_s
         self._values = values
+        self._undue = 0
+        """Later turns of conversations that were not due before the arrivals' end."""
         self._fates: dict[int, Counter[Fate]] = {}
         """What became of the planned requests of each rank, once the run is over."""
         self.ledger: Ledger | None = None
@@ -215,19 +248,26 @@ class Run:
                 "no endpoint to drive", hint="give --host http://127.0.0.1:8000"
             )
         plan = plan_of(values, host=host, users=users)
-        slos = _slos_of(values)
+        slos = _slos_of(values) or find_plan(values["scenario"]).slos
+        flows_of(plan)
+        endpoints_of_tenants(plan, values, environ)
         judged_by = standing(values["selfcheck"], environ)
         began = time.monotonic()
         requests = requests_of(plan)
         drawing_s = time.monotonic() - began
-        target = probe(endpoint_of(plan, values, environ))
+        target = probe_all(endpoints_of(plan, values, environ), plan.model)
         if not wanted():
             raise LoadstoneError("stopped before the run began", code="stopped")
         plan = _resolve(plan, target)
         _rent(plan)
         digest = plan_hash(plan, requests)
         folder = RunFolder.create(Path(values["out"]), plan.scenario)
-        folder.write_plan(plan, digest, options=_given(values, host, users))
+        folder.write_plan(
+            plan,
+            digest,
+            options=_given(values, host, users),
+            slo=[asdict(slo) for slo in slos] or None,
+        )
         return cls(
             folder,
             plan=plan,
@@ -247,15 +287,11 @@ class Run:
 
         Raises `UsageError` where its schedule cannot be drawn again: the trace is gone.
         """
-        told, notes = files.plan(), []
+        told = files.plan()
         given = told.get("options", {})
         values = read_options({o.name: given.get(o.name) for o in OPTIONS})
         plan = Plan.from_toml(told["plan"])
-        slos: tuple[Slo, ...] = ()
-        try:
-            slos = _slos_of(values)
-        except UsageError as gone:
-            notes.append(f"not judged by its objectives: {gone.message}")
+        slos = slos_of(told["slo"], str(files.path)) if "slo" in told else ()
         requests = requests_of(plan)
         if plan_hash(plan, requests) != told["plan_hash"]:
             raise UsageError(
@@ -271,7 +307,6 @@ class Run:
             slos=slos,
             standing=standing(values["selfcheck"], environ),
             values=values,
-            notes=notes,
         )
 
     def begin(self, clocks: Mapping[str, Offset | None] | None = None) -> None:
@@ -388,11 +423,15 @@ class Run:
         for row in rows:
             settled.add(row)
         self._fates = {rank: Counter() for rank in range(self.workers)}
-        recorded = {row.id for row in rows}
+        ended = {row.id: row.end_s for row in rows}
         for request, rank, fate in account(
-            self.requests, recorded, pulses, workers=self.workers
-        ):
-            if request.intended_s > until and fate is not Fate.RECORDED:
+            self.requests, ended, pulses, workers=self.workers,
+            until=self.plan.duration_s,
+        ):  # fmt: skip
+            self._undue += fate is Fate.UNDUE
+            if fate is Fate.UNDUE or (
+                request.intended_s > until and fate is not Fate.RECORDED
+            ):
                 continue
             part = settled.slice_of(request.scenario, request.tenant, request.stage)
             part.scheduled += 1
@@ -414,6 +453,7 @@ class Run:
         )
         requests, tokens = figures["requests"], figures["tokens"]
         requests["unknown"] = sum(f[Fate.UNKNOWN] for f in self._fates.values())
+        requests["undue"] = self._undue
         cost = (
             self.rent.summary(figures["makespan_s"], requests["ok"], tokens["output"])
             if self.rent
@@ -423,7 +463,7 @@ class Run:
             "run": self.folder.path.name,
             "scenario": self.plan.scenario,
             "loop": self.plan.loop,
-            "host": self.plan.hosts[0],
+            "host": ",".join(self.plan.hosts),
             "model": self.plan.model,
             "plan_hash": self.digest,
             "complete": complete,
@@ -501,7 +541,7 @@ class Run:
         }
 
     def _unix(self) -> bool:
-        return self.plan.hosts[0].startswith("unix:")
+        return all(host.startswith("unix:") for host in self.plan.hosts)
 
     def _reported(self) -> int:
         return self.ledger.reported if self.ledger else 1
@@ -532,12 +572,19 @@ def _resolve(plan: Plan, target: Target) -> Plan:
     if target.mock is not None:
         changes["price"] = plan.price or price_of_preset(str(target.mock.get("preset")))
         changes["vms"] = plan.vms or target.mock.get("vms")
+    if plan.salt == FRESH:
+        changes["salt"] = secrets.token_hex(8)
     return with_trace_located(plan.retargeted(**changes))
 
 
 def _given(values: Mapping[str, Any], host: str, users: int | None) -> dict[str, Any]:
     """Return what was asked for, as `loadstone run plan.toml` reads it again."""
-    given = {name: str(value) for name, value in values.items() if value is not None}
+    # What the plan's own tables say is not said again: their file may be gone by then.
+    given = {
+        name: str(value)
+        for name, value in values.items()
+        if value is not None and name not in ("scenario", "slo")
+    }
     return given | {"host": host} | ({} if users is None else {"users": users})
 
 

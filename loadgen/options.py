@@ -4,14 +4,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from loadstone.catalog.plans import plan_names
 from loadstone.errors import UsageError
 from loadstone.traffic.arrivals import PROCESSES, Arrivals
-from loadstone.traffic.plan import DEFAULT_CAP, SCENARIOS, Plan
+from loadstone.traffic.plan import DEFAULT_CAP, DEFAULT_SCENARIO, Plan
 from loadstone.traffic.profile import PROFILES, Profile
 from loadstone.traffic.window import EVER, Window
 from loadstone.units import Seconds, parse_duration
 
 from .connection import Timeouts
+from .plans import find_plan
 from .proxy import FROM_ENVIRONMENT, Proxy
 
 Value = str | None
@@ -93,9 +95,8 @@ _TIMEOUTS: Final = {
 """The fields of `Timeouts`, each of which is an option."""
 
 OPTIONS: Final = (
-    Option(flag="--scenario", setting="scenario", default="chat",
-           choices=tuple(SCENARIOS), metavar="NAME", in_form=True,
-           text="what kind of requests"),
+    Option(flag="--scenario", default=DEFAULT_SCENARIO, metavar="PLAN", in_form=True,
+           text=f"what arrives: {', '.join(plan_names())}, or a plan's file (TOML)"),
     Option(flag="--rate", setting="rate", read=float, metavar="REQ/S", in_form=True,
            text="open loop: requests per second, whatever the answers do;"
                 " empty: closed loop"),
@@ -130,6 +131,9 @@ OPTIONS: Final = (
                 " for"),
     Option(flag="--seed", setting="seed", read=int, default="0", metavar="N",
            in_form=True, text="same seed, same arrivals and lengths"),
+    Option(flag="--salt", setting="salt", metavar="TEXT",
+           text="goes into every made prompt, so that what a server has cached of"
+                " other runs is no help; fresh: another one each time"),
     Option(flag="--model", setting="model", metavar="NAME", in_form=True,
            text="model to ask for; empty: the first that the endpoint lists"),
     Option(flag="--ignore-eos", setting="ignore_eos", read=_boolean, default="true",
@@ -182,6 +186,20 @@ def read_options(given: Mapping[str, Value]) -> dict[str, Any]:
     return values
 
 
+def hosts_of(text: str) -> tuple[str, ...]:
+    """Read endpoints with commas between them, in the order they get requests in.
+
+    Raises `UsageError` for one that is empty or there twice.
+    """
+    hosts = tuple(host.strip() for host in text.split(","))
+    if len(hosts) > 1 and ("" in hosts or len(set(hosts)) < len(hosts)):
+        raise UsageError(
+            f"hosts must be different and not empty: {text}",
+            hint="give --host once for each",
+        )
+    return hosts
+
+
 def timeouts_of(values: Mapping[str, Any]) -> Timeouts:
     """Return how long to wait for what, of read options."""
     return Timeouts(**{name: values[f"{name}_timeout"] for name in _TIMEOUTS})
@@ -197,6 +215,7 @@ def plan_of(
 ) -> Plan:
     """Make a plan of read options; `users` is Locust's own count, None for the default.
 
+    `host` may be several, with commas between them.
     `more` are settings without an option here. Raises `UsageError` for what cannot be
     run.
     """
@@ -212,7 +231,11 @@ def plan_of(
             hint="give --rate 10 (open loop), --users 20 (closed loop) or --trace FILE",
         )
     users = DEFAULT_CAP if users is None else users
-    plan = Plan(hosts=(host,), users=users, **settings)
+    found = find_plan(values["scenario"])
+    plan = Plan(
+        scenario=found.name, classes=found.classes, tenants=found.tenants,
+        hosts=hosts_of(host), users=users, **settings,
+    )  # fmt: skip
     for setting, (loop, why) in _ONLY.items():
         if plan.loop != loop and getattr(plan, setting) != _PLAIN[setting]:
             flag = next(o.flag for o in OPTIONS if o.setting == setting)

@@ -14,6 +14,7 @@ VERBS: Final = {
     "demo": "a mock rack slice, real traffic and the numbers, in one command",
     "serve": "the mock inference server",
     "run": "drive an endpoint: the mock or a real one",
+    "plan": "plans of traffic: the built-in ones, checks, and their schema",
     "simulate": "the same engine in virtual time",
     "report": "a run made readable: a page, JSON, CSV, Markdown",
     "bundle": "a run as evidence: one archive, every change to it detected",

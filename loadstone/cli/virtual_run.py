@@ -9,7 +9,8 @@ from statistics import fmean
 from types import FrameType
 from typing import Any, Final
 
-from loadgen.workload import lengths_of, stream_of
+from loadgen.flows import flows_of
+from loadgen.workload import lengths_of, mix_of, stream_of
 
 from ..catalog.presets import Preset
 from ..catalog.recipes import Recipe
@@ -20,7 +21,8 @@ from ..engine.virtual import rare_collections
 from ..errors import UsageError
 from ..physics.cost import Rent
 from ..report.table import number
-from ..traffic.plan import Plan, draw
+from ..traffic.coursing import Coursing
+from ..traffic.plan import Plan, journeys
 from ..traffic.record import RequestRecord
 from ..traffic.slo import Slo
 from ..traffic.source import Scheduled, Source, Users
@@ -69,15 +71,16 @@ class VirtualRun:
 
     def _refuse_idle(self, seen: Survey) -> None:
         """Refuse options that this load would leave without effect."""
-        if self.engine["scheduling_policy"] == "fair":
+        policy = self.engine["scheduling_policy"]
+        if policy == "fair" and not seen.tenants:
             raise UsageError(
-                "fair scheduling: all requests of a plan are one tenant's",
-                hint="loadstone serve has it, with --tenants",
+                "fair scheduling: all requests of the plan are one tenant's",
+                hint="noisy-neighbour is a plan with two",
             )
-        if not seen.priorities and self.engine["scheduling_policy"] != "fcfs":
+        if policy == "priority" and not seen.priorities:
             raise UsageError(
                 "scheduling by priority: no request has a priority",
-                hint='give a --trace of JSON lines with "priority"',
+                hint='give a class a priority, or a --trace of JSON lines "priority"',
             )
         prefixes = seen.prefixes and self.engine["prefix_caching"]
         if not prefixes and self.engine["router"] == "prefix_affine":
@@ -99,7 +102,7 @@ class VirtualRun:
         simulation = Simulation(
             self.plan,
             built.cluster,
-            _source(self.plan),
+            source := _source(self.plan),
             block_size=built.machine.limits.block_size,
             stopping=stopping,
         )
@@ -111,6 +114,7 @@ class VirtualRun:
                 if fold.sent % 1024 == 0:
                     on_progress(simulation, fold)
         figures = fold.summary(icl=simulation.icl)
+        figures["requests"]["undue"] = source.undue
         return self._summary(built, figures, complete=not stopping())
 
     def _summary(
@@ -187,9 +191,15 @@ class VirtualRun:
 
 
 def _source(plan: Plan) -> Source:
+    """Return what the plan asks; its flows are followed where it has any."""
+    flows = flows_of(plan)
+    source: Source
     if plan.loop == "closed":
-        return Users(plan, draw(plan, lengths_of(plan)))
-    return Scheduled(stream_of(plan)())
+        source = Users(plan, journeys(plan, mix_of(plan)))
+    else:
+        offline = plan.loop == "offline"
+        source = Scheduled(stream_of(plan)(), inf if offline else plan.duration_s)
+    return Coursing(source, flows) if flows else source
 
 
 def vm_rates(built: Built) -> list[float]:

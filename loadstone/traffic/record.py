@@ -110,10 +110,23 @@ class RequestRecord:
     stage: str = "generate"
     """The step of the scenario this request is: a plain chat has only this one."""
     worker: int = 0
+    host: int = 0
+    """Whom it was sent to: an index into the plan's hosts."""
     icl: tuple[tuple[int, int], ...] = ()
     truth: Truth | None = None
     trace_id: str | None = None
     """Of the distributed trace, in hex, if it was sampled."""
+    conversation: str = ""
+    """What it was a part of; empty for a request that stood alone."""
+    turn: int = 0
+    slice: str = ""
+    """What its prompt was told apart by in the file that it came from."""
+    cached_tokens: Tokens = 0
+    """Prompt tokens that the server had in its prefix cache, as it says."""
+    reasoning_tokens: Tokens = 0
+    """Output tokens that were reasoning, as the server says."""
+    stages: tuple[tuple[str, Seconds], ...] = ()
+    """What its time went into, in order, where a flow did more than to send it."""
 
     @property
     def ok(self) -> bool:
