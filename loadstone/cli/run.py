@@ -5,6 +5,7 @@ import os
 import socket
 import tomllib
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,8 +20,11 @@ from ..report.progress import Progress
 from ..report.table import print_summary
 from ..telemetry.otel.settings import read_settings
 from ..traffic.verdict import exit_code
+from .find_max import find
+from .live_site import LiveSite
 from .load_options import load_options
 from .locust_child import LocustChild, failed, running
+from .trials import Trials, trial_options
 
 _HOST: Final = "http://127.0.0.1:8000"
 
@@ -34,6 +38,7 @@ Examples:
   loadstone run chat --trace azure_llm_2023_conv.csv --speedup 2 --duration 60s
   loadstone run chat --rate 5 --host https://llm.example.com --api-key-env LLM_KEY
   loadstone run chat --rate 20 --slo slo.toml --json > result.json
+  loadstone run chat --find-max --slo slo.toml --host http://127.0.0.1:8000
   loadstone run runs/latest/plan.toml --host http://127.0.0.1:9000""",
 )
 @click.argument("scenario")
@@ -63,9 +68,10 @@ Examples:
 )
 @click.option("--json", "as_json", is_flag=True, help="print the summary as JSON")
 @load_options({option.name for option in OPTIONS} - {"scenario"})
+@trial_options
 def command(
     *, scenario: str, host: str | None, users: int | None, processes: int, web: bool,
-    web_port: int, as_json: bool, **given: str | None,
+    web_port: int, as_json: bool, trials: Trials, **given: str | None,
 ) -> int:  # fmt: skip
     """Drive an endpoint with SCENARIO: tokens/s, tails, cost, how far to trust them.
 
@@ -83,6 +89,10 @@ def command(
     host = host or _HOST
     # Wrong usage is told before anything starts.
     read_settings(os.environ)
+    if trials:
+        write = partial(locust_arguments, host=host, processes=processes)
+        site = LiveSite(asked, host, users, write, Console(stderr=True), web=web)
+        return find(site, trials, asked, as_json=as_json)
     arguments = locust_arguments(asked, host=host, users=users, processes=processes)
     arguments += web_arguments(web_port) if web else ["--headless"]
     return drive(arguments, console=Console(stderr=as_json), as_json=as_json, web=web)
