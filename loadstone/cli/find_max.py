@@ -1,14 +1,11 @@
 """`--find-max` of `run` and `simulate`: the highest rate that meets the objectives."""
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from math import ceil
 from pathlib import Path
 from typing import Any, Final
-
-import click
 
 from loadgen.workload import stream_of
 
@@ -68,7 +65,7 @@ class _Search:
         wanted = 0 if self.given.get("duration") else self.site.pace.samples
         self.samples = max(wanted, *needed)
         self.journal = Journal.open(
-            self.site, SEARCH, f"find-max-{self.site.plan.scenario}",
+            self.site, SEARCH, f"find-max-{self.site.plan.scenario}", entries="probes",
             asked={**self.site.asked(), "search": self._asked()},
             out=Path(self.given.get("out") or "runs"), resume=self.trials.resume,
         )  # fmt: skip
@@ -115,20 +112,11 @@ class _Search:
         answer = step if isinstance(step, Answer) else None
         document = self._document(answer)
         self.journal.write(document)
-        self._end(document, as_json=as_json)
+        self.journal.end(self.site, document, lambda: None, as_json=as_json)
         return _exit_code(answer)
 
     def _say(self, text: str) -> None:
         self.site.console.print(text, highlight=False, soft_wrap=True)
-
-    def _end(self, document: dict[str, Any], *, as_json: bool) -> None:
-        if as_json:
-            click.echo(json.dumps(document))
-        else:
-            for line in (*document["notes"], f"run folder  {self.journal.path}"):
-                click.echo(line)
-        if not document["complete"]:
-            self._say(f"go on with the same command and --resume {self.journal.path}")
 
     def _load(self, probe: Probe) -> Load:
         """Return a probe as a load, long enough for every percentile to be shown."""
@@ -179,9 +167,7 @@ class _Search:
         return {
             "rate": load.rate,
             "seed": load.seed,
-            "folder": str(
-                trial.folder.resolve().relative_to(self.journal.path.resolve())
-            ),
+            "folder": self.journal.relative(trial.folder),
             "standing": verdict.value,
             "met": look.seems_met(self.goal.missed_nats),
             "cut_short": bearing.hopeless and not summary["complete"],

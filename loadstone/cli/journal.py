@@ -5,9 +5,12 @@ which `--resume` goes on.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+import click
 
 from loadgen.folder import RunFolder
 
@@ -21,17 +24,19 @@ _RECENT: Final = 4
 
 @dataclass
 class Journal:
-    """The document of a search or a sweep: `asked`, and its `entries`, one a trial."""
+    """The document of a search or a sweep: what was `asked`, and an entry a trial."""
 
     folder: RunFolder
     name: str
     asked: dict[str, Any]
+    key: str
+    """What the document calls its entries."""
     entries: list[dict[str, Any]]
 
     @classmethod
     def open(
-        cls, site: Site, name: str, stem: str, *, asked: dict[str, Any], out: Path,
-        resume: Path | None,
+        cls, site: Site, name: str, stem: str, *, entries: str, asked: dict[str, Any],
+        out: Path, resume: Path | None,
     ) -> "Journal":  # fmt: skip
         """Begin one in a folder of its own, or go on with the one in `resume`.
 
@@ -43,15 +48,15 @@ class Journal:
         if resume is None:
             folder = RunFolder.create(out, stem)
             folder.write_plan(site.plan, "", options=site.options())
-            return cls(folder, name, asked, [])
-        found = _read(resume / name)
+            return cls(folder, name, asked, entries, [])
+        found = _read(resume / name, entries)
         differing = sorted(_differences(found["asked"], asked))
         if differing:
             raise UsageError(
                 f"{resume / name} asked for something else: {', '.join(differing)}",
                 hint="repeat the command that wrote it, or leave --resume out",
             )
-        return cls(RunFolder(resume), name, asked, found["probes"])
+        return cls(RunFolder(resume), name, asked, entries, found[entries])
 
     @property
     def path(self) -> Path:
@@ -68,18 +73,37 @@ class Journal:
         """Take note of a trial, as it will be read again."""
         self.entries.append(json.loads(json.dumps(entry)))
 
+    def relative(self, folder: Path) -> str:
+        """Return a trial's folder as the document names it."""
+        return str(folder.resolve().relative_to(self.path.resolve()))
+
     def write(self, document: dict[str, Any]) -> None:
         """Write the document with the entries."""
         document["run"] = self.path.name
         document["asked"] = self.asked
-        document["probes"] = self.entries
+        document[self.key] = self.entries
         self.folder.write_json(self.name, document)
 
+    def end(self, site: Site, document: dict[str, Any], tell: Callable[[], None], *,
+            as_json: bool) -> None:  # fmt: skip
+        """Tell it, as JSON or by `tell`, and how to go on if that was not all."""
+        if as_json:
+            click.echo(json.dumps(document))
+        else:
+            tell()
+            for line in (*document["notes"], f"run folder  {self.path}"):
+                click.echo(line)
+        if not document["complete"]:
+            site.console.print(
+                f"go on with the same command and --resume {self.path}",
+                highlight=False, soft_wrap=True,
+            )  # fmt: skip
 
-def _read(path: Path) -> dict[str, Any]:
+
+def _read(path: Path, entries: str) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        assert isinstance(found["probes"], list)
+        assert isinstance(found[entries], list)
         assert isinstance(found["asked"], dict)
     except FileNotFoundError:
         raise UsageError(

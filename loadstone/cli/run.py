@@ -24,6 +24,7 @@ from .find_max import find
 from .live_site import LiveSite
 from .load_options import load_options
 from .locust_child import LocustChild, failed, running
+from .sweep import sweep
 from .trials import Trials, trial_options
 
 _HOST: Final = "http://127.0.0.1:8000"
@@ -92,7 +93,8 @@ def command(
     if trials:
         write = partial(locust_arguments, host=host, processes=processes)
         site = LiveSite(asked, host, users, write, Console(stderr=True), web=web)
-        return find(site, trials, asked, as_json=as_json)
+        tried = find if trials.find_max else sweep
+        return tried(site, trials, asked, as_json=as_json)
     arguments = locust_arguments(asked, host=host, users=users, processes=processes)
     arguments += web_arguments(web_port) if web else ["--headless"]
     return drive(arguments, console=Console(stderr=as_json), as_json=as_json, web=web)

@@ -28,6 +28,7 @@ from ..traffic.verdict import exit_code
 from .engine_options import build, engine_options
 from .find_max import find
 from .load_options import load_options
+from .sweep import sweep
 from .trials import Trials, refuse_loads, trial_options
 from .virtual_run import VirtualRun, interruptible
 from .virtual_site import VirtualSite
@@ -116,7 +117,8 @@ def command(
     run = asked.run(searched=bool(trials))
     if trials:
         site = VirtualSite(run, _kept(ctx.params), Console(stderr=True))
-        return find(site, trials, given, as_json=as_json)
+        tried = find if trials.find_max else sweep
+        return tried(site, trials, given, as_json=as_json)
     seen = run.survey()
     folder = RunFolder.create(asked.out, f"simulate-{run.plan.scenario}")
     folder.write_plan(run.plan, seen.plan_hash, options=_kept(ctx.params))

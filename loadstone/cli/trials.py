@@ -174,7 +174,7 @@ class Load:
     def __str__(self) -> str:
         """Write it as a step of a table."""
         if self.users is not None:
-            return f"{self.users:,} users"
+            return f"{self.users:,} user{'s' * (self.users > 1)}"
         return f"{self.rate:,.2f} requests/s"
 
 
