@@ -1,5 +1,6 @@
 """Asks an endpoint how many requests it still has, where it tells."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from .client import Endpoint, StreamingClient, Timeouts
@@ -14,11 +15,17 @@ vLLM (and loadstone's mock), SGLang and TGI."""
 _TIMEOUTS: Final = Timeouts(connect=5.0, first_byte=5.0, total=10.0)
 
 
-def in_flight(endpoint: Endpoint) -> int | None:
-    """Return how many requests the endpoint runs or queues; None if it does not tell.
+def in_flight(endpoints: Sequence[Endpoint]) -> int | None:
+    """Return how many requests they run or queue; None if one of them does not tell.
 
-    Blocks for as long as a `GET /metrics` takes, ten seconds at most.
+    Blocks for as long as a `GET /metrics` of each takes, ten seconds at most.
     """
+    counts = [_in_flight(endpoint) for endpoint in endpoints]
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
+
+
+def _in_flight(endpoint: Endpoint) -> int | None:
     client = StreamingClient(endpoint, timeouts=_TIMEOUTS)
     try:
         answer = client.send(path="/metrics", method="GET")

@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 
 from rich.console import Console
 
-from loadgen.coordinator import endpoint_of
+from loadgen.coordinator import endpoints_of
 from loadgen.idle import in_flight
 from loadgen.options import plan_of, read_options
 from loadgen.workload import read_text, stream_of
@@ -176,10 +176,10 @@ class LiveSite:
 
     def _await_idle(self, stopping: Callable[[], bool]) -> tuple[str, ...]:
         """Wait for what the endpoint still runs; say what was found, if it matters."""
-        endpoint = endpoint_of(self.plan, read_options(self.given), os.environ)
+        endpoints = endpoints_of(self.plan, read_options(self.given), os.environ)
         deadline = time.monotonic() + _PATIENCE_S
         while not stopping():
-            busy = in_flight(endpoint)
+            busy = in_flight(endpoints)
             if busy is None:
                 time.sleep(_PAUSE_S)
                 return ()
