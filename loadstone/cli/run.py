@@ -4,6 +4,7 @@ import json
 import os
 import socket
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,9 +19,13 @@ from ..report.progress import Progress
 from ..report.table import print_summary
 from ..telemetry.otel.settings import read_settings
 from ..traffic.verdict import exit_code
+from .find_max import find
+from .live_site import LiveSite
 from .load_options import load_options, options_of_plan
 from .locust_child import LocustChild, failed, running
 from .report import end_with_report
+from .sweep import sweep
+from .trials import Trials, trial_options
 
 _HOST: Final = "http://127.0.0.1:8000"
 
@@ -35,6 +40,7 @@ Examples:
   loadstone run chat --rate 5 --host https://llm.example.com --api-key-env LLM_KEY
   loadstone run chat --rate 90 --host http://vm-1:8000 --host http://vm-2:8000
   loadstone run chat --rate 20 --slo slo.toml --json > result.json
+  loadstone run chat --find-max --slo slo.toml --host http://127.0.0.1:8000
   loadstone run runs/latest/plan.toml --host http://127.0.0.1:9000""",
 )
 @click.argument("scenario")
@@ -70,9 +76,10 @@ Examples:
 )
 @click.option("--json", "as_json", is_flag=True, help="print the summary as JSON")
 @load_options({option.name for option in OPTIONS} - {"scenario"})
+@trial_options
 def command(
     *, scenario: str, hosts: tuple[str, ...], users: int | None, processes: int,
-    web: bool, web_port: int, as_json: bool, **given: str | None,
+    web: bool, web_port: int, as_json: bool, trials: Trials, **given: str | None,
 ) -> int:  # fmt: skip
     """Drive an endpoint with SCENARIO: tokens/s, tails, cost, how far to trust them.
 
@@ -88,6 +95,11 @@ def command(
     host = host or _HOST
     # Wrong usage is told before anything starts.
     read_settings(os.environ)
+    if trials:
+        write = partial(locust_arguments, host=host, processes=processes)
+        site = LiveSite(asked, host, users, write, Console(stderr=True), web=web)
+        tried = find if trials.find_max else sweep
+        return tried(site, trials, asked, as_json=as_json)
     arguments = locust_arguments(asked, host=host, users=users, processes=processes)
     arguments += web_arguments(web_port) if web else ["--headless"]
     return drive(arguments, console=Console(stderr=as_json), as_json=as_json, web=web)
