@@ -12,9 +12,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from loadstone.catalog.workloads import load_price, price_of_preset
+from loadstone.catalog.tariffs import price_of_preset
+from loadstone.cost.block import cost_block, no_price
+from loadstone.cost.meter import usd_so_far
+from loadstone.cost.usage import Usage
 from loadstone.errors import LoadstoneError, UsageError
-from loadstone.physics.cost import Rent, no_price
 from loadstone.runs import METRICS, SUMMARY, read_rows
 from loadstone.traffic.machine import loads_of
 from loadstone.traffic.plan import Plan, draw, plan_hash
@@ -28,6 +30,7 @@ from loadstone.units import Seconds
 from .client import Endpoint, StreamingClient
 from .folder import RunFolder
 from .options import plan_of, timeouts_of
+from .pricing import fleet_of
 from .probe import Target, probe
 from .receive import why_absent
 from .results import RowWriter, rows_name
@@ -160,7 +163,7 @@ class Run:
         if not wanted():
             raise LoadstoneError("stopped before the run began", code="stopped")
         self.plan = plan = _resolve(plan, self.target)
-        self.rent = _rent(plan)
+        self.fleet = fleet_of(plan)
         self.workers = workers
         self.digest = plan_hash(plan, self.requests)
         self.folder = RunFolder.create(Path(values["out"]), plan.scenario)
@@ -201,8 +204,13 @@ class Run:
         return max(0.0, time.time() - self.t0_epoch)
 
     def cost_usd(self) -> float:
-        """Rent since t0; 0 without a price."""
-        return self.rent.total(self.elapsed_s()) if self.rent else 0.0
+        """Return what it has cost since t0; 0 without a price."""
+        if self.fleet is None:
+            return 0.0
+        whole = self.stats().whole()
+        return usd_so_far(
+            self.fleet, self.elapsed_s(), whole.input_tokens, whole.output_tokens
+        )
 
     def progress(self) -> dict[str, Any]:
         """Return what a live display shows; times in seconds."""
@@ -218,7 +226,7 @@ class Run:
             "output_tokens": whole.output_tokens,
             "ttft_p50_s": whole.percentiles["ttft_s"].quantile(0.5),
             "ttft_p99_s": whole.percentiles["ttft_s"].quantile(0.99),
-            "usd": self.cost_usd() if self.rent else None,
+            "usd": self.cost_usd() if self.fleet else None,
         }
 
     def finish(
@@ -261,12 +269,6 @@ class Run:
         """Return the run's figures, cost and verdict."""
         stats = self.stats()
         figures = summarize(rows, dropped=stats.whole().dropped, slos=self.slos)
-        requests, tokens = figures["requests"], figures["tokens"]
-        cost = (
-            self.rent.summary(figures["makespan_s"], requests["ok"], tokens["output"])
-            if self.rent
-            else no_price("no price: give --prices NAME and --vms N")
-        )
         return {
             "run": self.folder.path.name,
             "scenario": self.plan.scenario,
@@ -276,9 +278,17 @@ class Run:
             "plan_hash": self.digest,
             "complete": complete,
             **figures,
-            "cost": cost,
+            "cost": self._cost(rows, figures["makespan_s"]),
             "instrument": self._instrument(rows, stats, figures),
         }
+
+    def _cost(self, rows: list[RequestRecord], window_s: Seconds) -> dict[str, Any]:
+        if self.fleet is None:
+            return no_price("no price: give --prices NAME and --vms N")
+        usage = Usage(self.slos)
+        for row in rows:
+            usage.add(row)
+        return cost_block(usage, self.fleet, window_s=window_s)
 
     def verdict_now(self) -> tuple[Verdict, list[str]]:
         """Judge the run as far as it has come, from its totals."""
@@ -366,17 +376,6 @@ def _given(values: Mapping[str, Any], host: str, users: int | None) -> dict[str,
     """Return what was asked for, as `loadstone run plan.toml` reads it again."""
     given = {name: str(value) for name, value in values.items() if value is not None}
     return given | {"host": host} | ({} if users is None else {"users": users})
-
-
-def _rent(plan: Plan) -> Rent | None:
-    if plan.price is None:
-        return None
-    price = load_price(plan.price)
-    if plan.vms is None:
-        raise UsageError(
-            "a price without a number of VMs says nothing", hint="give --vms N"
-        )
-    return Rent(price.usd_per_vm_hour.value, plan.vms, (price.assumption(),))
 
 
 def order_message(order: Order) -> dict[str, Any]:

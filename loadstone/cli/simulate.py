@@ -12,15 +12,17 @@ from rich.console import Console
 
 from loadgen.folder import RunFolder
 from loadgen.options import OPTIONS, plan_of, read_options
+from loadgen.pricing import fleet_of, is_file
 from loadgen.workload import read_text, with_trace_located
 
 from ..catalog.recipes import RECIPES, Recipe, load_recipe
-from ..catalog.workloads import load_price
+from ..cost.block import Fleet
 from ..engine.simulation import Simulation
 from ..errors import UsageError
 from ..report.table import print_summary
 from ..report.virtual import VirtualProgress
 from ..runs import SUMMARY
+from ..traffic.plan import Plan
 from ..traffic.slo import read_slos
 from ..traffic.summary import Fold
 from ..traffic.survey import Survey
@@ -138,6 +140,8 @@ def _kept(params: Mapping[str, Any]) -> dict[str, Any]:
     }
     if "trace" in kept:
         kept["trace"] = str(Path(kept["trace"]).absolute())
+    if is_file(str(kept.get("prices"))):
+        kept["prices"] = str(Path(kept["prices"]).absolute())
     return kept
 
 
@@ -199,10 +203,16 @@ class _Asked:
         return VirtualRun(
             plan=with_trace_located(plan),
             engine=engine,
-            price=load_price(values["price"]),
+            fleet=_fleet(plan),
             slos=slos or (recipe.slos if recipe else ()),
             recipe=recipe,
         )
+
+
+def _fleet(plan: Plan) -> Fleet:
+    fleet = fleet_of(plan)
+    assert fleet is not None  # a preset has its price
+    return fleet
 
 
 def _refuse_times(given: Mapping[str, Any]) -> None:

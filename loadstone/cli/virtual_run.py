@@ -13,12 +13,13 @@ from loadgen.workload import lengths_of, stream_of
 
 from ..catalog.presets import Preset
 from ..catalog.recipes import Recipe
-from ..catalog.workloads import Price
+from ..cost.bill import Busy
+from ..cost.block import Fleet, cost_block
+from ..cost.usage import Usage
 from ..engine.disaggregated import Disaggregated
 from ..engine.simulation import Simulation
 from ..engine.virtual import rare_collections
 from ..errors import UsageError
-from ..physics.cost import Rent
 from ..report.table import number
 from ..traffic.plan import Plan, draw
 from ..traffic.record import RequestRecord
@@ -42,7 +43,7 @@ class VirtualRun:
     plan: Plan
     engine: Mapping[str, Any]
     """The engines' options, by name."""
-    price: Price
+    fleet: Fleet
     slos: tuple[Slo, ...] = ()
     recipe: Recipe | None = None
 
@@ -101,23 +102,21 @@ class VirtualRun:
             block_size=built.machine.limits.block_size,
             stopping=stopping,
         )
-        fold = Fold(self.slos)
+        fold, usage = Fold(self.slos), Usage(self.slos)
         with rare_collections():
             for row in simulation.rows():
                 fold.add(row)
+                usage.add(row)
                 on_row(row)
                 if fold.sent % 1024 == 0:
                     on_progress(simulation, fold)
         figures = fold.summary(icl=simulation.icl)
-        return self._summary(built, figures, complete=not stopping())
+        return self._summary(built, figures, usage, complete=not stopping())
 
     def _summary(
-        self, built: Built, figures: dict[str, Any], *, complete: bool
+        self, built: Built, figures: dict[str, Any], usage: Usage, *, complete: bool
     ) -> dict[str, Any]:
-        machine = built.machine
-        price = self.price
-        rent = Rent(price.usd_per_vm_hour.value, built.vms, (price.assumption(),))
-        requests, tokens = figures["requests"], figures["tokens"]
+        machine, window_s = built.machine, figures["makespan_s"]
         return {
             "scenario": self.plan.scenario,
             "loop": self.plan.loop,
@@ -129,8 +128,8 @@ class VirtualRun:
             "complete": complete,
             **figures,
             **({"vm_output_tok_s": vm_rates(built)} if self._offline else {}),
-            "cost": rent.summary(
-                figures["makespan_s"], requests["ok"], tokens["output"]
+            "cost": cost_block(
+                usage, self.fleet, window_s=window_s, busy=busy_of(built)
             ),
             "assumptions": list(machine.assumptions()),
             "instrument": self._instrument(built, figures),
@@ -188,6 +187,12 @@ def _source(plan: Plan) -> Source:
     if plan.loop == "closed":
         return Users(plan, draw(plan, lengths_of(plan)))
     return Scheduled(stream_of(plan)())
+
+
+def busy_of(built: Built) -> Busy:
+    """Return for how long the mean engine was inside steps: the fleet's busy time."""
+    engines = list(built.cluster.engines)
+    return Busy(fmean(engine.busy_s(inf) for engine in engines), "the engines' steps")
 
 
 def vm_rates(built: Built) -> list[float]:

@@ -37,8 +37,8 @@ def read_client(run: Run) -> Iterator[Reading]:
     )
     for name, spec in LATENCIES.items():
         yield spec, [(key, part.histograms[name]) for key, part in slices.items()]
-    if run.rent is not None:
-        yield Client.COST, [(("rent",), run.cost_usd())]
+    if run.fleet is not None:
+        yield Client.COST, [((run.fleet.tariff.basis,), run.cost_usd())]
     now, _ = run.verdict_now()
     yield Client.VERDICT, [((v.value,), float(v is now)) for v in Verdict]
     yield Client.LOOP_LAG, _quantiles(stats.loop_lag)

@@ -112,6 +112,21 @@ class RequestRecord:
     truth: Truth | None = None
     trace_id: str | None = None
     """Of the distributed trace, in hex, if it was sampled."""
+    conversation: str = ""
+    """What it was a part of; empty for a request that stood alone."""
+    turn: int = 0
+    slice: str = ""
+    """What its prompt was told apart by in the file that it came from."""
+    cached_tokens: Tokens = 0
+    """Prompt tokens that the server had in its prefix cache, as it says."""
+    reasoning_tokens: Tokens = 0
+    """Output tokens that were reasoning, as the server says."""
+    stages: tuple[tuple[str, Seconds], ...] = ()
+    """What its time went into, in order, where a flow did more than to send it."""
+    retries: int = 0
+    retry_after_s: Seconds | None = None
+    sent_bytes: int = 0
+    received_bytes: int = 0
 
     @property
     def ok(self) -> bool:
@@ -214,6 +229,7 @@ class RequestRecord:
         values["outcome"] = Outcome(values["outcome"])
         values["tokens_source"] = TokensSource(values.get("tokens_source", "none"))
         values["icl"] = tuple((int(b), int(n)) for b, n in values.get("icl", ()))
+        values["stages"] = tuple((str(n), s) for n, s in values.get("stages", ()))
         if values.get("truth") is not None:
             values["truth"] = Truth(**values["truth"])
         return cls(**values)
