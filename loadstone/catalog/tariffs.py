@@ -20,6 +20,7 @@ from .gpus import gpu_names
 _PLAIN: Final = ("title", "basis", "gpu", "gpus")
 _PROVENANCE: Final = ("source", "date", "confidence")
 _OWN: Final = ("like", *_PLAIN, "agreed", "provider", *_PROVENANCE)
+_RESERVED: Final = "-reserved-3y"
 _BY_TIME: Final = ("rent", "own", "provisioned")
 EXAMPLE: Final = 'write like = "azure-nd-gb300-v6" and usd_per_vm_hour = 80.0'
 
@@ -33,6 +34,16 @@ def price_of_preset(name: str) -> str | None:
     """Return the name of a preset's price; None for one that is not in the catalog."""
     price = read_table("presets").get(name, {}).get("price")
     return None if price is None else str(price)
+
+
+def alternatives(gpu: str) -> list[Tariff]:
+    """Return the other ways to have a GPU: reserved, bought."""
+    names = [
+        name
+        for name, table in read_table("prices").items()
+        if table["gpu"] == gpu and (table["basis"] == "own" or name.endswith(_RESERVED))
+    ]
+    return [load_tariff(name) for name in names]
 
 
 def load_tariff(name: str) -> Tariff:
@@ -49,6 +60,7 @@ def load_tariff(name: str) -> Tariff:
         basis=plain["basis"],
         gpus=plain["gpus"],
         agreed=agreed,
+        gpu=plain["gpu"],
         facts=layers | {term: _checked(term, f, where) for term, f in facts.items()},
     )
 
@@ -111,11 +123,12 @@ def _own_tariff(
             f" not {gpus!r}"
         )
     return Tariff(
-        name=name,
+        name=name.rpartition("/")[2].removesuffix(".toml"),
         title=str(table.get("title", base.title if base else name)),
         basis=basis,
         gpus=gpus,
         agreed=str(table.get("agreed", base.agreed if base else TERMS_OF_RENT[0])),
+        gpu=gpu or (base.gpu if base else ""),
         facts=_drawing_more_busy(inherited | own),
     )
 

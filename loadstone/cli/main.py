@@ -15,6 +15,8 @@ VERBS: Final = {
     "serve": "the mock inference server",
     "run": "drive an endpoint: the mock or a real one",
     "simulate": "the same engine in virtual time",
+    "cost": "what a run cost, under any price list",
+    "verify": "a claim, or a contract, against a run",
     "selfcheck": "up to which load this machine measures right",
     "validate": "the timing model against published figures",
     "fit": "constants from your own measurements",

@@ -121,6 +121,8 @@ class Tariff:
     facts: Mapping[str, Fact]
     agreed: str = "pay_as_you_go"
     """One of `TERMS_OF_RENT`; it is about rent alone."""
+    gpu: str = ""
+    """Which GPU the machines have; empty where none is paid for."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be reckoned with: raises `CatalogError`."""
@@ -179,7 +181,7 @@ class Tariff:
     def assumption(self, name: str) -> str:
         """Say a term with its value, date, confidence and source."""
         fact = self.facts[name]
-        text = f"{TERMS[name].text} {fact.value:g} {fact.unit}"
+        text = f"{TERMS[name].text} {fact.value:g} {fact.unit}".removesuffix(" 1")
         bounds = f", {fact.low:g} to {fact.high:g}" if fact.low is not None else ""
         note = f"; {fact.note}" if fact.note else ""
         return f"{text}{bounds} ({fact.date}, {fact.confidence}): {fact.source}{note}"
@@ -192,6 +194,7 @@ class Tariff:
             "basis": self.basis,
             "gpus": self.gpus,
             "agreed": self.agreed,
+            "gpu": self.gpu,
             "facts": {
                 name: {
                     field: value
@@ -215,5 +218,6 @@ class Tariff:
             basis=table["basis"],
             gpus=table["gpus"],
             agreed=table["agreed"],
+            gpu=table["gpu"],
             facts=facts,
         )

@@ -8,6 +8,7 @@ requests the counts are kept too, 40 bytes each: percentiles need every one.
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import inf
 from typing import NamedTuple
 
 from ..traffic.record import RequestRecord, TokensSource
@@ -109,6 +110,7 @@ class Usage:
         self.sums: dict[Kind, Sum] = {}
         self.judged = bool(slos)
         self._slos = slos
+        self._first, self._last = inf, -inf
         self._begun, self._ended = array("d"), array("d")
         self._columns = tuple(array(code) for code in "IIIIQI")
         self._counted = array("b")
@@ -124,12 +126,19 @@ class Usage:
         if found is None:
             found = self.sums[kind] = Sum()
         found.add(counts, good=self.judged and meets_all(row, self._slos))
+        self._first = min(self._first, row.intended_s)
+        self._last = max(self._last, row.end_s if row.last_s is None else row.last_s)
         self._begun.append(row.sent_s)
         self._ended.append(row.end_s)
         if row.ok and not row.warmup:
             for column, value in zip(self._columns, counts, strict=True):
                 column.append(value)
             self._counted.append(kind.counted)
+
+    @property
+    def window_s(self) -> Seconds:
+        """First intended arrival to the last token, as a run's makespan."""
+        return self._last - self._first if self._begun else 0.0
 
     def answers(self) -> Iterator[tuple[Counts, bool]]:
         """Yield the counts of each answer outside the warm-up; and whether it has any.
