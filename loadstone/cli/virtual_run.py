@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import inf
 from statistics import fmean
 from types import FrameType
-from typing import Any, Final
+from typing import Any
 
 from loadgen.workload import lengths_of, stream_of
 
@@ -28,10 +28,8 @@ from ..traffic.source import Scheduled, Source, Users
 from ..traffic.summary import Fold, describe
 from ..traffic.survey import Survey, survey, survey_of_users
 from ..traffic.verdict import Evidence, judge
+from ..verify.measured import MIN_BATCHES
 from .engine_options import Built, build
-
-_LONG_RUN: Final = 20
-"""An offline run of fewer batches than this is mostly ramp and drain, and says so."""
 
 Seen = Callable[[Simulation, Fold], None]
 
@@ -127,12 +125,18 @@ class VirtualRun:
             **({"recipe": self.recipe.name} if self.recipe else {}),
             "complete": complete,
             **figures,
-            **({"vm_output_tok_s": vm_rates(built)} if self._offline else {}),
+            **(self._of_offline(built) if self._offline else {}),
             "cost": cost_block(
                 usage, self.fleet, window_s=window_s, busy=busy_of(built)
             ),
             "assumptions": list(machine.assumptions()),
             "instrument": self._instrument(built, figures),
+        }
+
+    def _of_offline(self, built: Built) -> dict[str, Any]:
+        return {
+            "vm_output_tok_s": vm_rates(built),
+            "batches": batches_of(built, self.plan.offline or 0),
         }
 
     def _instrument(self, built: Built, figures: dict[str, Any]) -> dict[str, Any]:
@@ -213,6 +217,11 @@ def vm_rates(built: Built) -> list[float]:
     ]
 
 
+def batches_of(built: Built, requests: int) -> float:
+    """Return how many times the engines' batch an offline run's requests are."""
+    return requests / (built.machine.limits.max_num_seqs * len(built.cluster.engines))
+
+
 def _beside_published(machine: Preset, rates: Sequence[float]) -> str:
     low, mean, high = (
         machine.facts[f"published_vm_{k}"] for k in ("min", "mean", "max")
@@ -237,13 +246,13 @@ def _offline_notes(built: Built, n: int, figures: Mapping[str, Any]) -> Iterator
     rates = figures["throughput"]
     if "published_vm_min" in machine.facts and vm_rates(built):
         yield _beside_published(machine, vm_rates(built))
-    batches = n / (machine.limits.max_num_seqs * len(built.cluster.engines))
+    batches = batches_of(built, n)
     share = 1 - rates["output_tok_s"] / rates["steady_output_tok_s"]
     yield (
         "offline, no latency limit:"
         f" requests wait up to {number(figures['makespan_s'], 0)} s;"
         f" {batches:.1f} times the batch, ramp and drain cost {share:.1%}"
-        + ("" if batches >= _LONG_RUN else ": too short, mostly ramp and drain")
+        + ("" if batches >= MIN_BATCHES else ": too short, mostly ramp and drain")
     )
 
 

@@ -25,7 +25,7 @@ from loadstone.traffic.trace import read_azure_csv
 
 PRESET, MODEL = "azure-nd-gb300-v6", "llama-2-70b"
 TABLES = (
-    "constants", "engines", "gpus", "lengths", "models", "presets", "prices",
+    "claims", "constants", "engines", "gpus", "lengths", "models", "presets", "prices",
     "site", "slos",
 )  # fmt: skip
 PROVENANCE = ("source", "date", "confidence")
