@@ -31,8 +31,8 @@ from .client import Endpoint, StreamingClient
 from .folder import RunFolder
 from .options import plan_of, timeouts_of
 from .pricing import fleet_of
-from .probe import Target, probe
-from .receive import why_absent
+from .probe import Target, probe_all
+from .receive import ReceiveLags, why_absent
 from .results import RowWriter, rows_name
 from .selfcheck import standing
 from .series import Series
@@ -78,16 +78,17 @@ def read_key(values: Mapping[str, Any], environ: Mapping[str, str]) -> str | Non
     return environ[name].strip() if name else None
 
 
-def endpoint_of(
+def endpoints_of(
     plan: Plan, values: Mapping[str, Any], environ: Mapping[str, str]
-) -> Endpoint:
+) -> list[Endpoint]:
     """Return where the plan sends its requests, key and TLS settings included."""
-    return Endpoint.parse(
-        plan.hosts[0],
-        api_key=read_key(values, environ),
-        ca_file=values["ca_file"],
-        proxy=values["proxy"],
-    )
+    key = read_key(values, environ)
+    return [
+        Endpoint.parse(
+            host, api_key=key, ca_file=values["ca_file"], proxy=values["proxy"]
+        )
+        for host in plan.hosts
+    ]
 
 
 def open_session(
@@ -111,14 +112,16 @@ def open_session(
             f"worker {order.rank} draws another schedule than the master",
             hint="run the same loadstone and the same trace file on every host",
         )
+    timeouts, lags = timeouts_of(order.values), ReceiveLags()
     return Session(
         plan,
         share=Share(order.rank, order.workers),
         requests=requests,
         lengths=draw(plan, lengths_of(plan), order.rank),
-        client=StreamingClient(
-            endpoint_of(plan, order.values, environ), timeouts=timeouts_of(order.values)
-        ),
+        clients=[
+            StreamingClient(endpoint, timeouts=timeouts, lags=lags)
+            for endpoint in endpoints_of(plan, order.values, environ)
+        ],
         rows=RowWriter(
             Path(order.folder) / rows_name(order.rank, order.workers), on_disk_failure
         ),
@@ -159,7 +162,7 @@ class Run:
         began = time.monotonic()
         self.requests = requests_of(plan)
         drawing_s = time.monotonic() - began
-        self.target = probe(endpoint_of(plan, values, environ))
+        self.target = probe_all(endpoints_of(plan, values, environ), plan.model)
         if not wanted():
             raise LoadstoneError("stopped before the run began", code="stopped")
         self.plan = plan = _resolve(plan, self.target)
@@ -273,7 +276,7 @@ class Run:
             "run": self.folder.path.name,
             "scenario": self.plan.scenario,
             "loop": self.plan.loop,
-            "host": self.plan.hosts[0],
+            "host": ",".join(self.plan.hosts),
             "model": self.plan.model,
             "plan_hash": self.digest,
             "complete": complete,
@@ -353,7 +356,7 @@ class Run:
         }
 
     def _unix(self) -> bool:
-        return self.plan.hosts[0].startswith("unix:")
+        return all(host.startswith("unix:") for host in self.plan.hosts)
 
     def _reported(self) -> int:
         return 1 if self.workers == 1 else len(self.handed_in)

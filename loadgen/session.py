@@ -8,8 +8,9 @@ greenlets as there may be requests in flight (open loop) or users (closed loop),
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 from random import Random
 from typing import Any, Final
 
@@ -69,7 +70,11 @@ class Share:
 
 
 class Session:
-    """A run's share in this process, from t0 to the last answer or the drain's end."""
+    """A run's share in this process, from t0 to the last answer or the drain's end.
+
+    There is a client for each of the plan's hosts, which get the requests in turn, by
+    their index; all clients share their lags.
+    """
 
     def __init__(
         self,
@@ -78,7 +83,7 @@ class Session:
         share: Share,
         requests: list[Request],
         lengths: Iterator[tuple[Tokens, Tokens]],
-        client: StreamingClient,
+        clients: Sequence[StreamingClient],
         rows: RowWriter,
         stats: ClientStats,
         traces: Traces,
@@ -94,13 +99,13 @@ class Session:
         self.finished = Event()
         """Set when every request of this share has ended, by itself or by the drain."""
         self._lengths = lengths
-        self._client = client
+        self._clients = clients
         self._on_row = on_row
         self._traces = traces
         self._think = Random(f"{plan.seed}/think/{share.rank}")
         self._clock = clock or MonotonicClock()
         self._watch = Watch(stats, rows.stops)
-        stats.recv_lags = client.lags
+        stats.recv_lags = clients[0].lags
         self._open = plan.loop != "closed"
         self._dispatcher = Dispatcher(
             share.of(requests), clock=self._clock, t0=t0, on_due=self._count_due
@@ -115,7 +120,9 @@ class Session:
 
     def start(self) -> None:
         """Open connections, begin the schedule and arrange for the end."""
-        self._client.warm(min(WARM_CONNECTIONS, self.plan.users))
+        most = min(WARM_CONNECTIONS, self.plan.users)
+        for client in self._clients:
+            client.warm(ceil(most / len(self._clients)))
         self._watch.start()
         if self._open:
             self._dispatcher.start()
@@ -127,7 +134,8 @@ class Session:
         if self._closing is not None:
             self._closing.kill()
         self._watch.stop()
-        self._client.close()
+        for client in self._clients:
+            client.close()
         self.rows.close()
 
     def serve(self, stopping: Callable[[], bool]) -> None:
@@ -179,6 +187,9 @@ class Session:
     def _slice_of(self, request: Request) -> SliceStats:
         return self.stats.slice_of(request.scenario, request.tenant, request.stage)
 
+    def _host_of(self, request: Request) -> int:
+        return request.index % len(self._clients)
+
     def _count_due(self, request: Request) -> None:
         self._slice_of(request).scheduled += 1
 
@@ -205,7 +216,7 @@ class Session:
         began = self._clock.now()
         killed: gevent.GreenletExit | None = None
         try:
-            exchange = self._client.send(
+            exchange = self._clients[self._host_of(request)].send(
                 self._body(request),
                 path=CHAT_PATH,
                 headers={TRUTH_HEADER: "1", TRACEPARENT_HEADER: str(trace)},
@@ -272,6 +283,7 @@ class Session:
             asked_output_tokens=request.output_tokens,
             warmup=request.intended_s < self.plan.warmup_s,
             worker=self.share.rank,
+            host=self._host_of(request),
             **more,
         )
 
