@@ -18,6 +18,8 @@ VERBS: Final = {
     "simulate": "the same engine in virtual time",
     "report": "a run made readable: a page, JSON, CSV, Markdown",
     "bundle": "a run as evidence: one archive, every change to it detected",
+    "cost": "what a run cost, under any price list",
+    "verify": "a claim, or a contract, against a run",
     "selfcheck": "up to which load this machine measures right",
     "validate": "the timing model against published figures",
     "fit": "constants from your own measurements",

@@ -11,8 +11,9 @@ from typing import Any, Final
 import click
 from rich.console import Console
 
-from loadgen.options import OPTIONS, plan_of, read_options
+from loadgen.options import OPTIONS, Option, plan_of, read_options
 from loadgen.plans import SUFFIX
+from loadgen.pricing import is_file
 
 from ..errors import LoadstoneError, UsageError
 from ..report.progress import Progress
@@ -157,13 +158,17 @@ def locust_arguments(
         arguments += ["--master-bind-port", port, "--master-port", port]
     for option in OPTIONS:
         text = given.get(option.name) or option.default
-        if text and option.metavar in ("FILE", "DIR"):
+        if text and (option.metavar in ("FILE", "DIR") or _is_list(option, text)):
             # The child has a working folder of its own.
             text = str(Path(text).absolute())
         if text and option.name == "scenario" and text.endswith(SUFFIX):
             text = str(Path(text).absolute())
         arguments.append(f"{option.flag}={text}")
     return arguments
+
+
+def _is_list(option: Option, text: str) -> bool:
+    return option.name == "prices" and is_file(text)
 
 
 def drive(

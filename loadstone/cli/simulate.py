@@ -13,16 +13,17 @@ from loadgen.files import read_text
 from loadgen.folder import RunFolder
 from loadgen.options import plan_of, read_options, window_of
 from loadgen.plans import find_plan
+from loadgen.pricing import fleet_of, is_file
 from loadgen.workload import with_trace_located
 
 from ..catalog.recipes import RECIPES, Recipe, load_recipe
-from ..catalog.workloads import load_price
+from ..cost.block import Fleet
 from ..engine.simulation import Simulation
 from ..errors import UsageError
 from ..report.table import print_summary
 from ..report.virtual import VirtualProgress
 from ..runs import SUMMARY
-from ..traffic.plan import DEFAULT_SCENARIO
+from ..traffic.plan import DEFAULT_SCENARIO, Plan
 from ..traffic.slo import read_slos
 from ..traffic.summary import Fold
 from ..traffic.survey import Survey
@@ -140,6 +141,8 @@ def _kept(params: Mapping[str, Any]) -> dict[str, Any]:
     }
     if "trace" in kept:
         kept["trace"] = str(Path(kept["trace"]).absolute())
+    if is_file(str(kept.get("prices"))):
+        kept["prices"] = str(Path(kept["prices"]).absolute())
     return kept
 
 
@@ -203,12 +206,18 @@ class _Asked:
         return VirtualRun(
             plan=with_trace_located(plan),
             engine=engine,
-            price=load_price(values["price"]),
+            fleet=_fleet(plan),
             slos=slos
             or (recipe.slos if recipe else find_plan(values["scenario"]).slos),
             recipe=recipe,
             window=window_of(values),
         )
+
+
+def _fleet(plan: Plan) -> Fleet:
+    fleet = fleet_of(plan)
+    assert fleet is not None  # a preset has its price
+    return fleet
 
 
 def _refuse_times(given: Mapping[str, Any]) -> None:
