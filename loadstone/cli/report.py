@@ -12,8 +12,12 @@ from rich.console import Console
 
 from ..errors import LoadstoneError, UsageError
 from ..report.bundle import unpacked
+from ..report.proof import Asked
 from ..report.written import FORMATS, REPORT, rendered, write
 from ..runs import ROWS, RunFiles
+from ..verify.contract import read_clause
+from .rows_file import read_rows
+from .verify import claim_named
 
 _LARGE: Final = 100_000_000
 """Bytes of rows above which a run's end does not wait for its report: some seconds."""
@@ -41,15 +45,29 @@ A run that was killed is reported from its rows, and marked incomplete.""",
     metavar="FILE",
     help="where to write it; - is stdout  [default: DIR/report.FORMAT]",
 )
+@click.option("--claim", metavar="NAME|FILE",
+              help="hold it against a claim: loadstone verify --list")  # fmt: skip
+@click.option("--contract", type=click.Path(path_type=Path), metavar="FILE",
+              help="say of each clause (TOML) whether the run passes")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="say what was made as JSON")
-def command(*, folder: Path, form: str, out: str | None, as_json: bool) -> None:
+def command(
+    *, folder: Path, form: str, out: str | None, claim: str | None,
+    contract: Path | None, as_json: bool,
+) -> None:  # fmt: skip
     """Make the report of a run, from its folder or its evidence bundle.
 
     The page opens offline, prints, and has no script in it. No prompt and no secret is
-    in any format: rows hold neither.
+    in any format: rows hold neither. The exit code says that the report was made; what
+    it says of a claim or a contract, `loadstone verify` says in its exit code.
     """
+    if form == "csv" and (claim or contract):
+        raise UsageError("--format csv has the rows alone: no claim, no contract")
+    asked = Asked(
+        claim_named(claim) if claim else None,
+        tuple(read_rows(contract, "clause", read_clause)) if contract else (),
+    )
     with _opened(folder) as run:
-        pieces = rendered(run, form)
+        pieces = rendered(run, form, asked)
         if out == "-":
             sys.stdout.buffer.writelines(pieces)
             return

@@ -79,7 +79,7 @@ def command(
             "give a claim and the folder of a run",
             hint="such as: loadstone verify gb300-rack-1.1m runs/latest",
         )
-    claim = _claim(what[0])
+    claim = claim_named(what[0])
     runs = [RunFiles.open(Path(name)) for name in what[1:]]
     if len(runs) == 2 and not claim.compares:
         raise UsageError(f"{claim.name} compares with nothing: give one folder")
@@ -95,7 +95,8 @@ def command(
     return judgement.exit_code
 
 
-def _claim(name: str) -> Claim:
+def claim_named(name: str) -> Claim:
+    """Return a claim of the catalog, or of a user's file (TOML)."""
     if name.endswith(".toml"):
         return read_claim(read_text(name, "claim"), name)
     return load_claim(name)

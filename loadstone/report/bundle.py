@@ -27,15 +27,14 @@ from typing import IO, Any, Final
 from .. import __version__
 from ..errors import LoadstoneError, UsageError
 from ..runs import ENVIRONMENT, METRICS, PLAN, SUMMARY, RunFiles
-from .document import SERVER_METRICS, gather
+from .document import SERVER_METRICS, SWEEP, gather
 from .html import page
 from .written import REPORT, rendered
 
 MANIFEST: Final = "manifest.json"
 FORMAT: Final = 1
 NAMES: Final = (
-    PLAN, ENVIRONMENT, SUMMARY, METRICS, SERVER_METRICS, "search.json", "sweep.json",
-    "agreement.json", REPORT,
+    PLAN, ENVIRONMENT, SUMMARY, METRICS, SERVER_METRICS, "agreement.json", REPORT,
 )  # fmt: skip
 """What goes in, if it is there; and of each worker the rows and the last sign of life.
 Logs do not: nobody knows what they say."""
@@ -86,6 +85,11 @@ def pack(run: RunFiles, path: Path) -> str:
         raise UsageError(
             f"{run.name!r} cannot be the name of a bundle",
             hint="name the run's folder with letters, digits, dots and dashes",
+        )
+    if (run.path / SWEEP).exists():
+        raise UsageError(
+            f"{run.path} is a sweep, not a run",
+            hint="give the folder of one of its runs",
         )
     part = path.with_name(path.name + ".part")
     try:

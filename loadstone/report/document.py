@@ -6,20 +6,23 @@ killed has no summary: it is made from the rows here, and says so.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, Final
 
 from .. import __version__
+from ..cost.usage import Usage
 from ..errors import UsageError
 from ..runs import RunFiles
 from ..traffic.summary import summarize
 from .decision import Decision, decide
+from .proof import Asked, judged_claim, judged_contract, money
 from .shapes import hold
 from .timeline import Bin, Timeline
 
 SERVER_METRICS: Final = "server_metrics.jsonl"
+SWEEP: Final = "sweep.json"
 _SERIES: Final = 48
 """Of the server's own metrics at most so many are drawn."""
 
@@ -51,8 +54,11 @@ class Document:
     end_s: float
     server: tuple[ServerSeries, ...] = ()
     sweep: Mapping[str, Any] | None = None
+    """The sweep that this run is the knee of."""
+    money: Mapping[str, Any] | None = None
+    """Sensitivity and break-even of its price."""
     claim: Mapping[str, Any] | None = None
-    contract: Mapping[str, Any] | None = None
+    contract: Sequence[Mapping[str, Any]] = ()
     loadstone: str = field(default=__version__)
 
     @cached_property
@@ -80,6 +86,7 @@ class Document:
             "stages": self.stages,
             "server_metrics": [asdict(series) for series in self.server],
             "sweep": self.sweep,
+            "money": self.money,
             "claim": self.claim,
             "contract": self.contract,
             "plan": self.plan,
@@ -87,30 +94,61 @@ class Document:
         }
 
 
-def gather(run: RunFiles) -> Document:
+def gather(run: RunFiles, asked: Asked = Asked()) -> Document:  # noqa: B008 - frozen
     """Read a run's folder; raises `UsageError` for what is not a run's.
 
-    One pass over the rows, in bounded memory; see `Timeline`.
+    One pass over the rows, another for a contract; of a row no more is kept than cost
+    needs (see `Timeline`, `Usage`). The folder of a sweep stands for the run at its
+    knee.
     """
+    sweep = _optional(run, SWEEP)
+    if sweep is not None:
+        run = _knee(run, sweep)
     plan, written = run.plan(), run.summary()
     hold(run, plan, written)
     timeline = Timeline(at_once=plan["plan"].get("offline") is not None)
+    usage = Usage(())
     for row in run.rows():
         timeline.add(row)
+        usage.add(row)
     summary = _of_killed(run, plan) if written is None else written
     return Document(
         name=str(summary.get("run", run.name)),
         complete=summary["complete"],
         summary=summary,
         plan=plan,
-        environment=run.environment(),
+        environment=(environment := run.environment()),
         end_s=timeline.end_s,
         bins=tuple(timeline.bins()),
         distributions={n: h.pairs() for n, h in timeline.distributions.items()},
         stages=tuple(timeline.stage_figures()),
         rows=timeline.rows,
         server=tuple(_server_series(run)),
-        sweep=_optional(run, "sweep.json"),
+        sweep=sweep,
+        money=money(usage, summary),
+        claim=judged_claim(run, asked, _machine(summary, environment)),
+        contract=judged_contract(asked.clauses, summary, run.rows())
+        if asked.clauses
+        else (),
+    )
+
+
+def _machine(summary: Mapping[str, Any], environment: Mapping[str, Any]) -> str | None:
+    """Return the preset that answered, if it was an emulation."""
+    found = summary.get("preset") or (environment.get("mock") or {}).get("preset")
+    return found if isinstance(found, str) else None
+
+
+def _knee(run: RunFiles, sweep: Mapping[str, Any]) -> RunFiles:
+    """Return the run at a sweep's knee; raises `UsageError` where there is none."""
+    at = (sweep.get("knee") or {}).get("load")
+    steps = sweep.get("steps") or ()
+    for step in steps:
+        folder = (run.path / step["folder"]).resolve()
+        if step["load"] == at and folder.is_relative_to(run.path.resolve()):
+            return RunFiles.open(folder)
+    raise UsageError(
+        f"{run.path / SWEEP} has no knee", hint="give the folder of one of its runs"
     )
 
 

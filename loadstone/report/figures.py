@@ -11,6 +11,7 @@ from ..buckets import bucket_value
 from ..units import Seconds
 from .charts import (
     Bar,
+    Dot,
     Mark,
     Point,
     Series,
@@ -18,10 +19,12 @@ from .charts import (
     Tip,
     heatmap,
     plot,
+    scatter,
     waterfall,
 )
 from .decision import METRICS
 from .document import Document, ServerSeries
+from .pareto import USER_AXIS, Picture
 from .scales import (
     Scale,
     clock,
@@ -36,6 +39,8 @@ from .table import duration
 from .timeline import Bin
 
 _ROWS_OF_HEAT: Final = 26
+_KINDS: Final = ((5, "beaten"), (5, "doubtful"), (1, "frontier"), (3, "knee"))
+"""Of a sweep's points, and their colours; see `Picture`."""
 _NEAR: Final = 3.0
 """A limit is drawn if it is at most so many times the highest value."""
 _DENSE: Final = 3
@@ -386,6 +391,32 @@ def stage_waterfall(document: Document) -> Figure | None:
         "Where an answer's time goes",
         waterfall("Stages of an answer, on average", x, bars),
         note="bars are means, one after the other; thin lines reach to each one's p99",
+    )
+
+
+def pareto(document: Document) -> Figure | None:
+    """Draw a sweep: what GPUs give against what users see, and where it bends."""
+    sweep = document.sweep
+    picture = None if sweep is None else Picture.of("", sweep["steps"])
+    if picture is None:
+        return None
+    x = linear(max(x for x, _ in picture.points), short_number)
+    y = linear(max(y for _, y in picture.points), short_number)
+    dots = [
+        Dot(
+            px, py, f"{kind}: {px:,.1f} tokens/s a user, {py:,.0f} tokens/s",
+            colour=colour, hollow=kind == "doubtful",
+            name=picture.knee_at if kind == "knee" else "",
+        )
+        for colour, kind in _KINDS
+        for px, py in picture.kinds[kind]
+    ]  # fmt: skip
+    line = sorted(picture.kinds["frontier"])
+    return Figure(
+        "pareto",
+        f"{picture.y_title}, against speed",
+        scatter("Throughput against speed, by load", x, y, dots, line=line),
+        note=f"{USER_AXIS} to the right; the knee, {picture.knee_at}, is this run",
     )
 
 

@@ -45,6 +45,11 @@ def page(document: Document) -> bytes:
         distributions=list(figures.distributions(document)),
         stages=figures.stage_waterfall(document),
         server=list(figures.server_charts(document)),
+        pareto=figures.pareto(document),
+        cost=document.summary.get("cost") or {},
+        money=document.money,
+        claim=document.claim,
+        contract=document.contract,
         slices=document.summary.get("slices") or (),
         glossary=GLOSSARY,
         plan=tomli_w.dumps(document.plan),
@@ -97,6 +102,8 @@ def _pages() -> Environment:
         "count": _count,
         "interval": interval,
         "percent": _percent,
+        "figure": _figure,
+        "plain": _plain,
         "peers": peers_text,
     }
     return pages
@@ -104,6 +111,14 @@ def _pages() -> Environment:
 
 def _count(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else "-"
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.4g}"
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", " ").replace("usd", "USD")
 
 
 def _percent(share: float | None) -> str:

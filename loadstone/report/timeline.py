@@ -170,6 +170,10 @@ class Timeline:
             self._tpot[done if self._at_t0 else sent].add(tpot)
         if row.warmup:
             return
+        for name, spent in row.stages:
+            if name not in self.stages:
+                self.stages[name] = LogHistogram()
+            self.stages[name].add(spent)
         for name, histogram in self.distributions.items():
             if (value := getattr(row, name)) is not None:
                 histogram.add(value)

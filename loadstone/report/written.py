@@ -10,6 +10,7 @@ from ..runs import RunFiles
 from . import markdown, rows_csv
 from .document import Document, gather
 from .html import page
+from .proof import Asked
 
 REPORT: Final = "report.html"
 
@@ -26,11 +27,15 @@ _OF_DOCUMENT: Final[dict[str, Callable[[Document], Iterable[bytes]]]] = {
 FORMATS: Final = (*_OF_DOCUMENT, "csv")
 
 
-def rendered(run: RunFiles, form: str) -> Iterable[bytes]:
+def rendered(
+    run: RunFiles,
+    form: str,
+    asked: Asked = Asked(),  # noqa: B008 - frozen
+) -> Iterable[bytes]:
     """Return a run's report, in pieces. A CSV is made row by row, and not kept."""
     if form == "csv":
         return (line.encode() for line in rows_csv.lines(run.rows()))
-    return _OF_DOCUMENT[form](gather(run))
+    return _OF_DOCUMENT[form](gather(run, asked))
 
 
 def write(pieces: Iterable[bytes], path: Path) -> None:

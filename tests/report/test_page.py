@@ -134,7 +134,10 @@ def poisoned_folder(run_folder: Path, tmp_path: Path) -> Path:
     summary["errors"] = dict.fromkeys(PAYLOADS, 3)
     summary["instrument"]["reasons"] = ["because"]
     environment = run.environment() | {"mock": {"preset": "x", "vms": 1}}
-    (folder / "summary.json").write_text(json.dumps(poisoned(summary)))
+    tariff = summary["cost"].pop("tariff")
+    hostile_summary = poisoned(summary)
+    hostile_summary["cost"]["tariff"] = tariff | {"title": HOSTILE}
+    (folder / "summary.json").write_text(json.dumps(hostile_summary))
     (folder / "environment.json").write_text(json.dumps(poisoned(environment)))
     # TOML has no half characters.
     plan = json.loads(json.dumps(poisoned(run.plan())).replace("\\ud800", ""))
