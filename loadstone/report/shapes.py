@@ -31,9 +31,28 @@ class _Slo(msgspec.Struct):
     met: bool | None
 
 
+class _Energy(msgspec.Struct):
+    joules_per_output_token: float | None = None
+    gco2_per_output_token: float | None = None
+
+
+class _Allocation(msgspec.Struct):
+    answered_usd: float | None = None
+    failed_usd: float | None = None
+    idle_usd: float | None = None
+
+
 class _Cost(msgspec.Struct):
+    usd_total: float | None = None
+    usd_per_hour: float | None = None
     usd_per_request: float | None = None
+    usd_per_good_request: float | None = None
     usd_per_million_output_tokens: float | None = None
+    usd_per_million_tokens: float | None = None
+    window_s: float | None = None
+    parts: dict[str, float | None] = {}
+    allocation: _Allocation | None = None
+    energy: _Energy | None = None
     assumptions: list[str] = []
 
 
@@ -68,6 +87,24 @@ class _Tokens(msgspec.Struct):
     output: int
 
 
+class _Part(msgspec.Struct):
+    """One line of the table of slices."""
+
+    scenario: str
+    tenant: str
+    stage: str
+    requests: dict[str, int]
+    output_tokens: int
+    ttft_s: _Latency
+    e2e_s: _Latency
+
+
+class _Window(msgspec.Struct):
+    start_s: float | None = None
+    end_s: float | None = None
+    reason: str | None = None
+
+
 class _Summary(msgspec.Struct):
     requests: _Requests
     tokens: _Tokens
@@ -91,6 +128,8 @@ class _Summary(msgspec.Struct):
     cost: _Cost | None = None
     instrument: _Instrument | None = None
     streams: dict[str, int] | None = None
+    window: _Window | None = None
+    slices: list[_Part] | None = None
 
 
 class _Settings(msgspec.Struct):
