@@ -52,12 +52,10 @@ def cell(value: object) -> str:
     """Return a value for a CSV, which no spreadsheet takes for a formula."""
     if value is None:
         return ""
-    if isinstance(value, bool | int | float):
-        return (
-            f"{value:.6f}".rstrip("0").rstrip(".")
-            if isinstance(value, float)
-            else str(value)
-        )
+    if isinstance(value, float):
+        return f"{value:.6f}".rstrip("0").rstrip(".")
+    if isinstance(value, int):
+        return str(value)
     text = visible(str(value))
     return f"'{text}" if text.startswith(_FORMULA) else text
 

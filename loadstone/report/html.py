@@ -20,6 +20,7 @@ from ..traffic.glossary import GLOSSARY, peers_text
 from ..traffic.quantiles import QUANTILES
 from . import figures
 from .decision import interval
+from .details import details
 from .document import Document
 from .escaping import shortened, visible, without_secrets
 from .table import duration, number, usd
@@ -52,6 +53,7 @@ def page(document: Document) -> bytes:
         contract=document.contract,
         slices=document.summary.get("slices") or (),
         glossary=GLOSSARY,
+        details=list(details(document.summary)),
         plan=tomli_w.dumps(document.plan),
         environment=json.dumps(document.environment, indent=2),
         style=Markup(css),  # noqa: S704 - ours, from the package

@@ -7,6 +7,7 @@ import csv
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from io import StringIO
+from operator import attrgetter
 from typing import Final
 
 from ..traffic.record import RequestRecord
@@ -35,6 +36,7 @@ def lines(rows: Iterable[RequestRecord]) -> Iterator[str]:
         return text
 
     names = (*COLUMNS, *DERIVED)
+    values = attrgetter(*names)
     yield line(names)
     for row in rows:
-        yield line(cell(getattr(row, name)) for name in names)
+        yield line(map(cell, values(row)))
