@@ -210,7 +210,8 @@ def _ended_early(child: LocustChild, folder: Path | None) -> LoadstoneError:
     if folder is None:
         return LoadstoneError(f"Locust {how} before a run began", hint=child.log_tail())
     return LoadstoneError(
-        f"Locust {how} without a summary; the rows so far are in {folder}",
+        f"Locust {how} without a summary; the rows so far are in {folder}, and"
+        f" `loadstone report {folder}` reports them",
         hint=child.log_tail(),
     )
 
