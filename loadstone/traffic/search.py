@@ -36,9 +36,9 @@ REPEATS: Final = 3
 CONFIDENCE: Final = 0.9
 """Default chance that no verdict of the search is wrong, at least."""
 MOST_PROBES: Final = 12
-_LONGEST_STRIDE: Final = 4.0
-"""Rates grow by no more than this from probe to probe: a step far beyond what an
-endpoint bears takes long to drain."""
+_LONGEST_STRIDE: Final = 2.0
+"""Rates grow by no more than this from probe to probe: what is far beyond what an
+endpoint bears takes it long to drain."""
 _CLIENT_LOOKS: Final = 2
 """Looks that the client spoils before it, not the endpoint, is taken for the limit."""
 _ROUND: Final = 1.0 + 1e-9
@@ -181,8 +181,9 @@ def standings(
 def bracket(
     tried: Sequence[tuple[float, Look]], goal: Goal
 ) -> tuple[float | None, float | None]:
-    """Return the highest rate that seems met and the lowest above that does not."""
+    """Return the rates that it is now searched between: one that seems met, or is."""
     chart = _Chart(tried, goal)
+    chart.next_step()  # which leaves out ends that cannot be shown
     return chart.under, chart.over
 
 
@@ -279,9 +280,9 @@ class _Chart:
 
     @staticmethod
     def _stride(rate: float, last: float | None) -> float:
-        """Return the factor of a step onwards: the square of the last, 2 at first."""
+        """Return the factor of a step onwards: the square of the last."""
         if last is None:
-            return 2.0
+            return _LONGEST_STRIDE
         ratio = max(rate / last, last / rate)
         return min(ratio * ratio, _LONGEST_STRIDE)
 

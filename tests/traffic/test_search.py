@@ -50,9 +50,9 @@ def test_a_threshold_is_bracketed_to_the_precision(
     assert LOW <= answer.met <= threshold < answer.missed <= HIGH
     assert answer.missed / answer.met <= (1 + precision) * (1 + 1e-9)
     assert answer.probes == len(tried) == len(dict(tried))
-    # Strides of 2 and then 4 to a bracket, then halving the distance: never a scan.
-    strides = ceil(log(max(threshold, start) / min(threshold, start)) / log(4)) + 2
-    halvings = max(0, ceil(log2(log(4) / log(1 + precision))))
+    # Doubling to a bracket, then halving the distance: never a scan.
+    strides = ceil(log2(max(threshold, start) / min(threshold, start))) + 1
+    halvings = max(0, ceil(log2(log(2) / log(1 + precision))))
     assert len(tried) <= 1 + strides + halvings
 
 
