@@ -60,7 +60,7 @@ class End(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A rate to try, in requests/s; `repeat` counts the seeds it was tried with."""
+    """A rate to try, in requests/s; `repeat` counts the seeds that it had before."""
 
     rate: float
     repeat: int = 0
@@ -228,7 +228,12 @@ class _Chart:
             return rate
         if self._probes >= self._goal.most:
             return self._answer(End.UNSETTLED, self._floor)
-        return Probe(rate, len(self._looks.get(rate, ())), self._likely())
+        return Probe(rate, self._seeds(rate), self._likely())
+
+    def _seeds(self, rate: float) -> int:
+        """Count the seeds it was tried with; one that was spoilt is tried again."""
+        alone = (standing([look], self._goal) for look in self._looks.get(rate, ()))
+        return sum(known is not Standing.SPOILT for known in alone)
 
     def _next_rate(self) -> float | Answer:
         """Return the rate to try: to bracket, to halve, to ask an end again."""

@@ -12,7 +12,7 @@ from loadgen.workload import lengths_of
 from loadstone.cli import live_site
 from loadstone.cli.live_site import LiveSite, most_in_flight
 from loadstone.cli.run import locust_arguments
-from loadstone.cli.trials import Load
+from loadstone.cli.trials import Load, Trial
 from loadstone.errors import UsageError
 from loadstone.traffic.plan import schedule
 from loadstone.traffic.probe import Bearing, Trust
@@ -178,6 +178,34 @@ def test_wrong_usage_is_told_before_anything_starts(
     with pytest.raises(UsageError) as wrong:
         site(Child("ok"), **given)
     assert why in wrong.value.message
+
+
+def test_the_seed_is_the_one_that_was_asked_for(site: Site) -> None:
+    """The first probe has it."""
+    assert site(Child("ok"), seed="7").plan.seed == 7
+    assert site(Child("ok")).plan.seed == 0
+
+
+@pytest.mark.parametrize(
+    ("mock", "given", "gpus"),
+    [
+        ({"preset": "azure-nd-gb300-v6", "vms": 2}, {}, 8),
+        ({"preset": "azure-nd-h100-v5", "vms": 2}, {"vms": "3"}, 24),
+        ({"preset": "azure-nd-h100-v5", "vms": 2}, {"prices": "azure-nd-gb300-v6"}, 16),
+        ({"preset": "mine", "vms": 2}, {}, None),
+        (None, {"vms": "3", "prices": "azure-nd-gb300-v6"}, 12),
+        (None, {"vms": "3"}, None),
+        (None, {}, None),
+    ],
+)
+def test_how_many_gpus_there_are(
+    site: Site, tmp_path: Path, mock: object, given: dict[str, str], gpus: int | None
+) -> None:
+    """By the mock's preset and VMs, or by what is paid for; else it is unknown."""
+    (tmp_path / "plan.toml").write_text("")
+    (tmp_path / "environment.json").write_text(json.dumps({"mock": mock}))
+    trial = Trial(folder=tmp_path, summary={})
+    assert site(Child("ok"), **given).gpus(trial) == gpus
 
 
 def test_where_keys_are_is_not_what_makes_a_search(site: Site) -> None:

@@ -179,6 +179,16 @@ def test_a_late_client_shows_what_is_met_and_never_what_is_missed() -> None:
     assert standing([*late, look_of(0, 500)], GOAL) is not Standing.MISSED
 
 
+def test_what_was_spoilt_is_tried_again_under_the_same_seed() -> None:
+    """The client is to manage the same requests; the next seed is for more of them."""
+    late = look_of(500, 500, trust=Trust.CEILING)
+    seems = look_of(10, 100)
+    for looks, repeat in (([late], 0), ([late, seems], 1), ([seems], 1)):
+        step = next_step([(100.0, look) for look in looks], goal(low=100.0, high=100.0))
+        assert isinstance(step, Probe)
+        assert (step.rate, step.repeat) == (100.0, repeat)
+
+
 @given(st.floats(1.0, 400.0), st.floats(1.0, 400.0))
 def test_the_client_is_never_taken_for_the_endpoint(
     threshold: float, client: float
