@@ -207,7 +207,8 @@ class _Search:
         under, over = bracket(self.seen[:turn], self.goal)
         ends = f"[{number(under, 2)}, {number(over, 2)}]"
         left = f"   about {format_duration(round(left_s))} left" if left_s >= 1 else ""
-        why = "".join(f"\n    {note}" for note in told["notes"])
+        # Why the client was late matters where that cost a verdict.
+        why = "".join(f"\n    {note}" for note in told["notes"] if not told["met"])
         return (
             f"{turn:>2}/{self.goal.most} {number(told['rate'], 2):>10} requests/s"
             f"  seed {told['seed']}  {values}  {_verdict(told)}  {ends}{left}{why}"

@@ -15,8 +15,8 @@ from loadgen.idle import in_flight
 from loadgen.options import plan_of, read_options
 from loadgen.workload import stream_of
 
-from ..catalog.presets import read_machine
-from ..errors import CatalogError, LoadstoneError, UsageError
+from ..catalog.presets import preset_names, read_machine
+from ..errors import LoadstoneError, UsageError
 from ..report.progress import Progress
 from ..runs import RunFiles
 from ..traffic.plan import Plan
@@ -80,8 +80,10 @@ class LiveSite:
             raise UsageError(f"--web is for one run: leave it out of {_THESE}")
         path = self.given.get("slo")
         self.slos = read_slos(read_text(path, "SLO file"), name=path) if path else ()
-        self.plan = self._plan(Load(rate=1.0, duration_s=1.0))
-        self._arguments(Load(rate=1.0, duration_s=1.0), Path())
+        seed = read_options(self.given)["seed"]
+        any_load = Load(rate=1.0, seed=seed, duration_s=1.0)
+        self.plan = self._plan(any_load)
+        self._arguments(any_load, Path())
 
     def _options(self, load: Load, out: Path) -> dict[str, str | None]:
         rate = None if load.rate is None else repr(load.rate)
@@ -135,16 +137,22 @@ class LiveSite:
         return (f"the endpoint is loadstone's mock{slower}: no GPU was measured",)
 
     def gpus(self, trial: Trial) -> int | None:
-        """Return the GPUs of the VMs that the mock, or `--vms` beside it, says."""
-        mock = RunFiles(trial.folder).environment().get("mock")
-        vms = self.plan.vms or (mock or {}).get("vms")
-        if mock is None or vms is None:
+        """Return the GPUs of the mock's VMs, or of the `--vms` that are paid for.
+
+        What a VM has is in the catalog, by the mock's preset or by `--prices`.
+        """
+        mock = RunFiles(trial.folder).environment().get("mock") or {}
+        vms = self.plan.vms or mock.get("vms")
+        preset, price = mock.get("preset"), self.plan.price
+        machines = {name: read_machine(name) for name in preset_names()}
+        sizes = {
+            int(facts["gpus_per_vm"].value)
+            for name, (machine, facts) in machines.items()
+            if (name == preset if preset else machine["price"] == price)
+        }
+        if vms is None or len(sizes) != 1:
             return None
-        try:
-            _, facts = read_machine(str(mock.get("preset")))
-        except CatalogError:
-            return None
-        return int(vms) * int(facts["gpus_per_vm"].value)
+        return int(vms) * sizes.pop()
 
     def try_load(
         self, load: Load, folder: Path, bearing: Bearing | None,

@@ -52,7 +52,7 @@ _OPTIONS: Final = (
                  help=f"most rates that the search tries  [default: {MOST_PROBES}]"),
     click.option("--gpus", type=click.IntRange(1), metavar="N",
                  help="GPUs that a sweep's figures are divided by"
-                 "  [default: as many as the mock, or --vms, says]"),
+                 "  [default: those of the mock, or of --vms N --prices NAME]"),
     click.option("--resume", metavar="DIR",
                  type=click.Path(exists=True, file_okay=False, path_type=Path),
                  help="go on with the search or sweep in that folder, where it was"

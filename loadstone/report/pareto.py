@@ -38,7 +38,7 @@ class Picture:
     @classmethod
     def of(cls, title: str, steps: Sequence[Mapping[str, Any]]) -> "Picture | None":
         """Sort steps of `sweep.json` out; None where none has both values."""
-        per_gpu = all(step["tok_s_per_gpu"] is not None for step in steps)
+        per_gpu = all(step["gpus"] is not None for step in steps)
         name = "tok_s_per_gpu" if per_gpu else "output_tok_s"
 
         def point(step: Mapping[str, Any]) -> Point:

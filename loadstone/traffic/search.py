@@ -36,9 +36,9 @@ REPEATS: Final = 3
 CONFIDENCE: Final = 0.9
 """Default chance that no verdict of the search is wrong, at least."""
 MOST_PROBES: Final = 12
-_LONGEST_STRIDE: Final = 4.0
-"""Rates grow by no more than this from probe to probe: a step far beyond what an
-endpoint bears takes long to drain."""
+_LONGEST_STRIDE: Final = 2.0
+"""Rates grow by no more than this from probe to probe: what is far beyond what an
+endpoint bears takes it long to drain."""
 _CLIENT_LOOKS: Final = 2
 """Looks that the client spoils before it, not the endpoint, is taken for the limit."""
 _ROUND: Final = 1.0 + 1e-9
@@ -60,7 +60,7 @@ class End(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A rate to try, in requests/s; `repeat` counts the seeds it was tried with."""
+    """A rate to try, in requests/s; `repeat` counts the seeds that it had before."""
 
     rate: float
     repeat: int = 0
@@ -181,8 +181,9 @@ def standings(
 def bracket(
     tried: Sequence[tuple[float, Look]], goal: Goal
 ) -> tuple[float | None, float | None]:
-    """Return the highest rate that seems met and the lowest above that does not."""
+    """Return the rates that it is now searched between: one that seems met, or is."""
     chart = _Chart(tried, goal)
+    chart.next_step()  # which leaves out ends that cannot be shown
     return chart.under, chart.over
 
 
@@ -227,7 +228,12 @@ class _Chart:
             return rate
         if self._probes >= self._goal.most:
             return self._answer(End.UNSETTLED, self._floor)
-        return Probe(rate, len(self._looks.get(rate, ())), self._likely())
+        return Probe(rate, self._seeds(rate), self._likely())
+
+    def _seeds(self, rate: float) -> int:
+        """Count the seeds it was tried with; one that was spoilt is tried again."""
+        alone = (standing([look], self._goal) for look in self._looks.get(rate, ()))
+        return sum(known is not Standing.SPOILT for known in alone)
 
     def _next_rate(self) -> float | Answer:
         """Return the rate to try: to bracket, to halve, to ask an end again."""
@@ -279,9 +285,9 @@ class _Chart:
 
     @staticmethod
     def _stride(rate: float, last: float | None) -> float:
-        """Return the factor of a step onwards: the square of the last, 2 at first."""
+        """Return the factor of a step onwards: the square of the last."""
         if last is None:
-            return 2.0
+            return _LONGEST_STRIDE
         ratio = max(rate / last, last / rate)
         return min(ratio * ratio, _LONGEST_STRIDE)
 

@@ -50,9 +50,9 @@ def test_a_threshold_is_bracketed_to_the_precision(
     assert LOW <= answer.met <= threshold < answer.missed <= HIGH
     assert answer.missed / answer.met <= (1 + precision) * (1 + 1e-9)
     assert answer.probes == len(tried) == len(dict(tried))
-    # Strides of 2 and then 4 to a bracket, then halving the distance: never a scan.
-    strides = ceil(log(max(threshold, start) / min(threshold, start)) / log(4)) + 2
-    halvings = max(0, ceil(log2(log(4) / log(1 + precision))))
+    # Doubling to a bracket, then halving the distance: never a scan.
+    strides = ceil(log2(max(threshold, start) / min(threshold, start))) + 1
+    halvings = max(0, ceil(log2(log(2) / log(1 + precision))))
     assert len(tried) <= 1 + strides + halvings
 
 
@@ -177,6 +177,16 @@ def test_a_late_client_shows_what_is_met_and_never_what_is_missed() -> None:
     # A sound look beside a spoilt one decides alone.
     assert standing([*late, look_of(500, 500)], GOAL) is Standing.MISSED
     assert standing([*late, look_of(0, 500)], GOAL) is not Standing.MISSED
+
+
+def test_what_was_spoilt_is_tried_again_under_the_same_seed() -> None:
+    """The client is to manage the same requests; the next seed is for more of them."""
+    late = look_of(500, 500, trust=Trust.CEILING)
+    seems = look_of(10, 100)
+    for looks, repeat in (([late], 0), ([late, seems], 1), ([seems], 1)):
+        step = next_step([(100.0, look) for look in looks], goal(low=100.0, high=100.0))
+        assert isinstance(step, Probe)
+        assert (step.rate, step.repeat) == (100.0, repeat)
 
 
 @given(st.floats(1.0, 400.0), st.floats(1.0, 400.0))
