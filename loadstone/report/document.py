@@ -158,7 +158,7 @@ def _of_killed(run: RunFiles, plan: Mapping[str, Any]) -> dict[str, Any]:
     Every request of its schedule is accounted for where that can be drawn again; where
     not, such as without the trace that it replayed, the rows are summed up alone.
     """
-    from loadgen.coordinator import recover  # noqa: PLC0415 - gevent, for this alone
+    from loadgen.recovery import recover  # noqa: PLC0415 - gevent, for this alone
 
     settings = plan["plan"]
     why = "it was a simulation"
