@@ -18,7 +18,7 @@ from ..runs import RunFiles
 from ..traffic.summary import summarize
 from .decision import Decision, decide
 from .proof import Asked, judged_claim, judged_contract, money
-from .shapes import hold
+from .shapes import Sweep, fit, hold
 from .timeline import Bin, Timeline
 
 SERVER_METRICS: Final = "server_metrics.jsonl"
@@ -103,6 +103,7 @@ def gather(run: RunFiles, asked: Asked = Asked()) -> Document:  # noqa: B008 - f
     """
     sweep = _optional(run, SWEEP)
     if sweep is not None:
+        fit(run.path / SWEEP, sweep, Sweep)
         run = _knee(run, sweep)
     plan, written = run.plan(), run.summary()
     hold(run, plan, written)

@@ -4,6 +4,7 @@ Only what is read is named; more may be there, and what an older run has not is 
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -132,6 +133,29 @@ class _Summary(msgspec.Struct):
     slices: list[_Part] | None = None
 
 
+class _Step(msgspec.Struct):
+    load: str
+    folder: str
+    trusted: bool
+    grows: bool
+    gpus: float | None
+    output_tok_s: float | None
+    tok_s_per_gpu: float | None
+    tok_s_per_user: float | None
+
+
+class _Knee(msgspec.Struct):
+    load: str
+
+
+class Sweep(msgspec.Struct):
+    """`sweep.json`."""
+
+    steps: list[_Step]
+    knee: _Knee | None
+    notes: list[str]
+
+
 class _Settings(msgspec.Struct):
     duration_s: float = 0.0
     warmup_s: float = 0.0
@@ -152,11 +176,16 @@ def hold(
     run: RunFiles, plan: Mapping[str, Any], summary: Mapping[str, Any] | None
 ) -> None:
     """Raise `UsageError`, naming file and key, if a file is not what a run writes."""
-    for name, content, shape in ((PLAN, plan, _Plan), (SUMMARY, summary, _Summary)):
-        try:
-            if content is not None:
-                msgspec.convert(content, shape)
-        except msgspec.ValidationError as wrong:
-            raise UsageError(
-                f"{run.path / name} is not what a run of loadstone writes: {wrong}"
-            ) from None
+    fit(run.path / PLAN, plan, _Plan)
+    if summary is not None:
+        fit(run.path / SUMMARY, summary, _Summary)
+
+
+def fit(path: Path, content: Mapping[str, Any], shape: type) -> None:
+    """Raise `UsageError`, naming file and key, for what has another shape."""
+    try:
+        msgspec.convert(content, shape)
+    except msgspec.ValidationError as wrong:
+        raise UsageError(
+            f"{path} is not what a run of loadstone writes: {wrong}"
+        ) from None

@@ -141,7 +141,7 @@ def test_a_sweep_is_reported_by_the_run_at_its_knee(
     (tmp_path / "plan.toml").write_text((run_folder / "plan.toml").read_text())
     step = {
         "trusted": True, "grows": False, "output_tok_s": 10.0, "tok_s_per_gpu": 5.0,
-        "tok_s_per_user": 40.0, "load": "1 requests/s", "folder": "probes/01",
+        "tok_s_per_user": 40.0, "gpus": 2, "load": "1 requests/s", "folder": "probes/01",
     }  # fmt: skip
     knee = step | {
         "tok_s_per_gpu": 50.0, "tok_s_per_user": 30.0, "load": "9 requests/s",
@@ -157,6 +157,9 @@ def test_a_sweep_is_reported_by_the_run_at_its_knee(
     assert "&lt;b&gt;" in said
     with pytest.raises(UsageError, match="is a sweep"):
         pack(RunFiles.open(tmp_path), tmp_path / "x.zip")
+    (tmp_path / "sweep.json").write_text(json.dumps(sweep | {"steps": [{}]}))
+    with pytest.raises(UsageError, match=r"sweep\.json is not what .*load"):
+        gather(RunFiles.open(tmp_path))
     sweep["steps"] = [knee | {"folder": "../.."}]
     (tmp_path / "sweep.json").write_text(json.dumps(sweep))
     with pytest.raises(UsageError, match="has no knee"):
