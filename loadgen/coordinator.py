@@ -15,12 +15,11 @@ from typing import Any, Final
 from uuid import uuid4
 
 from loadstone.catalog.tariffs import price_of_preset
-from loadstone.cost.block import cost_block, no_price
 from loadstone.cost.meter import usd_so_far
-from loadstone.cost.usage import Usage
 from loadstone.errors import LoadstoneError, UsageError
 from loadstone.runs import METRICS, PULSES, SUMMARY, RunFiles, read_rows
 from loadstone.traffic.accounts import UNSURE_S, Fate, Pulse
+from loadstone.traffic.isolation import isolation_of
 from loadstone.traffic.machine import Standing, loads_of
 from loadstone.traffic.plan import Plan, journeys, plan_hash
 from loadstone.traffic.record import RequestRecord
@@ -40,7 +39,7 @@ from .folder import RunFolder
 from .ledger import Ledger
 from .options import plan_of, timeouts_of, window_of
 from .plans import find_plan
-from .pricing import fleet_of
+from .pricing import cost_of, fleet_of
 from .probe import Target, probe_all
 from .receive import ReceiveLags, why_absent
 from .results import RowWriter, pulse_name, rows_name
@@ -50,7 +49,7 @@ from .session import Session
 from .settling import Settled, by_rows, by_totals
 from .stats import ClientStats, SliceStats, total
 from .tracing import Traces
-from .workload import mix_of, requests_of, with_trace_located
+from .workload import mix_of, requests_of, skipped_of, with_trace_located
 
 FRESH: Final = "fresh"
 """The salt that stands for another one in each run."""
@@ -460,22 +459,17 @@ class Run:
             "plan_hash": self.digest,
             "complete": complete,
             **figures,
-            "cost": self._cost(rows, figures["makespan_s"]),
+            "cost": cost_of(self.fleet, rows, self.slos, figures["makespan_s"]),
             "instrument": self._instrument(rows, stats, figures),
             **self._distributed(),
+            **self._isolation(rows),
+            **skipped_of(self.plan),
         }
 
-    def _cost(
-        self, rows: list[RequestRecord] | None, window_s: Seconds
-    ) -> dict[str, Any]:
-        if self.fleet is None:
-            return no_price("no price: give --prices NAME and --vms N")
-        if rows is None:
-            return no_price("the rows are on other hosts: `loadstone cost` there")
-        usage = Usage(self.slos)
-        for row in rows:
-            usage.add(row)
-        return cost_block(usage, self.fleet, window_s=window_s)
+    def _isolation(self, rows: list[RequestRecord] | None) -> dict[str, Any]:
+        if rows is None or len(self.plan.tenants) < 2:
+            return {}
+        return {"isolation": isolation_of(rows, self.slos, self.plan.duration_s)}
 
     def _distributed(self) -> dict[str, Any]:
         if self.ledger is None:

@@ -48,9 +48,12 @@ def by_rows(
     """
     stats, fates = ClientStats(), {rank: Counter[Fate]() for rank in ranks}
     ended: dict[str, Seconds] = {}
+    planned = {request.id for request in requests}
     for row in rows:
         stats.add(row)
         ended[row.id] = row.end_s
+        if planned and row.id not in planned:  # what a flow asked besides
+            stats.slice_of(row.scenario, row.tenant, row.stage).scheduled += 1
     for request, rank, fate in account(
         requests, ended, pulses, workers=workers, until=arrivals_s
     ):

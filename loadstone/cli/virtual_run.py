@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Any
 
 from loadgen.flows import flows_of
-from loadgen.workload import lengths_of, mix_of, stream_of
+from loadgen.workload import lengths_of, mix_of, skipped_of, stream_of
 
 from ..catalog.presets import Preset
 from ..catalog.recipes import Recipe
@@ -23,6 +23,7 @@ from ..engine.virtual import rare_collections
 from ..errors import UsageError
 from ..report.table import number
 from ..traffic.coursing import Coursing
+from ..traffic.isolation import Isolation
 from ..traffic.plan import Plan, journeys
 from ..traffic.record import RequestRecord
 from ..traffic.slo import Slo
@@ -106,15 +107,21 @@ class VirtualRun:
             stopping=stopping,
         )
         fold, usage = Fold(self.slos, self.window), Usage(self.slos)
+        isolation = Isolation(self.slos, self.plan.duration_s)
+        several = len(self.plan.tenants) > 1
         with rare_collections():
             for row in simulation.rows():
                 fold.add(row)
                 usage.add(row)
+                if several:
+                    isolation.add(row)
                 on_row(row)
                 if fold.sent % 1024 == 0:
                     on_progress(simulation, fold)
         figures = fold.summary(icl=simulation.icl)
         figures["requests"]["undue"] = source.undue
+        if several:
+            figures["isolation"] = isolation.summary()
         return self._summary(built, figures, usage, complete=not stopping())
 
     def _summary(
@@ -135,6 +142,7 @@ class VirtualRun:
             "cost": cost_block(
                 usage, self.fleet, window_s=window_s, busy=busy_of(built)
             ),
+            **skipped_of(self.plan),
             "assumptions": list(machine.assumptions()),
             "instrument": self._instrument(built, figures),
         }

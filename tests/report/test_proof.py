@@ -141,13 +141,15 @@ def test_a_sweep_is_reported_by_the_run_at_its_knee(
     (tmp_path / "plan.toml").write_text((run_folder / "plan.toml").read_text())
     step = {
         "trusted": True, "grows": False, "output_tok_s": 10.0, "tok_s_per_gpu": 5.0,
-        "tok_s_per_user": 40.0, "gpus": 2, "load": "1 requests/s", "folder": "probes/01",
+        "tok_s_per_user": 40.0, "gpus": 2, "load": "1 requests/s",
+        "folder": "probes/01",
     }  # fmt: skip
     knee = step | {
         "tok_s_per_gpu": 50.0, "tok_s_per_user": 30.0, "load": "9 requests/s",
         "folder": "probes/02",
     }  # fmt: skip
-    sweep = {"steps": [step, knee], "knee": {"load": knee["load"]}, "notes": ["<b>"]}
+    sweep = {"steps": [step, knee], "knee": {"load": knee["load"]}}
+    sweep["notes"] = ["<b>"]
     (tmp_path / "sweep.json").write_text(json.dumps(sweep))
     document = gather(RunFiles.open(tmp_path))
     assert document.rows > 100
