@@ -19,7 +19,8 @@ DERIVED: Final = (
 )  # fmt: skip
 """Figures that a row's stamps give, by the names they have everywhere."""
 _NESTED: Final = frozenset({"icl", "truth", "stages"})
-"""Fields that are no single value. Stages have columns of their own in JSON only."""
+"""Fields that are no single value. Of them the stages are told, in words."""
+STAGES: Final = "stages"
 COLUMNS: Final = tuple(f.name for f in fields(RequestRecord) if f.name not in _NESTED)
 
 
@@ -37,6 +38,11 @@ def lines(rows: Iterable[RequestRecord]) -> Iterator[str]:
 
     names = (*COLUMNS, *DERIVED)
     values = attrgetter(*names)
-    yield line(names)
+    yield line((*names, STAGES))
     for row in rows:
-        yield line(map(cell, values(row)))
+        yield line(map(cell, (*values(row), _stages(row))))
+
+
+def _stages(row: RequestRecord) -> str:
+    """Write a row's stages as `embed=0.1;generate=0.3`, in seconds."""
+    return ";".join(f"{name}={spent:g}" for name, spent in row.stages)

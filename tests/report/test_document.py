@@ -140,7 +140,7 @@ def test_the_csv_has_a_line_for_each_row_and_its_figures(run_folder: Path) -> No
     text = b"".join(rendered(RunFiles.open(run_folder), "csv")).decode()
     rows = list(csv.DictReader(StringIO(text)))
     assert len(rows) == gather(RunFiles.open(run_folder)).rows > 100
-    assert set(rows[0]) == {*COLUMNS, *DERIVED}
+    assert set(rows[0]) == {*COLUMNS, *DERIVED, "stages"}
     for row in rows:
         ttft = float(row["first_s"]) - float(row["sent_s"])
         assert float(row["ttft_s"]) == pytest.approx(ttft, abs=2e-6)

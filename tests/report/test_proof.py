@@ -15,6 +15,7 @@ from loadstone.report.bundle import pack
 from loadstone.report.document import gather
 from loadstone.report.html import page
 from loadstone.report.proof import CONTEXT, Asked, money
+from loadstone.report.written import rendered
 from loadstone.runs import RunFiles
 from loadstone.verify.contract import read_clause
 
@@ -128,6 +129,8 @@ def test_stages_are_drawn_one_after_the_other(run_folder: Path, tmp_path: Path) 
     assert document.stages[0]["mean_s"] == pytest.approx(0.1)
     assert document.stages[1]["p99_s"] == pytest.approx(0.3, rel=0.01)
     said = page(document).decode()
+    table = b"".join(rendered(RunFiles.open(folder), "csv")).decode()
+    assert table.splitlines()[1].endswith(",embed=0.1;generate=0.3")
     assert 'data-chart="stages"' in said
     assert "<title>embed: 100.0 ms" in said
 
