@@ -13,6 +13,7 @@ from typing import Final
 
 from loadstone.errors import LoadstoneError
 
+from .cost import cost
 from .latency import latency
 from .load import load
 from .normal import Json
@@ -32,6 +33,7 @@ BOARDS: Final[dict[str, Callable[[], Json]]] = {
     "load.json": load,
     "server.json": server,
     "rack.json": rack,
+    "cost.json": cost,
 }
 _BEGIN: Final = "<!-- panels: `loadstone dashboards build` writes from here -->"
 _END: Final = "<!-- panels: to here -->"

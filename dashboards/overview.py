@@ -5,7 +5,6 @@ The upper rows need the load generator's metrics only, so they work for any endp
 
 from typing import Final
 
-from loadstone.units import MILLION
 from loadstone.vocabulary import Client, Server
 
 from .grafana import (
@@ -26,6 +25,8 @@ from .shared import (
     FILLING,
     RARE,
     TOKENS_PER_S,
+    cost_per_million,
+    cost_per_request,
     in_flight,
     not_answered,
     objectives,
@@ -41,11 +42,9 @@ from .shared import (
 GPUS_OF_A_VM: Final = "4"
 """What the GPUs variable begins with: one ND GB300 v6 VM."""
 
-_OK = rate(Client.REQUESTS, 'outcome="ok"', whole=True)
-_COST = rate(Client.COST, whole=True)
-_RENT: Final = (
-    " Rent of all machines, idle ones too; the run as a whole, whatever scenario and"
-    " tenant are chosen."
+_WHOLE: Final = (
+    " What is paid by the hour is of all machines, idle ones too; the run as a whole,"
+    " whatever scenario and tenant are chosen."
 )
 
 
@@ -158,15 +157,15 @@ def _throughput() -> list[Panel]:
         in_flight(),
         stat(
             "USD per request",
-            f"US dollars per answered request.{_RENT}",
-            Query(ratio(_COST, _OK)),
+            f"US dollars per answered request.{_WHOLE}",
+            Query(cost_per_request()),
             unit="currencyUSD",
             empty=NO_PRICE,
         ),
         stat(
             "USD per 1M output tok",
-            f"US dollars per million output tokens.{_RENT}",
-            Query(_cost_per_million()),
+            f"US dollars per million output tokens.{_WHOLE}",
+            Query(cost_per_million()),
             unit="currencyUSD",
             empty=NO_PRICE,
         ),
@@ -226,15 +225,15 @@ def _cost() -> list[Panel]:
     return [
         timeseries(
             "Cost per request",
-            f"US dollars per answered request.{_RENT}",
-            [Query(ratio(_COST, _OK), "cost per request")],
+            f"US dollars per answered request.{_WHOLE}",
+            [Query(cost_per_request(), "cost per request")],
             unit="currencyUSD",
             empty=NO_PRICE,
         ),
         timeseries(
             "Cost per million output tokens",
-            f"US dollars per million output tokens.{_RENT}",
-            [Query(_cost_per_million(), "cost per million")],
+            f"US dollars per million output tokens.{_WHOLE}",
+            [Query(cost_per_million(), "cost per million")],
             unit="currencyUSD",
             empty=NO_PRICE,
         ),
@@ -270,8 +269,3 @@ def _server() -> list[Panel]:
             Server.PROMPT_TOKENS,
         ),
     ]
-
-
-def _cost_per_million() -> str:
-    output = rate(Client.OUTPUT_TOKENS, whole=True)
-    return f"{ratio(_COST, output)} * {MILLION:.0f}"

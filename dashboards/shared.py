@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from loadstone.units import MILLION
 from loadstone.vocabulary import Client, MetricSpec, Server
 
 from . import grafana
@@ -121,6 +122,18 @@ def in_flight() -> Panel:
         Query(level(Client.IN_FLIGHT)),
         unit="short",
     )
+
+
+def cost_per_request() -> str:
+    """Return US dollars per answered request: of the whole run, idle time included."""
+    answered = rate(Client.REQUESTS, 'outcome="ok"', whole=True)
+    return ratio(rate(Client.COST, whole=True), answered)
+
+
+def cost_per_million() -> str:
+    """Return the same per million output tokens."""
+    output = rate(Client.OUTPUT_TOKENS, whole=True)
+    return f"{ratio(rate(Client.COST, whole=True), output)} * {MILLION:.0f}"
 
 
 def spent() -> Panel:

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
-from loadstone.catalog.workloads import load_price, price_of_preset
+from loadstone.catalog.tariffs import price_of_preset
+from loadstone.cost.meter import usd_so_far
 from loadstone.errors import LoadstoneError, UsageError
-from loadstone.physics.cost import Rent, no_price
 from loadstone.runs import METRICS, PULSES, SUMMARY, RunFiles, read_rows
 from loadstone.traffic.accounts import UNSURE_S, Fate, Pulse
 from loadstone.traffic.isolation import isolation_of
@@ -39,6 +39,7 @@ from .folder import RunFolder
 from .ledger import Ledger
 from .options import plan_of, timeouts_of, window_of
 from .plans import find_plan
+from .pricing import cost_of, fleet_of
 from .probe import Target, probe_all
 from .receive import ReceiveLags, why_absent
 from .results import RowWriter, pulse_name, rows_name
@@ -211,7 +212,7 @@ class Run:
         self.workers = workers
         self.slos = slos
         self.standing = standing
-        self.rent = _rent(plan)
+        self.fleet = fleet_of(plan)
         self.target = target
         self.notes = [standing.absent] if standing.absent else []
         """What to know of the figures beside the verdict's reasons."""
@@ -262,7 +263,7 @@ class Run:
         if not wanted():
             raise LoadstoneError("stopped before the run began", code="stopped")
         plan = _resolve(plan, target)
-        _rent(plan)
+        fleet_of(plan)
         digest = plan_hash(plan, requests)
         folder = RunFolder.create(Path(values["out"]), plan.scenario)
         folder.write_plan(
@@ -326,8 +327,13 @@ class Run:
         return max(0.0, time.time() - self.t0_epoch)
 
     def cost_usd(self) -> float:
-        """Rent since t0; 0 without a price."""
-        return self.rent.total(self.elapsed_s()) if self.rent else 0.0
+        """Return what it has cost since t0; 0 without a price."""
+        if self.fleet is None:
+            return 0.0
+        whole = self.stats().whole()
+        return usd_so_far(
+            self.fleet, self.elapsed_s(), whole.input_tokens, whole.output_tokens
+        )
 
     def progress(self) -> dict[str, Any]:
         """Return what a live display shows; times in seconds."""
@@ -343,7 +349,7 @@ class Run:
             "output_tokens": whole.output_tokens,
             "ttft_p50_s": whole.percentiles["ttft_s"].quantile(0.5),
             "ttft_p99_s": whole.percentiles["ttft_s"].quantile(0.99),
-            "usd": self.cost_usd() if self.rent else None,
+            "usd": self.cost_usd() if self.fleet else None,
         }
 
     def finish(
@@ -447,14 +453,9 @@ class Run:
                 slos=self.slos,
                 window=window_of(self._values),
             )
-        requests, tokens = figures["requests"], figures["tokens"]
+        requests = figures["requests"]
         requests["unknown"] = self._settled.count(Fate.UNKNOWN)
         requests["undue"] = self._settled.count(Fate.UNDUE)
-        cost = (
-            self.rent.summary(figures["makespan_s"], requests["ok"], tokens["output"])
-            if self.rent
-            else no_price("no price: give --prices NAME and --vms N")
-        )
         return {
             "run": self.folder.path.name,
             "scenario": self.plan.scenario,
@@ -464,7 +465,7 @@ class Run:
             "plan_hash": self.digest,
             "complete": complete,
             **figures,
-            "cost": cost,
+            "cost": cost_of(self.fleet, rows, self.slos, figures["makespan_s"]),
             "instrument": self._instrument(rows, stats, figures),
             **self._distributed(),
             **self._isolation(rows),
@@ -584,14 +585,3 @@ def _given(values: Mapping[str, Any], host: str, users: int | None) -> dict[str,
         if value is not None and name not in ("scenario", "slo")
     }
     return given | {"host": host} | ({} if users is None else {"users": users})
-
-
-def _rent(plan: Plan) -> Rent | None:
-    if plan.price is None:
-        return None
-    price = load_price(plan.price)
-    if plan.vms is None:
-        raise UsageError(
-            "a price without a number of VMs says nothing", hint="give --vms N"
-        )
-    return Rent(price.usd_per_vm_hour.value, plan.vms, (price.assumption(),))

@@ -157,8 +157,9 @@ OPTIONS: Final = (
     Option(flag="--ignore-eos", setting="ignore_eos", read=_boolean, default="true",
            metavar="BOOL",
            text="ask for exactly the planned output length (vLLM's ignore_eos)"),
-    Option(flag="--prices", setting="price", metavar="NAME",
-           text="price in the catalog; empty: the one of the mock's preset"),
+    Option(flag="--prices", setting="price", metavar="NAME|FILE",
+           text="price in the catalog, or a price list (TOML); empty: the one of the"
+                " mock's preset"),
     Option(flag="--vms", setting="vms", read=int, metavar="N",
            text="how many VMs are paid for; empty: as many as the mock says it is"),
     Option(flag="--slo", metavar="FILE", text="objectives to judge the run by (TOML)"),

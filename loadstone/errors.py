@@ -43,6 +43,13 @@ class UsageError(LoadstoneError):
     exit_code = ExitCode.USAGE
 
 
+class NotValidError(LoadstoneError):
+    """A run that nothing can be concluded from."""
+
+    code = "not_valid"
+    exit_code = ExitCode.NOT_VALID
+
+
 class CatalogError(LoadstoneError):
     """A table of facts is malformed or does not have what was asked for."""
 

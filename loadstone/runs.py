@@ -95,12 +95,13 @@ def read_rows(folder: Path) -> Iterator[RequestRecord]:
     """Read all rows of a run folder.
 
     The last line of a file may be cut off by a kill; it is left out. Any other bad line
-    raises `UsageError` naming file and line.
+    raises `UsageError` naming file and line. What a later loadstone wrote beside the
+    fields that are known here is passed over.
     """
     for path in sorted(folder.glob(ROWS)):
-        with path.open(encoding="utf-8") as lines:
+        with path.open("rb") as lines:
             for number, line in enumerate(lines, start=1):
-                if not line.endswith("\n"):
+                if not line.endswith(b"\n"):
                     break
                 try:
                     yield RequestRecord.from_line(line)

@@ -21,7 +21,12 @@ MS: Final = 1e-3
 US: Final = 1e-6
 NS: Final = 1e-9
 HOUR: Final = 3600.0
+YEAR: Final = 8760 * HOUR
 MILLION: Final = 1e6
+GB: Final = 1e9
+"""Bytes of a gigabyte as networks are billed."""
+KWH: Final = 3.6e6
+"""Joules of a kilowatt-hour."""
 
 _SCALE: Final = {"ms": MS, "s": 1.0, "m": 60.0, "min": 60.0, "h": HOUR}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|min|m|h)")

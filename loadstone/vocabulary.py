@@ -461,6 +461,12 @@ class Client:
         "Money spent since the run began, by what it was spent on.",
         ("basis",),
     )
+    PRICE = MetricSpec(
+        "loadstone_price",
+        "gauge",
+        "A figure of the price list that the run is reckoned with, in its unit.",
+        ("price", "term", "unit", "date", "confidence"),
+    )
     VERDICT = MetricSpec(
         "loadstone_verdict",
         "gauge",

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from ..fact import Fact
 from ..physics.power import PowerLaw
-from .facts import Fact
 from .gpus import read_gpu
 
 

@@ -3,8 +3,9 @@
 from typing import Any, Final
 
 from ..errors import CatalogError
+from ..fact import Fact
 from ..physics.accelerator import Accelerator
-from .facts import Fact, read_fields, read_table
+from .facts import read_fields, read_table
 
 _PLAIN: Final = ("title", "family")
 _NEEDED: Final = (

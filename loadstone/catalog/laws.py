@@ -6,11 +6,12 @@ from functools import cache
 from typing import Any, Final
 
 from ..errors import CatalogError
+from ..fact import Fact
 from ..physics.accelerator import Accelerator
 from ..physics.architecture import Architecture
 from ..physics.derive import Efficiencies, Layout, derive
 from ..physics.steplaw import StepLaw
-from .facts import Fact, entry, read_entry
+from .facts import entry, read_entry
 from .models import load_architecture
 
 UNITS: Final = {

@@ -5,8 +5,9 @@ from functools import cache
 from typing import Any, Final, TypeVar
 
 from ..errors import CatalogError
+from ..fact import Fact
 from ..physics.architecture import Architecture, Experts, Latent
-from .facts import Fact, entry, read_fields, read_table
+from .facts import entry, read_fields, read_table
 
 _PARTS: Final = {"experts_": Experts, "latent_": Latent}
 """What only some models have: its facts begin with the prefix, all or none."""

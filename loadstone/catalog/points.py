@@ -12,8 +12,8 @@ from importlib.resources import files
 from typing import Final
 
 from ..errors import CatalogError
+from ..fact import CONFIDENCE, Fact
 from ..physics.spread import fit_tail
-from .facts import CONFIDENCE, Fact
 from .gpus import gpu_names
 from .rows import read_rows
 

@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import Any, Final
 
 from ..errors import UsageError
+from ..fact import Fact
 from ..physics.accelerator import Accelerator
 from ..physics.architecture import Architecture
 from ..physics.derive import Layout
@@ -15,7 +16,7 @@ from ..physics.limits import EngineLimits
 from ..physics.memory import KvBudget
 from ..physics.spread import vm_speeds
 from ..physics.steplaw import StepLaw
-from .facts import Fact, read_fields, read_table
+from .facts import read_fields, read_table
 from .gpus import load_accelerator
 from .laws import load_law
 from .models import load_architecture, model_name

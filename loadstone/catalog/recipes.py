@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ..errors import CatalogError, NotModelledError, UsageError
+from ..fact import Fact
 from ..traffic.slo import Slo
 from ..units import MS, Tokens
-from .facts import Fact, read_table
+from .facts import read_table
 
 _PREFIX: Final = "mlperf-"
 RECIPES: Final = tuple(_PREFIX + name for name in ("offline", "server", "interactive"))

@@ -4,22 +4,29 @@ import json
 import os
 import socket
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import click
 from rich.console import Console
 
-from loadgen.options import OPTIONS, plan_of, read_options
+from loadgen.options import OPTIONS, Option, plan_of, read_options
 from loadgen.plans import SUFFIX
+from loadgen.pricing import is_file
 
 from ..errors import LoadstoneError, UsageError
 from ..report.progress import Progress
 from ..report.table import print_summary
 from ..telemetry.otel.settings import read_settings
 from ..traffic.verdict import exit_code
+from .find_max import find
+from .live_site import LiveSite
 from .load_options import load_options, options_of_plan
 from .locust_child import LocustChild, failed, running
+from .report import end_with_report
+from .sweep import sweep
+from .trials import Trials, trial_options
 
 _HOST: Final = "http://127.0.0.1:8000"
 
@@ -34,6 +41,7 @@ Examples:
   loadstone run chat --rate 5 --host https://llm.example.com --api-key-env LLM_KEY
   loadstone run chat --rate 90 --host http://vm-1:8000 --host http://vm-2:8000
   loadstone run chat --rate 20 --slo slo.toml --json > result.json
+  loadstone run chat --find-max --slo slo.toml --host http://127.0.0.1:8000
   loadstone run runs/latest/plan.toml --host http://127.0.0.1:9000""",
 )
 @click.argument("scenario")
@@ -69,9 +77,10 @@ Examples:
 )
 @click.option("--json", "as_json", is_flag=True, help="print the summary as JSON")
 @load_options({option.name for option in OPTIONS} - {"scenario"})
+@trial_options
 def command(
     *, scenario: str, hosts: tuple[str, ...], users: int | None, processes: int,
-    web: bool, web_port: int, as_json: bool, **given: str | None,
+    web: bool, web_port: int, as_json: bool, trials: Trials, **given: str | None,
 ) -> int:  # fmt: skip
     """Drive an endpoint with SCENARIO: tokens/s, tails, cost, how far to trust them.
 
@@ -87,6 +96,11 @@ def command(
     host = host or _HOST
     # Wrong usage is told before anything starts.
     read_settings(os.environ)
+    if trials:
+        write = partial(locust_arguments, host=host, processes=processes)
+        site = LiveSite(asked, host, users, write, Console(stderr=True), web=web)
+        tried = find if trials.find_max else sweep
+        return tried(site, trials, asked, as_json=as_json)
     arguments = locust_arguments(asked, host=host, users=users, processes=processes)
     arguments += web_arguments(web_port) if web else ["--headless"]
     return drive(arguments, console=Console(stderr=as_json), as_json=as_json, web=web)
@@ -144,13 +158,17 @@ def locust_arguments(
         arguments += ["--master-bind-port", port, "--master-port", port]
     for option in OPTIONS:
         text = given.get(option.name) or option.default
-        if text and option.metavar in ("FILE", "DIR"):
+        if text and (option.metavar in ("FILE", "DIR") or _is_list(option, text)):
             # The child has a working folder of its own.
             text = str(Path(text).absolute())
         if text and option.name == "scenario" and text.endswith(SUFFIX):
             text = str(Path(text).absolute())
         arguments.append(f"{option.flag}={text}")
     return arguments
+
+
+def _is_list(option: Option, text: str) -> bool:
+    return option.name == "prices" and is_file(text)
 
 
 def drive(
@@ -192,15 +210,17 @@ def _ended_early(child: LocustChild, folder: Path | None) -> LoadstoneError:
     if folder is None:
         return LoadstoneError(f"Locust {how} before a run began", hint=child.log_tail())
     return LoadstoneError(
-        f"Locust {how} without a summary; the rows so far are in {folder}",
+        f"Locust {how} without a summary; the rows so far are in {folder}, and"
+        f" `loadstone report {folder}` reports them",
         hint=child.log_tail(),
     )
 
 
 def show(done: dict[str, Any], *, console: Console, as_json: bool) -> None:
-    """Print a finished run."""
+    """Print a finished run, and make its report."""
     if as_json:
         click.echo(json.dumps(done["summary"]))
     else:
         print_summary(done["summary"], console)
         console.print(f"[dim]run folder  {done['folder']}[/dim]", highlight=False)
+    end_with_report(Path(done["folder"]), console)

@@ -13,24 +13,29 @@ from loadgen.files import read_text
 from loadgen.folder import RunFolder
 from loadgen.options import plan_of, read_options, window_of
 from loadgen.plans import find_plan
+from loadgen.pricing import fleet_of, is_file
 from loadgen.workload import with_trace_located
 
 from ..catalog.recipes import RECIPES, Recipe, load_recipe
-from ..catalog.workloads import load_price
+from ..cost.block import Fleet
 from ..engine.simulation import Simulation
 from ..errors import UsageError
 from ..report.table import print_summary
 from ..report.virtual import VirtualProgress
 from ..runs import SUMMARY
-from ..traffic.plan import DEFAULT_SCENARIO
+from ..traffic.plan import DEFAULT_SCENARIO, Plan
 from ..traffic.slo import read_slos
 from ..traffic.summary import Fold
 from ..traffic.survey import Survey
 from ..traffic.verdict import exit_code
 from .engine_options import build, engine_options
-from .find_max import SearchSettings, find, search_options
+from .find_max import find
 from .load_options import NAMES, load_options
+from .report import end_with_report
+from .sweep import sweep
+from .trials import Trials, refuse_loads, trial_options
 from .virtual_run import VirtualRun, interruptible
+from .virtual_site import VirtualSite
 
 _LOAD: Final = frozenset({
     "scenario", "rate", "duration", "trace", "trace_from", "trace_to",
@@ -45,6 +50,7 @@ _ENGINE: Final = frozenset({
     "vm_spread",
     "num_speculative_tokens", "speculative_acceptance", "prefill_gpus", "decode_gpus",
 })  # fmt: skip
+_LOADS: Final = ("rate", "rate_profile", "users", "trace", "offline")
 _DEFAULTS: Final = {"duration": "10m"}
 """Where time is cheap, a run is longer."""
 _SCENARIO: Final = {"scenario": f"{DEFAULT_SCENARIO}; mlperf with --offline"}
@@ -89,15 +95,13 @@ Examples:
               "  [default: its true length]")  # fmt: skip
 @click.option("--recipe", type=click.Choice(RECIPES),
               help="lengths, maximum and limits of an MLPerf scenario")  # fmt: skip
-@load_options(
-    _LOAD, _DEFAULTS | {"scenario": f"{DEFAULT_SCENARIO}; mlperf with --offline"}
-)
-@search_options
+@load_options(_LOAD, _DEFAULTS | _SCENARIO)
+@trial_options
 @click.option("--no-rows", is_flag=True, help="write no requests.jsonl")
 @click.option("--json", "as_json", is_flag=True, help="print the summary as JSON")
 @click.pass_context
 def command(
-    ctx: click.Context, /, *, no_rows: bool, as_json: bool, find_max: bool,
+    ctx: click.Context, /, *, no_rows: bool, as_json: bool, trials: Trials,
     **given: Any,
 ) -> int:  # fmt: skip
     """Run a workload through the emulated engines as fast as the CPU allows.
@@ -108,13 +112,13 @@ def command(
     """
     asked = _Asked(given)
     console = Console(stderr=as_json)
-    settings = SearchSettings.of(given, find_max=find_max)
-    run = asked.run(searched=settings is not None)
-    if settings is not None:
-        return find(
-            run, settings, out=asked.out, options=_kept(ctx.params),
-            console=console, as_json=as_json,
-        )  # fmt: skip
+    if trials:
+        refuse_loads(given, _LOADS, "a search or a sweep")
+    run = asked.run(searched=bool(trials))
+    if trials:
+        site = VirtualSite(run, _kept(ctx.params), Console(stderr=True))
+        tried = find if trials.find_max else sweep
+        return tried(site, trials, given, as_json=as_json)
     seen = run.survey()
     folder = RunFolder.create(asked.out, f"simulate-{run.plan.scenario}")
     folder.write_plan(run.plan, seen.plan_hash, options=_kept(ctx.params))
@@ -126,6 +130,8 @@ def command(
     else:
         print_summary(summary, console)
         console.print(f"[dim]run folder  {folder.path}[/dim]", highlight=False)
+    if not no_rows:
+        end_with_report(folder.path, console)
     return exit_code(summary)
 
 
@@ -138,6 +144,8 @@ def _kept(params: Mapping[str, Any]) -> dict[str, Any]:
     }
     if "trace" in kept:
         kept["trace"] = str(Path(kept["trace"]).absolute())
+    if is_file(str(kept.get("prices"))):
+        kept["prices"] = str(Path(kept["prices"]).absolute())
     return kept
 
 
@@ -201,12 +209,18 @@ class _Asked:
         return VirtualRun(
             plan=with_trace_located(plan),
             engine=engine,
-            price=load_price(values["price"]),
+            fleet=_fleet(plan),
             slos=slos
             or (recipe.slos if recipe else find_plan(values["scenario"]).slos),
             recipe=recipe,
             window=window_of(values),
         )
+
+
+def _fleet(plan: Plan) -> Fleet:
+    fleet = fleet_of(plan)
+    assert fleet is not None  # a preset has its price
+    return fleet
 
 
 def _refuse_times(given: Mapping[str, Any]) -> None:

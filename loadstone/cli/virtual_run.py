@@ -7,19 +7,20 @@ from dataclasses import dataclass
 from math import inf
 from statistics import fmean
 from types import FrameType
-from typing import Any, Final
+from typing import Any
 
 from loadgen.flows import flows_of
 from loadgen.workload import lengths_of, mix_of, skipped_of, stream_of
 
 from ..catalog.presets import Preset
 from ..catalog.recipes import Recipe
-from ..catalog.workloads import Price
+from ..cost.bill import Busy
+from ..cost.block import Fleet, cost_block
+from ..cost.usage import Usage
 from ..engine.disaggregated import Disaggregated
 from ..engine.simulation import Simulation
 from ..engine.virtual import rare_collections
 from ..errors import UsageError
-from ..physics.cost import Rent
 from ..report.table import number
 from ..traffic.coursing import Coursing
 from ..traffic.isolation import Isolation
@@ -31,10 +32,8 @@ from ..traffic.summary import Fold, describe
 from ..traffic.survey import Survey, survey, survey_of_users
 from ..traffic.verdict import Evidence, judge
 from ..traffic.window import EVER, Window
+from ..verify.measured import MIN_BATCHES
 from .engine_options import Built, build
-
-_LONG_RUN: Final = 20
-"""An offline run of fewer batches than this is mostly ramp and drain, and says so."""
 
 Seen = Callable[[Simulation, Fold], None]
 
@@ -46,7 +45,7 @@ class VirtualRun:
     plan: Plan
     engine: Mapping[str, Any]
     """The engines' options, by name."""
-    price: Price
+    fleet: Fleet
     slos: tuple[Slo, ...] = ()
     recipe: Recipe | None = None
     window: Window = EVER
@@ -107,12 +106,13 @@ class VirtualRun:
             block_size=built.machine.limits.block_size,
             stopping=stopping,
         )
-        fold = Fold(self.slos, self.window)
+        fold, usage = Fold(self.slos, self.window), Usage(self.slos)
         isolation = Isolation(self.slos, self.plan.duration_s)
         several = len(self.plan.tenants) > 1
         with rare_collections():
             for row in simulation.rows():
                 fold.add(row)
+                usage.add(row)
                 if several:
                     isolation.add(row)
                 on_row(row)
@@ -122,15 +122,12 @@ class VirtualRun:
         figures["requests"]["undue"] = source.undue
         if several:
             figures["isolation"] = isolation.summary()
-        return self._summary(built, figures, complete=not stopping())
+        return self._summary(built, figures, usage, complete=not stopping())
 
     def _summary(
-        self, built: Built, figures: dict[str, Any], *, complete: bool
+        self, built: Built, figures: dict[str, Any], usage: Usage, *, complete: bool
     ) -> dict[str, Any]:
-        machine = built.machine
-        price = self.price
-        rent = Rent(price.usd_per_vm_hour.value, built.vms, (price.assumption(),))
-        requests, tokens = figures["requests"], figures["tokens"]
+        machine, window_s = built.machine, figures["makespan_s"]
         return {
             "scenario": self.plan.scenario,
             "loop": self.plan.loop,
@@ -141,13 +138,19 @@ class VirtualRun:
             **({"recipe": self.recipe.name} if self.recipe else {}),
             "complete": complete,
             **figures,
-            **({"vm_output_tok_s": vm_rates(built)} if self._offline else {}),
-            "cost": rent.summary(
-                figures["makespan_s"], requests["ok"], tokens["output"]
+            **(self._of_offline(built) if self._offline else {}),
+            "cost": cost_block(
+                usage, self.fleet, window_s=window_s, busy=busy_of(built)
             ),
             **skipped_of(self.plan),
             "assumptions": list(machine.assumptions()),
             "instrument": self._instrument(built, figures),
+        }
+
+    def _of_offline(self, built: Built) -> dict[str, Any]:
+        return {
+            "vm_output_tok_s": vm_rates(built),
+            "batches": batches_of(built, self.plan.offline or 0),
         }
 
     def _instrument(self, built: Built, figures: dict[str, Any]) -> dict[str, Any]:
@@ -210,6 +213,12 @@ def _source(plan: Plan) -> Source:
     return Coursing(source, flows) if flows else source
 
 
+def busy_of(built: Built) -> Busy:
+    """Return for how long the mean engine was inside steps: the fleet's busy time."""
+    engines = list(built.cluster.engines)
+    return Busy(fmean(engine.busy_s(inf) for engine in engines), "the engines' steps")
+
+
 def vm_rates(built: Built) -> list[float]:
     """Return the output tokens/s of each VM, over its own time; offline runs only.
 
@@ -226,6 +235,11 @@ def vm_rates(built: Built) -> list[float]:
         / max(engine.busy_s(inf) for engine in group)
         for group in groups
     ]
+
+
+def batches_of(built: Built, requests: int) -> float:
+    """Return how many times the engines' batch an offline run's requests are."""
+    return requests / (built.machine.limits.max_num_seqs * len(built.cluster.engines))
 
 
 def _beside_published(machine: Preset, rates: Sequence[float]) -> str:
@@ -252,13 +266,13 @@ def _offline_notes(built: Built, n: int, figures: Mapping[str, Any]) -> Iterator
     rates = figures["throughput"]
     if "published_vm_min" in machine.facts and vm_rates(built):
         yield _beside_published(machine, vm_rates(built))
-    batches = n / (machine.limits.max_num_seqs * len(built.cluster.engines))
+    batches = batches_of(built, n)
     share = 1 - rates["output_tok_s"] / rates["steady_output_tok_s"]
     yield (
         "offline, no latency limit:"
         f" requests wait up to {number(figures['makespan_s'], 0)} s;"
         f" {batches:.1f} times the batch, ramp and drain cost {share:.1%}"
-        + ("" if batches >= _LONG_RUN else ": too short, mostly ramp and drain")
+        + ("" if batches >= MIN_BATCHES else ": too short, mostly ramp and drain")
     )
 
 

@@ -7,6 +7,7 @@ from loadgen.coordinator import Run
 from loadgen.stats import LATENCIES, SliceStats
 
 from ..buckets import LogHistogram
+from ..cost.terms import Tariff
 from ..traffic.verdict import Verdict
 from ..vocabulary import Client, MetricSpec
 from .prometheus import Reading, Sample
@@ -37,14 +38,21 @@ def read_client(run: Run) -> Iterator[Reading]:
     )
     for name, spec in LATENCIES.items():
         yield spec, [(key, part.histograms[name]) for key, part in slices.items()]
-    if run.rent is not None:
-        yield Client.COST, [(("rent",), run.cost_usd())]
+    if run.fleet is not None:
+        yield Client.COST, [((run.fleet.tariff.basis,), run.cost_usd())]
+        yield Client.PRICE, list(_terms(run.fleet.tariff))
     now, _ = run.verdict_now()
     yield Client.VERDICT, [((v.value,), float(v is now)) for v in Verdict]
     yield Client.LOOP_LAG, _quantiles(stats.loop_lag)
     yield Client.TTFT_ERROR, _quantiles(stats.ttft_error)
     yield Client.GC_PAUSE, [((), stats.worst_pause_s)]
     yield Client.WORKERS, [((), run.workers)]
+
+
+def _terms(tariff: Tariff) -> Iterator[Sample]:
+    for term, fact in tariff.facts.items():
+        labels = (tariff.name, term, fact.unit, fact.date, fact.confidence)
+        yield labels, fact.value
 
 
 def _quantiles(histogram: LogHistogram) -> list[Sample]:

@@ -10,10 +10,10 @@ from mock_server.tenants import DEFAULT
 
 from .. import __version__
 from ..buckets import BucketArray
-from ..catalog.facts import Fact
 from ..catalog.presets import Preset
 from ..engine.core import Engine
 from ..engine.fleet import Fleet
+from ..fact import Fact
 from ..units import Seconds
 from ..vocabulary import (
     ADMISSIONS,

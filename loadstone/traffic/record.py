@@ -130,6 +130,10 @@ class RequestRecord:
     """Output tokens that were reasoning, as the server says."""
     stages: tuple[tuple[str, Seconds], ...] = ()
     """What its time went into, in order, where a flow did more than to send it."""
+    retries: int = 0
+    retry_after_s: Seconds | None = None
+    sent_bytes: int = 0
+    received_bytes: int = 0
 
     @property
     def ok(self) -> bool:
@@ -230,7 +234,7 @@ class RequestRecord:
         return msgspec.convert(row, cls)
 
     @staticmethod
-    def from_line(line: str) -> "RequestRecord":
+    def from_line(line: bytes | str) -> "RequestRecord":
         """Read what `to_line` wrote; raises `ValueError` naming what is wrong."""
         return _decode(line)
 

@@ -13,19 +13,19 @@ from typing import Any
 import pytest
 from calibration_data import CALIBRATION, published
 
-from loadstone.catalog import facts, gpus, laws, models, presets, workloads
-from loadstone.catalog.facts import CONFIDENCE, Fact, entry, read_fact, read_table
+from loadstone.catalog import facts, gpus, laws, models, presets, tariffs
+from loadstone.catalog.facts import entry, read_fact, read_table
 from loadstone.catalog.presets import load_preset
-from loadstone.catalog.workloads import (
-    load_lengths,
-    load_price,
-)
+from loadstone.catalog.tariffs import load_tariff
+from loadstone.catalog.workloads import load_lengths
 from loadstone.errors import CatalogError, ExitCode
+from loadstone.fact import CONFIDENCE, Fact
 from loadstone.traffic.trace import read_trace
 
 PRESET, MODEL = "azure-nd-gb300-v6", "llama-2-70b"
 TABLES = (
-    "constants", "engines", "gpus", "lengths", "models", "presets", "prices", "slos",
+    "claims", "constants", "engines", "gpus", "lengths", "models", "presets", "prices",
+    "site", "slos",
 )  # fmt: skip
 PROVENANCE = ("source", "date", "confidence")
 
@@ -144,7 +144,7 @@ class Spoiled:
 def spoiled(monkeypatch: pytest.MonkeyPatch) -> Iterator[Spoiled]:
     """Let the catalog read tables that a test may spoil."""
     tables = Spoiled()
-    for module in (facts, gpus, models, presets, workloads):
+    for module in (facts, gpus, models, presets, tariffs):
         monkeypatch.setattr(module, "read_table", tables.read)
     for kept in (laws.load_constants, models._aliases):
         kept.cache_clear()
@@ -156,7 +156,7 @@ def spoiled(monkeypatch: pytest.MonkeyPatch) -> Iterator[Spoiled]:
 def test_tables_as_they_are_can_be_read(spoiled: Spoiled) -> None:
     """So what is refused below is refused for its fault alone."""
     assert load_preset(PRESET, MODEL).gpu == "gb300"
-    assert load_price(PRESET).gpus == 4
+    assert load_tariff(PRESET).gpus == 4
 
 
 def test_unknown_fields_are_refused(spoiled: Spoiled) -> None:
@@ -178,7 +178,7 @@ def test_unknown_fields_are_refused(spoiled: Spoiled) -> None:
         del table["typo"]
     spoiled.tables["prices"][PRESET]["typo"] = 1
     with pytest.raises(CatalogError, match="'typo'"):
-        load_price(PRESET)
+        load_tariff(PRESET)
     spoiled.tables["lengths"]["mlperf-llama2-70b-input"]["typo"] = 1
     with pytest.raises(CatalogError, match="unknown field"):
         load_lengths("mlperf-llama2-70b-input")
@@ -193,7 +193,7 @@ def test_missing_fields_are_refused(spoiled: Spoiled) -> None:
         load_preset(PRESET, MODEL)
     del spoiled.tables["prices"][PRESET]["usd_per_vm_hour"]["source"]
     with pytest.raises(CatalogError, match=r"usd_per_vm_hour.*'source'"):
-        load_price(PRESET)
+        load_tariff(PRESET)
     del spoiled.tables["lengths"]["mlperf-llama2-70b-input"]["source"]
     with pytest.raises(CatalogError, match="no provenance"):
         load_lengths("mlperf-llama2-70b-input")
@@ -211,7 +211,7 @@ def test_unknown_names_are_wrong_usage_with_a_list() -> None:
         load_preset(PRESET, "gpt-5")
     assert MODEL in unknown.value.hint
     with pytest.raises(CatalogError, match="no price 'free'"):
-        load_price("free")
+        load_tariff("free")
     with pytest.raises(CatalogError, match="no length 'haiku'"):
         load_lengths("haiku")
     with pytest.raises(CatalogError, match="no model 'x'"):
@@ -223,7 +223,7 @@ def test_unknown_names_are_wrong_usage_with_a_list() -> None:
 
 def test_price_says_who_says_so() -> None:
     """Value, unit, date, confidence and source, wherever it is used."""
-    said = load_price(PRESET).assumption()
+    said = load_tariff(PRESET).assumption("usd_per_vm_hour")
     for part in ("112.48 USD/VM-hour", "2026-09", "third_party", "unconfirmed"):
         assert part in said
 

@@ -14,7 +14,7 @@ from loadstone.catalog.models import load_architecture, model_name, model_names
 from loadstone.catalog.placement import ROOMY, describe, place
 from loadstone.catalog.points import load_points
 from loadstone.catalog.presets import load_preset, preset_names, read_machine
-from loadstone.catalog.workloads import load_price, price_names, price_of_preset
+from loadstone.catalog.tariffs import load_tariff, price_names, price_of_preset
 from loadstone.errors import CatalogError, NotModelledError, UsageError
 from loadstone.physics.derive import Layout, derive
 
@@ -26,7 +26,7 @@ def test_every_preset_loads_with_each_of_its_models() -> None:
     for name in preset_names():
         price = price_of_preset(name)
         assert price is not None
-        assert load_price(price).gpus == read_machine(name)[1]["gpus_per_vm"].value
+        assert load_tariff(price).gpus == read_machine(name)[1]["gpus_per_vm"].value
     assert price_of_preset("a100") is None
     assert set(price_names()) >= {PRESET}
 
@@ -135,12 +135,12 @@ def test_price_and_rack_run_are_as_published() -> None:
         ("azure-nd-h100-v5", "ND H100 v5 pay-as-you-go", "eastus"),
         ("azure-nd-mi300x-v5", "ND MI300X v5 pay-as-you-go", "eastus2, westus3"),
     ):
-        price = load_price(name).usd_per_vm_hour
+        price = load_tariff(name).facts["usd_per_vm_hour"]
         for row in published("prices.csv", item=item, region=region):
             assert price.value == float(row["price_usd"])
             assert price.confidence == row["confidence"]
             assert row["unit"] == "VM-hour"
-            assert load_price(name).gpus == int(row["n_gpus"])
+            assert load_tariff(name).gpus == int(row["n_gpus"])
     value = {
         name: fact.value for name, fact in load_preset(PRESET, MODEL).facts.items()
     }

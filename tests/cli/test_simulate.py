@@ -523,9 +523,9 @@ def test_table_for_people(simulate: Simulate) -> None:
         (("--find-max", "--recipe", "mlperf-offline"), "usage", "has no rate"),
         (("--rate", "5", "--tolerance", "0.1"), "usage", "--tolerance is for a search"),
         (
-            ("--find-max", "--recipe", "mlperf-server", "--repeats", "2"),
+            ("--find-max", "--recipe", "mlperf-server", "--start-rate", "5000"),
             "usage",
-            "an odd number of repeats, not 2",
+            "a search from 5000 requests/s needs",
         ),
         (("--rate", "5", "--prices", "free"), "catalog", "no price 'free'"),
         *(

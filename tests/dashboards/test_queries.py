@@ -95,7 +95,10 @@ SERIES = {
     'loadstone_requests_total{outcome="ok"}': 90,
     'loadstone_requests_total{outcome="failed"}': 10,
     "loadstone_requests_scheduled_total": 110,
-    "loadstone_output_tokens_total": 9000,
+    'loadstone_output_tokens_total{tenant="a"}': 9000,
+    'loadstone_input_tokens_total{tenant="a"}': 5000,
+    "loadstone_energy_joules_total": 1800,
+    "vllm:generation_tokens_total": 9000,
     "loadstone_cost_usd_total": 0.02,
     'loadstone_ttft_intended_seconds_bucket{le="0.25"}': 45,
     'loadstone_ttft_intended_seconds_bucket{le="0.5"}': 81,
@@ -113,6 +116,12 @@ MEANINGS = [
     ("overview.json", "Output tokens/s/GPU", 450),
     ("overview.json", "USD per request", 0.02 / 90),
     ("overview.json", "USD per 1M output tok", 0.02 / 9000 * 1e6),
+    ("cost.json", "USD per hour", 0.02 / 5 * 3600),
+    ("cost.json", "USD per request", 0.02 / 90),
+    ("cost.json", "USD per 1M output tok", 0.02 / 9000 * 1e6),
+    ("cost.json", "Energy per output token", 0.2),
+    ("cost.json", "gCO2 per 1M output tok", 0.2 * 1.12 / 3.6e6 * 366 * 1e6),
+    ("cost.json", "Idle share", 0.75),
     ("load.json", "Asked", 22),
     ("load.json", "Sent", 20.4),
     ("load.json", "Due and not sent", 110 * 60 - 100 * 60 - 120 - 5),
@@ -135,6 +144,7 @@ def test_tiles_compute_what_they_say(tmp_path: Path) -> None:
     series += [
         {"series": "loadstone_requests_in_flight", "values": "0+2x60 120x120"},
         {"series": "loadstone_requests_dropped_total", "values": "5x180"},
+        {"series": "DCGM_FI_PROF_GR_ENGINE_ACTIVE", "values": "0.25x180"},
     ]
     busy = [
         {
@@ -155,6 +165,41 @@ def test_tiles_compute_what_they_say(tmp_path: Path) -> None:
     ]
     test = {"interval": "5s", "input_series": series, "promql_expr_test": busy + idle}
     path = tmp_path / "test.json"  # JSON is YAML
+    path.write_text(json.dumps({"evaluation_interval": "5s", "tests": [test]}))
+    done = subprocess.run(
+        [tool("promtool"), "test", "rules", path],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_tenants_cost_is_its_share_of_the_work(tmp_path: Path) -> None:
+    """Of $14.4 an hour: 9,000 + 0.4 x 5,000 units against 1,000, worked out by hand."""
+    series = {
+        'loadstone_output_tokens_total{tenant="a"}': 9000,
+        'loadstone_input_tokens_total{tenant="a"}': 5000,
+        'loadstone_output_tokens_total{tenant="b"}': 1000,
+        'loadstone_input_tokens_total{tenant="b"}': 0,
+        "loadstone_cost_usd_total": 0.02,
+    }
+    asked = f"round(({query_of('cost.json', 'Cost per hour by tenant')}) * 1e3)"
+    test = {
+        "interval": "5s",
+        "input_series": [
+            {"series": name, "values": f"0+{step}x60"} for name, step in series.items()
+        ],
+        "promql_expr_test": [
+            {
+                "expr": asked,
+                "eval_time": "5m",
+                "exp_samples": [
+                    {"labels": '{tenant="a"}', "value": 13_200},
+                    {"labels": '{tenant="b"}', "value": 1_200},
+                ],
+            }
+        ],
+    }
+    path = tmp_path / "test.json"
     path.write_text(json.dumps({"evaluation_interval": "5s", "tests": [test]}))
     done = subprocess.run(
         [tool("promtool"), "test", "rules", path],

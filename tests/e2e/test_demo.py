@@ -11,7 +11,7 @@ from processes import alive, descendants, latest, loadstone, read_until, start
 
 
 def test_demo_ends_with_a_table_and_a_run_folder(tmp_path: Path) -> None:
-    """It exits 0 and prints throughput, tails, cost and the verdict."""
+    """It exits 0; throughput, tails, cost, verdict and the report are told."""
     done = loadstone("demo", "--duration", "4s", "--out", str(tmp_path))
     assert done.returncode == 0, done.stderr
     for word in ("TTFT", "p99", "output tokens/s", "per request", "verdict"):
@@ -24,7 +24,10 @@ def test_demo_ends_with_a_table_and_a_run_folder(tmp_path: Path) -> None:
         "requests.jsonl",
         "summary.json",
         "metrics.prom",
+        "report.html",
     }
+    assert f"report      {run.path / 'report.html'}" in done.stdout
+    assert "Emulated: the server was" in (run.path / "report.html").read_text()
 
 
 def test_demo_takes_another_port_when_8000_is_taken(tmp_path: Path) -> None:

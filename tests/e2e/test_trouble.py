@@ -100,6 +100,12 @@ def test_a_killed_run_says_where_its_rows_are(tmp_path: Path) -> None:
     assert told["instrument"]["reasons"][0].startswith("the run did not end by itself")
     assert told["plan_hash"] in (run.path / "plan.toml").read_text()
     assert not list(run.path.glob("*.part"))
+    assert f"loadstone report {run.path}" in output.replace("\n", "")
+    made = loadstone("report", str(run.path))
+    assert made.returncode == 0, made.stderr
+    said = (run.path / "report.html").read_text()
+    assert "Incomplete: the run was cut short" in said
+    assert f"{requests['unknown']:,} requests have no row" in said
 
 
 def test_a_terminal_that_stops_reading_does_not_stop_the_run(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""What serving costs, in money, energy and carbon: from rows and a tariff, purely."""

@@ -1,0 +1,1 @@
+"""Proof: what was measured against a claim, and against a contract. Pure."""
