@@ -39,7 +39,8 @@ Examples:
   loadstone run chat --rate 5 --host https://llm.example.com --api-key-env LLM_KEY
   loadstone run chat --rate 90 --host http://vm-1:8000 --host http://vm-2:8000
   loadstone run chat --rate 20 --slo slo.toml --json > result.json
-  loadstone run chat --find-max --slo slo.toml --host http://127.0.0.1:8000
+  loadstone run azure-chat --find-max --slo slo.toml --host http://127.0.0.1:8000
+  loadstone run azure-chat --sweep users=1:256:x2 --duration 60s
   loadstone run runs/latest/plan.toml --host http://127.0.0.1:9000""",
 )
 @click.argument("scenario")

@@ -81,6 +81,7 @@ Examples:
       --router prefix_affine
   loadstone simulate --recipe mlperf-server --rate 150
   loadstone simulate --recipe mlperf-interactive --find-max
+  loadstone simulate --sweep users=16:2048:x2 --duration 2m --warmup 30s
   loadstone simulate runs/latest/plan.toml --policy trtllm_max_util""",
 )
 @click.argument("plan", required=False, is_eager=True, expose_value=False,
@@ -170,8 +171,6 @@ class _Asked:
         if recipe is not None:
             load |= _of_recipe(recipe, given, searched=searched)
         if searched:
-            if given["window"] is not None:
-                raise UsageError("--window and --find-max: each probe has its own time")
             # Each probe has its own.
             load |= {"rate": "1", "duration": None, "warmup": None}
         kinds = [
