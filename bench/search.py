@@ -63,7 +63,7 @@ def search(out: Path, url: str | None, seed: int, measured_s: float) -> dict[str
         '[[slo]]\nmetric = "ttft_intended_s"\nstat = "p90"\n'
         f"max_s = {LIMIT_S * scale}\n"
     )
-    where = ("run", "chat", "--host", url) if url else ("simulate", *MACHINE)
+    where = ("run", "azure-chat", "--host", url) if url else ("simulate", *MACHINE)
     return loadstone(
         *where, "--find-max", "--slo", str(slo), "--tolerance", "0.05",
         "--start-rate", f"{8 / scale:g}", "--duration", f"{measured_s * scale:g}s",

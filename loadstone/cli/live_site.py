@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -13,19 +14,20 @@ from loadgen.coordinator import endpoints_of
 from loadgen.files import read_text
 from loadgen.idle import in_flight
 from loadgen.options import plan_of, read_options
+from loadgen.plans import find_plan
 from loadgen.workload import stream_of
 
 from ..catalog.presets import preset_names, read_machine
 from ..errors import LoadstoneError, UsageError
 from ..report.progress import Progress
 from ..runs import RunFiles
-from ..traffic.plan import Plan
+from ..traffic.plan import DEFAULT_SCENARIO, Plan
 from ..traffic.probe import Bearing, Trust
 from ..traffic.record import RequestRecord
 from ..traffic.slo import Slo, read_slos
 from ..traffic.verdict import Verdict
 from .locust_child import failed, running
-from .trials import Load, Pace, Trial, refuse_loads
+from .trials import Load, Pace, Trial
 
 PACE: Final = Pace(measured_s=60.0, warmup_s=10.0, samples=0, precision=0.05)
 LIMITS: Final = (0.01, 1.0, 100_000.0)
@@ -75,11 +77,14 @@ class LiveSite:
 
     def __post_init__(self) -> None:
         """Read what can be wrong before anything starts; raises `UsageError`."""
-        refuse_loads(self.given, ("rate", "rate_profile", "trace"), _THESE)
         if self.web:
             raise UsageError(f"--web is for one run: leave it out of {_THESE}")
         path = self.given.get("slo")
-        self.slos = read_slos(read_text(path, "SLO file"), name=path) if path else ()
+        self.slos = (
+            read_slos(read_text(path, "SLO file"), name=path)
+            if path
+            else find_plan(self.given.get("scenario") or DEFAULT_SCENARIO).slos
+        )
         seed = read_options(self.given)["seed"]
         any_load = Load(rate=1.0, seed=seed, duration_s=1.0)
         self.plan = self._plan(any_load)
@@ -172,7 +177,8 @@ class LiveSite:
         self._model = summary.get("model")
         plan = self._plan(load)
         if bearing is not None:
-            _show(bearing, plan, rows)
+            dropped = summary["requests"]["dropped"]
+            _show(bearing, Plan.from_toml(RunFiles(path).plan()["plan"]), rows, dropped)
         instrument = summary["instrument"]
         trust = _TRUST[Verdict(instrument["verdict"])]
         if trust is not Trust.FULL:
@@ -222,16 +228,21 @@ def _run(arguments: Sequence[str], console: Console) -> dict[str, Any] | None:
     return done
 
 
-def _show(bearing: Bearing, plan: Plan, rows: Sequence[RequestRecord]) -> None:
+def _show(
+    bearing: Bearing, plan: Plan, rows: Sequence[RequestRecord], dropped: int
+) -> None:
     """Show what was sent, and what was due and had no place to be sent from."""
     for row in rows:
         bearing.add(row)
-    if plan.loop == "closed":
-        return
-    sent = {row.id for row in rows}
-    bearing.add_dropped(
-        request.intended_s for request in stream_of(plan)() if request.id not in sent
-    )
+    if dropped and plan.loop != "closed":
+        sent = {row.id for row in rows}
+        due = (
+            request.intended_s
+            for request in stream_of(plan)()
+            if request.id not in sent
+        )
+        # Later turns of a conversation that never began were not due.
+        bearing.add_dropped(islice(due, dropped))
 
 
 def most_in_flight(rows: Sequence[RequestRecord]) -> int:

@@ -26,7 +26,7 @@ from .load_options import load_options, options_of_plan
 from .locust_child import LocustChild, failed, running
 from .report import end_with_report
 from .sweep import sweep
-from .trials import Trials, trial_options
+from .trials import LOADS, Trials, trial_options
 
 _HOST: Final = "http://127.0.0.1:8000"
 
@@ -41,7 +41,8 @@ Examples:
   loadstone run chat --rate 5 --host https://llm.example.com --api-key-env LLM_KEY
   loadstone run chat --rate 90 --host http://vm-1:8000 --host http://vm-2:8000
   loadstone run chat --rate 20 --slo slo.toml --json > result.json
-  loadstone run chat --find-max --slo slo.toml --host http://127.0.0.1:8000
+  loadstone run azure-chat --find-max --slo slo.toml --host http://127.0.0.1:8000
+  loadstone run azure-chat --sweep users=1:256:x2 --duration 60s
   loadstone run runs/latest/plan.toml --host http://127.0.0.1:9000""",
 )
 @click.argument("scenario")
@@ -90,6 +91,7 @@ def command(
     """
     asked: dict[str, str | None] = dict(options_of_plan(scenario))
     host = ",".join(hosts) or asked.pop("host", None)
+    places = users
     users = users or int(asked.pop("users", None) or "0") or None
     asked |= {name: text for name, text in given.items() if text}
     asked["scenario"] = scenario
@@ -97,8 +99,10 @@ def command(
     # Wrong usage is told before anything starts.
     read_settings(os.environ)
     if trials:
+        trials.refuse_loads(given)
+        asked |= dict.fromkeys(LOADS)
         write = partial(locust_arguments, host=host, processes=processes)
-        site = LiveSite(asked, host, users, write, Console(stderr=True), web=web)
+        site = LiveSite(asked, host, places, write, Console(stderr=True), web=web)
         tried = find if trials.find_max else sweep
         return tried(site, trials, asked, as_json=as_json)
     arguments = locust_arguments(asked, host=host, users=users, processes=processes)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 
 from loadgen.files import read_text
@@ -33,7 +34,7 @@ from .find_max import find
 from .load_options import NAMES, load_options
 from .report import end_with_report
 from .sweep import sweep
-from .trials import Trials, refuse_loads, trial_options
+from .trials import LOADS, Trials, trial_options
 from .virtual_run import VirtualRun, interruptible
 from .virtual_site import VirtualSite
 
@@ -50,7 +51,7 @@ _ENGINE: Final = frozenset({
     "vm_spread",
     "num_speculative_tokens", "speculative_acceptance", "prefill_gpus", "decode_gpus",
 })  # fmt: skip
-_LOADS: Final = ("rate", "rate_profile", "users", "trace", "offline")
+_TYPED: Final = ParameterSource.COMMANDLINE
 _DEFAULTS: Final = {"duration": "10m"}
 """Where time is cheap, a run is longer."""
 _SCENARIO: Final = {"scenario": f"{DEFAULT_SCENARIO}; mlperf with --offline"}
@@ -67,7 +68,8 @@ def _from_plan(ctx: click.Context, _: click.Parameter, path: str | None) -> None
     kept = {k: v for k, v in options.items() if k in own - {"out"}}
     if kept.keys() & {"rate", "trace"}:
         kept.pop("users", None)  # the cap of a live open loop; nothing waits here
-    ctx.default_map = kept | {"scenario": path}
+    # A recipe brings its own scenario.
+    ctx.default_map = kept | ({} if kept.get("recipe") else {"scenario": path})
 
 
 @click.command(
@@ -81,6 +83,7 @@ Examples:
       --router prefix_affine
   loadstone simulate --recipe mlperf-server --rate 150
   loadstone simulate --recipe mlperf-interactive --find-max
+  loadstone simulate --sweep users=16:2048:x2 --duration 2m --warmup 30s
   loadstone simulate runs/latest/plan.toml --policy trtllm_max_util""",
 )
 @click.argument("plan", required=False, is_eager=True, expose_value=False,
@@ -113,12 +116,15 @@ def command(
     asked = _Asked(given)
     console = Console(stderr=as_json)
     if trials:
-        refuse_loads(given, _LOADS, "a search or a sweep")
+        source = ctx.get_parameter_source
+        typed = {k: v for k, v in given.items() if source(k) == _TYPED}
+        trials.refuse_loads(typed, "users")
+        asked = _Asked(given | dict.fromkeys((*LOADS, "users")))
     run = asked.run(searched=bool(trials))
     if trials:
         site = VirtualSite(run, _kept(ctx.params), Console(stderr=True))
         tried = find if trials.find_max else sweep
-        return tried(site, trials, given, as_json=as_json)
+        return tried(site, trials, asked.given, as_json=as_json)
     seen = run.survey()
     folder = RunFolder.create(asked.out, f"simulate-{run.plan.scenario}")
     folder.write_plan(run.plan, seen.plan_hash, options=_kept(ctx.params))
@@ -171,8 +177,6 @@ class _Asked:
         if recipe is not None:
             load |= _of_recipe(recipe, given, searched=searched)
         if searched:
-            if given["window"] is not None:
-                raise UsageError("--window and --find-max: each probe has its own time")
             # Each probe has its own.
             load |= {"rate": "1", "duration": None, "warmup": None}
         kinds = [

@@ -22,6 +22,8 @@ from ..units import Seconds, parse_duration
 
 PROBES: Final = "probes"
 """The folder, below that of a search or sweep, that has those of its runs."""
+LOADS: Final = ("rate", "rate_profile", "trace", "offline", "window")
+"""Options that say a load, or when to look at it; those of a plan are not used."""
 _OF_SEARCH: Final = (
     "tolerance", "confidence", "repeats", "min_rate", "max_rate", "start_rate",
     "max_probes",
@@ -117,6 +119,15 @@ class Trials:
         found: Path | None = self.given["resume"]
         return found
 
+    def refuse_loads(self, given: Mapping[str, Any], *more: str) -> None:
+        """Raise `UsageError` for options that say a load, since trials bring theirs."""
+        for name in (*LOADS, *more):
+            if given.get(name) is not None:
+                flag = "--" + name.replace("_", "-")
+                raise UsageError(
+                    f"a search or a sweep tries its own loads: leave {flag} out"
+                )
+
     def get(self, name: str, default: Any) -> Any:
         """Return an option, or the default where it was not given."""
         value = self.given[name]
@@ -129,14 +140,6 @@ def _refuse(
     for name in names:
         if given[name] is not None:
             raise UsageError(f"--{name.replace('_', '-')} {why}", hint=hint)
-
-
-def refuse_loads(given: Mapping[str, Any], names: tuple[str, ...], by: str) -> None:
-    """Raise `UsageError` for options that say a load where `by` tries its own."""
-    for name in names:
-        if given.get(name) is not None:
-            flag = "--" + name.replace("_", "-")
-            raise UsageError(f"{by} tries its own loads: leave {flag} out")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from ..traffic.record import RequestRecord
 from ..traffic.slo import Slo
 from ..traffic.survey import survey_of_users
 from .engine_options import build
-from .trials import TRIAL_OPTIONS, Load, Pace, Trial
+from .trials import LOADS, TRIAL_OPTIONS, Load, Pace, Trial
 from .virtual_run import VirtualRun
 
 PACE: Final = Pace(measured_s=300.0, warmup_s=30.0, samples=10_000, precision=0.02)
@@ -28,7 +28,8 @@ thousand requests a hundred are above the p99."""
 _ABOVE: Final = 8.0
 """The search goes up to so many times the capacity estimated from the step law."""
 _BELOW: Final = 1000.0
-_OF_LOAD: Final = ("rate", "users", "duration", "warmup", "seed", "out")
+_TIMES: Final = ("duration", "warmup")
+_OF_LOAD: Final = (*LOADS, "users", *_TIMES, "seed", "out")
 
 
 @dataclass
@@ -53,7 +54,7 @@ class VirtualSite:
     def asked(self) -> dict[str, Any]:
         """Return the options of the load and of the engines."""
         kept = {k: v for k, v in self.given.items() if k not in TRIAL_OPTIONS}
-        own = {k: v for k, v in kept.items() if k not in ("duration", "warmup")}
+        own = {k: v for k, v in kept.items() if k not in (*_TIMES, *LOADS, "users")}
         return {"options": own}
 
     def options(self) -> dict[str, Any]:

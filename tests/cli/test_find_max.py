@@ -156,3 +156,27 @@ def test_unreachable_and_trivial_objectives_are_said(
     assert always.code == 0
     assert always.document["answer"]["met"] == 10.0
     assert "met up to the highest rate that was tried" in always.document["notes"][0]
+
+
+@pytest.mark.parametrize(
+    ("args", "why"),
+    [
+        (("--find-max",), "needs objectives"),
+        (("--find-max", "--recipe", "mlperf-server", "--rate", "5"), "leave --rate"),
+        (("--find-max", "--recipe", "mlperf-server", "--users", "5"), "leave --users"),
+        (("--find-max", "--recipe", "mlperf-server", "--window", "1s:"),
+         "leave --window out"),
+        (("--find-max", "--recipe", "mlperf-offline"), "has no rate"),
+        (("--rate", "5", "--tolerance", "0.1"), "--tolerance is for a search"),
+        (("--find-max", "--recipe", "mlperf-server", "--start-rate", "5000"),
+         "a search from 5000 requests/s needs"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_searched_is_refused(
+    simulate: Simulate, args: tuple[str, ...], why: str
+) -> None:
+    """As wrong usage, and before there is a folder."""
+    ran = simulate(*args)
+    assert ran.code == 2
+    assert why in ran.document["error"]["message"]
+    assert not ran.folder.exists()

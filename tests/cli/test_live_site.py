@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli_w
 from rich.console import Console
 
-from loadgen.workload import lengths_of
+from loadgen.workload import requests_of
 from loadstone.cli import live_site
 from loadstone.cli.live_site import LiveSite, most_in_flight
 from loadstone.cli.run import locust_arguments
 from loadstone.cli.trials import Load, Trial
 from loadstone.errors import UsageError
-from loadstone.traffic.plan import schedule
 from loadstone.traffic.probe import Bearing, Trust
 from loadstone.traffic.record import Outcome, RequestRecord
 from loadstone.traffic.request import Request
@@ -47,15 +47,17 @@ class Child:
         )
         out = Path(given["--out"]) / "20260101-000000-chat"
         out.mkdir(parents=True)
-        (out / "plan.toml").write_text("")
         (out / "environment.json").write_text('{"mock": null}')
         plan = self.site.plan.retargeted(rate=LOAD.rate, duration_s=LOAD.duration_s)
-        requests = schedule(plan, lengths_of(plan))
+        (out / "plan.toml").write_text(tomli_w.dumps({"plan": plan.to_toml()}))
+        requests = requests_of(plan)
         self.due = len(requests)
         self.sent = [row(r, self.stay) for r in requests[: self.due - self.unsent]]
         (out / "requests.jsonl").write_text("".join(r.to_line() for r in self.sent))
         instrument = {"verdict": self.verdict, "reasons": ["so it was"]}
-        return {"folder": str(out), "summary": {"instrument": instrument}}
+        requests_told = {"dropped": self.unsent}
+        summary = {"instrument": instrument, "requests": requests_told}
+        return {"folder": str(out), "summary": summary}
 
     site: LiveSite
 
@@ -165,10 +167,8 @@ def test_it_waits_for_an_idle_endpoint_and_owns_up_if_it_is_not(
 @pytest.mark.parametrize(
     ("given", "why"),
     [
-        ({"rate": "5"}, "leave --rate out"),
-        ({"trace": "t.csv"}, "leave --trace out"),
-        ({"rate_profile": "ramp:0,1"}, "leave --rate-profile out"),
         ({"drain": "soon"}, "--drain soon"),
+        ({"arrivals": "soon"}, "--arrivals soon"),
     ],
 )
 def test_wrong_usage_is_told_before_anything_starts(

@@ -514,19 +514,6 @@ def test_table_for_people(simulate: Simulate) -> None:
             "usage",
             "--max-tokens and --recipe",
         ),
-        (("--find-max",), "usage", "needs objectives"),
-        (
-            ("--find-max", "--recipe", "mlperf-server", "--rate", "5"),
-            "usage",
-            "leave --rate out",
-        ),
-        (("--find-max", "--recipe", "mlperf-offline"), "usage", "has no rate"),
-        (("--rate", "5", "--tolerance", "0.1"), "usage", "--tolerance is for a search"),
-        (
-            ("--find-max", "--recipe", "mlperf-server", "--start-rate", "5000"),
-            "usage",
-            "a search from 5000 requests/s needs",
-        ),
         (("--rate", "5", "--prices", "free"), "catalog", "no price 'free'"),
         *(
             (("--offline", "5", flag, "1s"), "usage", f"{flag} has no meaning here")
@@ -609,5 +596,3 @@ def test_window_is_what_is_measured(simulate: Simulate) -> None:
     assert summary["requests"]["ok"] > 500
     refused = simulate("--offline", "10", "--window", "1s:")
     assert (refused.code, refused.document["error"]["code"]) == (2, "usage")
-    searched = simulate("--recipe", "mlperf-server", "--find-max", "--window", "1s:")
-    assert "--window and --find-max" in searched.document["error"]["message"]

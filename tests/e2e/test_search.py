@@ -49,7 +49,7 @@ def test_a_killed_search_goes_on_and_its_verdicts_are_of_its_rows(
 ) -> None:
     """After `kill -9` the probe that was done is used; each is a whole run folder."""
     out = tmp_path / "runs"
-    args = ("run", "chat", "--find-max", "--host", mock, "--slo", slo, *BRIEF,
+    args = ("run", "azure-chat", "--find-max", "--host", mock, "--slo", slo, *BRIEF,
             "--start-rate", "8", "--out", str(out))  # fmt: skip
     search = start(*args, "--max-probes", "9")
     document = out / "latest" / "search.json"
@@ -106,7 +106,7 @@ def check_probe(folder: Path, probe: dict[str, Any]) -> None:
 def test_a_sweep_of_users(mock: str, tmp_path: Path) -> None:
     """Closed loops, one after the other; the mock says how many GPUs there are."""
     done = loadstone(
-        "run", "chat", "--sweep", "users=2,8", "--host", mock, *BRIEF,
+        "run", "azure-chat", "--sweep", "users=2,8", "--host", mock, *BRIEF,
         "--out", str(tmp_path), "--json",
     )  # fmt: skip
     found = json.loads(done.stdout)
