@@ -67,6 +67,10 @@ def command(
     usage = Usage(_objectives(summary))
     for row in run.rows():
         usage.add(row)
+    if not usage.count("requests"):
+        raise UsageError(
+            f"{folder} has no rows", hint="a run with --no-rows cannot be priced again"
+        )
     result = analyse(
         usage,
         fleet,
@@ -78,10 +82,6 @@ def command(
             if tariff.name != fleet.tariff.name
         ],
     )
-    if not usage.count("requests"):
-        raise UsageError(
-            f"{folder} has no rows", hint="a run with --no-rows cannot be priced again"
-        )
     if as_json:
         click.echo(json.dumps({"run": run.name, **result}))
     else:

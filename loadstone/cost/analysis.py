@@ -36,10 +36,10 @@ def fleet_of_block(block: Mapping[str, Any]) -> Fleet | None:
 def busy_of_block(block: Mapping[str, Any]) -> Busy | None:
     """Return the busy time that a written block had from a server; None without."""
     allocation = block.get("allocation", {})
-    share, source = allocation.get("busy_share"), allocation.get("busy_source")
-    if share is None or source in (None, IN_FLIGHT):
+    seconds, source = allocation.get("busy_s"), allocation.get("busy_source")
+    if seconds is None or source in (None, IN_FLIGHT):
         return None
-    return Busy(share * block["window_s"], source)
+    return Busy(seconds, source)
 
 
 def analyse(
