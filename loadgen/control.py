@@ -1,16 +1,17 @@
 """Turns Locust's events into runs: one on each start, in one process or in many.
 
-The master draws the plan and sends each worker its order (`loadstone_go`) ahead of
-Locust's own spawn message, on the same ordered channel. A worker reports its totals
-with every `report_to_master` and tells (`loadstone_done`) when its share has ended and
-its rows are on disk. However a run ends, Locust fires `test_stop`: there the shares are
-closed and the summary is written.
+The master draws the plan and its `Crew` sends each worker its order, ahead of Locust's
+own spawn message on the same ordered channel. A worker reports its totals with every
+`report_to_master` and tells when its share has ended and its rows are on disk. However
+a run ends, Locust fires `test_stop`: there the shares are closed and the summary is
+written.
 """
 
 import logging
 import math
 import os
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,18 +23,20 @@ from loadstone.observers import Observers
 from loadstone.traffic.record import RequestRecord
 from loadstone.traffic.request import Request
 from loadstone.traffic.verdict import exit_code
+from loadstone.units import Seconds
 
-from .coordinator import Order, Run, open_session, order_message
+from .coordinator import Order, Run, open_session
+from .crew import Crew
+from .hand import Hand
 from .hooks import Begun, LoadHooks
+from .messages import REPORT
 from .options import OPTIONS, read_options
 from .session import Session
 
 _log = logging.getLogger("loadstone")
 
-GO, HALT, DONE = "loadstone_go", "loadstone_halt", "loadstone_done"
-_REPORT: Final = "loadstone"
-_PATIENCE_S: Final = 10.0
-"""How long the master waits at the end for workers to hand in their totals."""
+_GRACE_S: Final = 15.0
+"""How long after the end of the drain the master waits for a worker that lives."""
 
 
 class Control:
@@ -63,9 +66,10 @@ class Control:
         self.run: Run | None = None
         self.session: Session | None = None
         self._begun: Begun | None = None
-        self._order: Order | None = None
-        self._workers_left: set[str] = set()
-        self._handed_in = Event()
+        self._crew = Crew(environment) if self._is_master else None
+        self._hand = Hand(environment, self._hand_in) if self._is_worker else None
+        self.places: Any = None
+        """How Locust spreads the users of the present run; None between two."""
         self._starting = False
         self._unwanted = False
         self._greenlets: list[gevent.Greenlet[..., Any]] = []
@@ -86,16 +90,11 @@ class Control:
         self.observers.add(observer)
 
     def _listen(self) -> None:
-        events, runner = self._environment.events, self._environment.runner
+        events = self._environment.events
         events.test_start.add_listener(lambda **_: self.start())
         events.test_stop.add_listener(lambda **_: self.stop())
-        if self._is_worker:
+        if self._hand is not None:
             events.report_to_master.add_listener(self._report)
-            runner.register_message(GO, self._take_order)
-            runner.register_message(HALT, lambda **_: self._hand_in(), concurrent=True)
-        elif self._is_master:
-            events.worker_report.add_listener(self._note_report)
-            runner.register_message(DONE, self._note_done)
 
     def metrics(self) -> bytes:
         """Return the metrics of the present or last run; empty before the first."""
@@ -108,8 +107,9 @@ class Control:
         self._starting, self._unwanted = True, False
         self._environment.process_exit_code = None
         try:
-            if self._is_worker:
-                self._start_session(self._order)
+            if self._hand is not None:
+                self._start_session(self._hand.order())
+                self._greenlets.append(gevent.spawn(self._hand.miss_master))
             else:
                 self._start_run()
         except OSError as failed:
@@ -131,7 +131,9 @@ class Control:
             {"code": wrong.code, "message": wrong.message, "hint": wrong.hint},
         )
         self._environment.process_exit_code = int(wrong.exit_code)
-        if not self._is_worker:
+        if self._hand is not None:
+            self._hand.refuse(wrong)
+        else:
             gevent.spawn(self._end_test)
 
     def _lose_rows(self, failed: OSError) -> None:
@@ -141,6 +143,7 @@ class Control:
 
     def stop(self) -> None:
         """End the run that is on: close the shares and write the summary."""
+        self.places = None
         if self._is_worker:
             self._hand_in()
             return
@@ -148,8 +151,8 @@ class Control:
         if run is None:
             return
         stopped_s = math.inf if ended else run.elapsed_s()
-        if self._is_master:
-            self._collect()
+        if self._crew is not None:
+            self._crew.collect()
         elif self.session is not None:
             self.session.stop()
         gevent.killall(self._greenlets)
@@ -176,39 +179,36 @@ class Control:
 
     def _start_run(self) -> None:
         options, runner = self._environment.parsed_options, self._environment.runner
-        workers = [w.id for w in runner.clients.ready] if self._is_master else []
+        workers = self.places.workers if self._is_master else []
         values = read_options({o.name: getattr(options, o.name) for o in OPTIONS})
-        run = Run(
+        run = Run.prepare(
             values,
             host=self._environment.host or "",
             users=runner.target_user_count,
-            workers=max(1, len(workers)),
+            workers=len(workers) or 1,
             environ=os.environ,
             wanted=lambda: not self._unwanted,
         )
         self.run = run
         _log.info("run folder %s", run.folder.path)
         self._tell("started", {"folder": str(run.folder.path)})
-        if self._is_master:
-            self._workers_left = set(workers)
-            self._handed_in.clear()
-            for rank, client_id in enumerate(workers):
-                runner.send_message(GO, order_message(run.order(rank)), client_id)
-            self._greenlets.append(gevent.spawn(self._end_when, self._handed_in))
-            self._greenlets.append(gevent.spawn(self._miss_lost_workers))
+        if self._crew is not None:
+            self._crew.begin(run, workers)
+            longest = run.t0_epoch - time.time() + run.plan.duration_s
+            longest += run.plan.drain_s + _GRACE_S
+            ended = self._crew.all_in
+            self._greenlets.append(gevent.spawn(self._end_when, ended, longest))
+            self._greenlets.append(gevent.spawn(self._crew.watch))
         else:
-            session = self._start_session(run.order(0), run.requests)
+            run.begin()
+            session = self._start_session(run.order(), run.requests)
             run.live = session.stats
             self._greenlets.append(gevent.spawn(self._end_when, session.finished))
         self._greenlets.append(gevent.spawn(self._keep_telling, run))
 
     def _start_session(
-        self, order: Order | None, requests: list[Request] | None = None
+        self, order: Order, requests: list[Request] | None = None
     ) -> Session:
-        if order is None:
-            raise LoadstoneError(
-                "this worker was started without an order from its master"
-            )
         self.session = open_session(
             order,
             os.environ,
@@ -220,14 +220,14 @@ class Control:
         self._begun = Begun(Path(order.folder).name, self.session.plan, order.t0_epoch)
         self.observers.notify("run_began", self._begun)
         self.session.start()
-        if self._is_worker:
+        if self._hand is not None:
             self._greenlets.append(
                 gevent.spawn(self._hand_in_when_finished, self.session)
             )
         return self.session
 
-    def _end_when(self, finished: Event) -> None:
-        finished.wait()
+    def _end_when(self, finished: Event, longest: Seconds | None = None) -> None:
+        finished.wait(longest)
         self._natural_end = True
         gevent.spawn(self._end_test)
 
@@ -260,12 +260,9 @@ class Control:
 
     # ---------------------------------------------------------------- as a worker
 
-    def _take_order(self, environment: Any, msg: Any, **_: Any) -> None:  # noqa: ARG002 - Locust's signature
-        self._order = Order(**msg.data)
-
     def _report(self, client_id: str, data: dict[str, Any]) -> None:  # noqa: ARG002 - Locust's signature
         if self.session is not None:
-            data[_REPORT] = self.session.stats.snapshot()
+            data[REPORT] = self.session.stats.snapshot()
 
     def _hand_in_when_finished(self, session: Session) -> None:
         session.finished.wait()
@@ -279,55 +276,8 @@ class Control:
         session.stop()
         gevent.killall(self._greenlets)
         self._greenlets.clear()
-        self._order = None
-        runner = self._environment.runner
-        # Locust's own figures go first, on the same ordered channel: the master ends
-        # the run once all have handed in, and would miss what was counted since the
-        # last report.
-        data: dict[str, Any] = {}
-        self._environment.events.report_to_master.fire(
-            client_id=runner.client_id, data=data
-        )
-        runner.send_message("stats", data)
-        runner.send_message(DONE, session.stats.snapshot())
-
-    # ---------------------------------------------------------------- as the master
-
-    def _note_report(self, client_id: str, data: Mapping[str, Any]) -> None:
-        if self.run is not None and _REPORT in data:
-            self.run.snapshots[client_id] = data[_REPORT]
-
-    def _note_done(self, environment: Any, msg: Any, **_: Any) -> None:  # noqa: ARG002 - Locust's signature
-        if self.run is not None and msg.node_id in self._workers_left:
-            self.run.snapshots[msg.node_id] = msg.data
-            self.run.handed_in.add(msg.node_id)
-            self._forget({msg.node_id})
-
-    def _forget(self, workers: set[str]) -> None:
-        """Wait no longer for these workers."""
-        self._workers_left -= workers
-        if not self._workers_left:
-            self._handed_in.set()
-
-    def _miss_lost_workers(self) -> None:
-        """Look every second for workers that Locust lost; the run ends without them."""
-        while True:
-            gevent.sleep(1.0)
-            clients = self._environment.runner.clients
-            there = {c.id for c in clients.all if c.state != "missing"}
-            lost = self._workers_left - there
-            if lost:
-                _log.error("lost %d workers: %s", len(lost), ", ".join(sorted(lost)))
-                self._forget(lost)
-
-    def _collect(self) -> None:
-        """Have every worker hand in what it has; who does not answer is left out."""
-        for client_id in self._workers_left:
-            self._environment.runner.send_message(HALT, None, client_id)
-        if self._workers_left and not self._handed_in.wait(_PATIENCE_S):
-            _log.warning(
-                "%d workers did not hand in their totals", len(self._workers_left)
-            )
+        if self._hand is not None:
+            self._hand.hand_in(session)
 
 
 def disk_error(failed: OSError) -> LoadstoneError:

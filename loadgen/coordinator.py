@@ -7,36 +7,43 @@ gave it.
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
+from uuid import uuid4
 
 from loadstone.catalog.tariffs import price_of_preset
+from loadstone.cost.bill import Busy
 from loadstone.cost.block import cost_block, no_price
 from loadstone.cost.meter import usd_so_far
-from loadstone.cost.usage import Usage
 from loadstone.errors import LoadstoneError, UsageError
-from loadstone.runs import METRICS, SUMMARY, read_rows
-from loadstone.traffic.machine import loads_of
+from loadstone.runs import METRICS, PULSES, SUMMARY, RunFiles, read_rows
+from loadstone.traffic.accounts import UNSURE_S, Fate, Pulse, account
+from loadstone.traffic.machine import Standing, loads_of
 from loadstone.traffic.plan import Plan, draw, plan_hash
 from loadstone.traffic.record import RequestRecord
 from loadstone.traffic.request import Request
+from loadstone.traffic.share import Share, owners
 from loadstone.traffic.slo import Slo, read_slos
 from loadstone.traffic.summary import describe, describe_histogram, summarize
 from loadstone.traffic.verdict import Evidence, Verdict, judge
 from loadstone.units import Seconds
 
+from . import merged
 from .client import Endpoint, StreamingClient
+from .clocks import Offset
 from .folder import RunFolder
-from .options import plan_of, timeouts_of
-from .pricing import fleet_of
+from .ledger import Ledger
+from .options import OPTIONS, plan_of, read_options, timeouts_of
+from .pricing import fleet_of, usage_of_rows, usage_of_totals
 from .probe import Target, probe_all
 from .receive import ReceiveLags, why_absent
-from .results import RowWriter, rows_name
+from .results import RowWriter, pulse_name, rows_name
 from .selfcheck import standing
 from .series import Series
-from .session import Session, Share
+from .session import Session
 from .stats import ClientStats, SliceStats, total
 from .tracing import Traces
 from .workload import lengths_of, read_text, requests_of, with_trace_located
@@ -45,6 +52,8 @@ LEAD_S: Final = 0.5
 """From the order to t0: time to spawn users and open connections."""
 LEAD_OF_WORKERS_S: Final = 2.0
 """The same where the order goes to other processes first."""
+_NO_TARGET: Final = Target(models=(), mock=None)
+"""Of a run that nobody is going to send."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +66,15 @@ class Order:
     rank: int
     workers: int
     t0_epoch: Seconds
+    """On the master's clock."""
     plan: dict[str, Any]
     plan_hash: str
     folder: str
     values: dict[str, Any]
+    clock_offset_s: Seconds = 0.0
+    """The clock of who gets this order minus the master's."""
+    run_id: str = ""
+    """Unlike any other's; it is in `environment.json` of the run's folder too."""
 
 
 def read_key(values: Mapping[str, Any], environ: Mapping[str, str]) -> str | None:
@@ -113,6 +127,14 @@ def open_session(
             hint="run the same loadstone and the same trace file on every host",
         )
     timeouts, lags = timeouts_of(order.values), ReceiveLags()
+    t0 = time.monotonic() + order.t0_epoch + order.clock_offset_s - time.time()
+    folder = Path(order.folder)
+
+    def pulse(closed: bool) -> None:  # noqa: FBT001 - as `RowWriter` calls it
+        sign = Pulse(order.rank, time.monotonic() - t0, closed)
+        name = pulse_name(order.rank, order.workers)
+        RunFolder(folder).write_json(name, asdict(sign))
+
     return Session(
         plan,
         share=Share(order.rank, order.workers),
@@ -123,13 +145,13 @@ def open_session(
             for endpoint in endpoints_of(plan, order.values, environ)
         ],
         rows=RowWriter(
-            Path(order.folder) / rows_name(order.rank, order.workers), on_disk_failure
+            folder / rows_name(order.rank, order.workers), on_disk_failure, pulse
         ),
         stats=ClientStats(),
         traces=Traces(
             plan.seed, run=f"{order.plan_hash}/{order.t0_epoch!r}", ratio=sampled
         ),
-        t0=time.monotonic() + order.t0_epoch - time.time(),
+        t0=t0,
         on_row=on_row,
     )
 
@@ -139,6 +161,54 @@ class Run:
 
     def __init__(
         self,
+        folder: RunFolder,
+        *,
+        plan: Plan,
+        requests: list[Request],
+        digest: str,
+        workers: int,
+        slos: tuple[Slo, ...],
+        standing: Standing,
+        values: dict[str, Any],
+        target: Target = _NO_TARGET,
+        drawing_s: Seconds = 0.0,
+        notes: Iterable[str] = (),
+        only: int | None = None,
+    ) -> None:
+        """Take a run's parts: `drawing_s` is how long drawing its requests took.
+
+        `only` is the one rank whose share the folder is of, if it is not of all.
+        """
+        self.folder = folder
+        self.plan = plan
+        self.requests = requests
+        self.digest = digest
+        self.workers = workers
+        self.slos = slos
+        self.standing = standing
+        self.fleet = fleet_of(plan)
+        self.target = target
+        self.notes = [*notes, *([standing.absent] if standing.absent else [])]
+        """What to know of the figures beside the verdict's reasons."""
+        self.run_id = uuid4().hex
+        self.t0_epoch = time.time()
+        """On this process's clock; final once the run is `begin`ning."""
+        self._drawing_s = drawing_s
+        self._only = only
+        self._values = values
+        self._fates: dict[int, Counter[Fate]] = {}
+        """What became of the planned requests of each rank, once the run is over."""
+        self.ledger: Ledger | None = None
+        """The workers, where there are any."""
+        self.snapshots: dict[str, Mapping[str, Any]] = {}
+        """The newest snapshot of each worker, by client id."""
+        self.series = Series()
+        self.live: ClientStats | None = None
+        """The totals of this process, where it runs the session itself."""
+
+    @classmethod
+    def prepare(
+        cls,
         values: dict[str, Any],
         *,
         host: str,
@@ -146,7 +216,7 @@ class Run:
         workers: int,
         environ: Mapping[str, str],
         wanted: Callable[[], bool],
-    ) -> None:
+    ) -> "Run":
         """Prepare a run: read, probe and draw everything that could be wrong.
 
         `wanted` is asked once the endpoint was found, since that may take long. Raises
@@ -157,46 +227,99 @@ class Run:
                 "no endpoint to drive", hint="give --host http://127.0.0.1:8000"
             )
         plan = plan_of(values, host=host, users=users)
-        self.slos = self._read_slos(values["slo"])
-        self.standing = standing(values["selfcheck"], environ)
+        slos = _slos_of(values)
+        judged_by = standing(values["selfcheck"], environ)
         began = time.monotonic()
-        self.requests = requests_of(plan)
+        requests = requests_of(plan)
         drawing_s = time.monotonic() - began
-        self.target = probe_all(endpoints_of(plan, values, environ), plan.model)
+        target = probe_all(endpoints_of(plan, values, environ), plan.model)
         if not wanted():
             raise LoadstoneError("stopped before the run began", code="stopped")
-        self.plan = plan = _resolve(plan, self.target)
-        self.fleet = fleet_of(plan)
-        self.workers = workers
-        self.digest = plan_hash(plan, self.requests)
-        self.folder = RunFolder.create(Path(values["out"]), plan.scenario)
-        self.folder.write_plan(plan, self.digest, options=_given(values, host, users))
-        self.folder.write_environment(self.target.mock, workers)
-        # Workers draw the schedule again before they can send; some are slower than we.
-        lead = LEAD_S if workers == 1 else LEAD_OF_WORKERS_S + 3 * drawing_s
+        plan = _resolve(plan, target)
+        fleet_of(plan)
+        digest = plan_hash(plan, requests)
+        folder = RunFolder.create(Path(values["out"]), plan.scenario)
+        folder.write_plan(plan, digest, options=_given(values, host, users))
+        return cls(
+            folder,
+            plan=plan,
+            requests=requests,
+            digest=digest,
+            workers=workers,
+            slos=slos,
+            standing=judged_by,
+            values=values,
+            target=target,
+            drawing_s=drawing_s,
+        )
+
+    @classmethod
+    def reopen(cls, files: RunFiles, environ: Mapping[str, str]) -> "Run":
+        """Return a run whose processes are gone, as its folder tells of it.
+
+        Raises `UsageError` where its schedule cannot be drawn again: the trace is gone.
+        """
+        told, notes = files.plan(), []
+        given = told.get("options", {})
+        values = read_options({o.name: given.get(o.name) for o in OPTIONS})
+        plan = Plan.from_toml(told["plan"])
+        slos: tuple[Slo, ...] = ()
+        try:
+            slos = _slos_of(values)
+        except UsageError as gone:
+            notes.append(f"not judged by its objectives: {gone.message}")
+        requests = requests_of(plan)
+        if plan_hash(plan, requests) != told["plan_hash"]:
+            raise UsageError(
+                f"{files.path}: its plan draws another schedule here than it was sent",
+                hint=f"it was made by loadstone {told.get('loadstone', '?')}",
+            )
+        environment = files.environment()
+        return cls(
+            RunFolder(files.path),
+            plan=plan,
+            requests=requests,
+            digest=told["plan_hash"],
+            workers=int(environment.get("workers", 1)),
+            only=environment.get("rank"),
+            slos=slos,
+            standing=standing(values["selfcheck"], environ),
+            values=values,
+            notes=notes,
+        )
+
+    def begin(self, clocks: Mapping[str, Offset | None] | None = None) -> None:
+        """Set t0 a little ahead, and say in the folder what this runs on.
+
+        `clocks` has the workers in order of rank, and by how much their clocks differ;
+        None where this process sends everything itself.
+        """
+        if clocks is None:
+            lead = LEAD_S
+        else:
+            self.ledger = Ledger.of(clocks)
+            # Workers draw the schedule again before they can send; some are slower.
+            lead = LEAD_OF_WORKERS_S + 3 * self._drawing_s
         self.t0_epoch = time.time() + lead
-        self._values = values
-        self.handed_in: set[str] = set()
-        """Workers that handed their last totals in, by client id."""
-        self.snapshots: dict[str, Mapping[str, Any]] = {}
-        """The newest snapshot of each worker, by client id."""
-        self.series = Series()
-        self.live: ClientStats | None = None
-        """The totals of this process, where it runs the session itself."""
+        self.folder.write_environment(
+            self.target.mock, self.workers, run_id=self.run_id, t0_epoch=self.t0_epoch
+        )
 
     def __repr__(self) -> str:
         return f"<Run {self.folder.path.name} {self.plan.loop} {self.stats()!r}>"
 
-    @staticmethod
-    def _read_slos(path: str | None) -> tuple[Slo, ...]:
-        return read_slos(read_text(path, "SLO file"), name=path) if path else ()
-
-    def order(self, rank: int) -> Order:
-        """Return the order for the worker of that rank."""
+    def order(self, rank: int = 0, clock: Offset | None = None) -> Order:
+        """Return the order for the process of that rank, whose clock differs so."""
         return Order(
             rank, self.workers, self.t0_epoch, self.plan.to_toml(), self.digest,
             str(self.folder.path.absolute()), self._values,
+            clock.offset_s if clock else 0.0, self.run_id,
         )  # fmt: skip
+
+    @property
+    def most_rows(self) -> float:
+        """Bytes of rows up to which a worker's are carried over at the end."""
+        return float(self._values["collect_mb"]) * 1e6
 
     def stats(self) -> ClientStats:
         """Return the totals so far, over all processes."""
@@ -244,34 +367,102 @@ class Run:
         `stopped_s` is when the run was stopped, if it was. The rows are the truth: from
         here on the totals, and with them `metrics`, are theirs.
         """
-        rows = list(read_rows(self.folder.path))
-        self.live = self._settled(rows, stopped_s)
-        summary = self.summary(rows, complete=stopped_s == math.inf)
+        complete = stopped_s == math.inf
+        if self.ledger is None or self.ledger.all_rows_here:
+            rows = list(read_rows(self.folder.path))
+            reported = self.stats()
+            self.live = self._settled(rows, self._pulses(), stopped_s)
+            summary = self.summary(rows, complete=complete)
+            if self.ledger is not None:
+                same = self.live.latencies() == reported.latencies()
+                summary["distributed"]["merged_equals_rows"] = same
+        else:
+            self.live = self._merged(self.ledger, stopped_s)
+            summary = self.summary(None, complete=complete)
         summary["instrument"]["locust"] = locust
         self.folder.write_json(SUMMARY, summary)
         self.folder.write_text(METRICS, metrics())
+        self.folder.forget(PULSES)
         return summary
 
-    def _settled(self, rows: list[RequestRecord], until: Seconds) -> ClientStats:
+    def remains(self, rows: list[RequestRecord], pulses: list[Pulse]) -> dict[str, Any]:
+        """Return the summary of a run that was killed, by what it left behind.
+
+        It is marked incomplete; what was planned and has no row is dropped or unknown.
+        """
+        self.live = self._settled(rows, pulses, math.inf)
+        summary = self.summary(rows, complete=False)
+        heard = max((p.at_s for p in pulses), default=None)
+        when = "" if heard is None else f" {max(heard, 0.0):.1f} s after its start"
+        why = f"the run did not end by itself: it was last heard of{when or ' never'}"
+        if self.plan.loop == "closed":
+            why += f"; of its {self.plan.users} users any may have been answered since"
+        summary["instrument"]["reasons"].insert(0, why)
+        return summary
+
+    def _pulses(self) -> list[Pulse]:
+        """Return how long each process lived: to the end, unless it was lost."""
+        if self.ledger is None:
+            return [Pulse(0, math.inf, closed=True)]
+        left = {pulse.rank: pulse for pulse in RunFiles(self.folder.path).pulses()}
+        pulses = [
+            left.get(worker.rank, Pulse(worker.rank, worker.heard_s or -math.inf))
+            for worker in self.ledger.lost
+        ]
+        lost = {pulse.rank for pulse in pulses}
+        ended = set(range(self.workers)) - lost
+        return pulses + [Pulse(rank, math.inf, closed=True) for rank in ended]
+
+    def _settled(
+        self, rows: list[RequestRecord], pulses: list[Pulse], until: Seconds
+    ) -> ClientStats:
         """Return the totals of the rows and of what was due by `until`, sent or not."""
         seen, settled = self.stats(), ClientStats()
         for row in rows:
             settled.add(row)
-        for request in self.requests:
-            if request.intended_s <= until:
-                slice_of = settled.slice_of
-                slice_of(request.scenario, request.tenant, request.stage).scheduled += 1
-        for part in settled.slices.values():
-            part.dropped = max(0, part.scheduled - part.sent)
+        self._fates = {rank: Counter() for rank in range(self.workers)}
+        recorded = {row.id for row in rows}
+        for request, rank, fate in account(
+            self.requests, recorded, pulses, workers=self.workers
+        ):
+            if request.intended_s > until and fate is not Fate.RECORDED:
+                continue
+            if self._only not in (None, rank):
+                continue
+            part = settled.slice_of(request.scenario, request.tenant, request.stage)
+            part.scheduled += 1
+            part.dropped += fate is Fate.DROPPED
+            self._fates[rank][fate] += 1
         settled.loop_lag = seen.loop_lag
         settled.worst_pause_s = seen.worst_pause_s
         settled.recv_lags, settled.vitals = seen.recv_lags, seen.vitals
         return settled
 
-    def summary(self, rows: list[RequestRecord], *, complete: bool) -> dict[str, Any]:
-        """Return the run's figures, cost and verdict."""
+    def _merged(self, ledger: Ledger, until: Seconds) -> ClientStats:
+        """Return the totals that the workers handed in, with what was not sent."""
+        workers = ledger.workers
+        parts: dict[int, ClientStats] = {}
+        for name, snapshot in self.snapshots.items():
+            parts[workers[name].rank] = total([snapshot])
+        lives = {worker.rank: math.inf for worker in workers.values()}
+        for worker in ledger.lost:
+            heard = -math.inf if worker.heard_s is None else worker.heard_s
+            lives[worker.rank] = heard + UNSURE_S
+        shares = zip(self.requests, owners(self.requests, self.workers), strict=True)
+        settled, self._fates = merged.settle(parts, shares, lives, until)
+        return settled
+
+    def summary(
+        self, rows: list[RequestRecord] | None, *, complete: bool
+    ) -> dict[str, Any]:
+        """Return the run's figures, cost and verdict; without rows from the totals."""
         stats = self.stats()
-        figures = summarize(rows, dropped=stats.whole().dropped, slos=self.slos)
+        if rows is None:
+            figures = merged.figures(stats, self.slos)
+        else:
+            figures = summarize(rows, dropped=stats.whole().dropped, slos=self.slos)
+        requests = figures["requests"]
+        requests["unknown"] = sum(f[Fate.UNKNOWN] for f in self._fates.values())
         return {
             "run": self.folder.path.name,
             "scenario": self.plan.scenario,
@@ -283,15 +474,25 @@ class Run:
             **figures,
             "cost": self._cost(rows, figures["makespan_s"]),
             "instrument": self._instrument(rows, stats, figures),
+            **self._distributed(),
         }
 
-    def _cost(self, rows: list[RequestRecord], window_s: Seconds) -> dict[str, Any]:
+    def _cost(
+        self, rows: list[RequestRecord] | None, window_s: Seconds
+    ) -> dict[str, Any]:
         if self.fleet is None:
             return no_price("no price: give --prices NAME and --vms N")
-        usage = Usage(self.slos)
-        for row in rows:
-            usage.add(row)
-        return cost_block(usage, self.fleet, window_s=window_s)
+        if rows is not None:
+            usage = usage_of_rows(rows, self.slos)
+            return cost_block(usage, self.fleet, window_s=window_s)
+        busy = Busy(window_s, "nobody: rows are on other hosts, so all time counts")
+        usage = usage_of_totals(self.stats())
+        return cost_block(usage, self.fleet, window_s=window_s, busy=busy)
+
+    def _distributed(self) -> dict[str, Any]:
+        if self.ledger is None:
+            return {}
+        return {"distributed": self.ledger.summary(self._fates)}
 
     def verdict_now(self) -> tuple[Verdict, list[str]]:
         """Judge the run as far as it has come, from its totals."""
@@ -315,14 +516,23 @@ class Run:
         return None if self.plan.loop == "closed" else whole.scheduled
 
     def _instrument(
-        self, rows: list[RequestRecord], stats: ClientStats, figures: dict[str, Any]
+        self,
+        rows: list[RequestRecord] | None,
+        stats: ClientStats,
+        figures: dict[str, Any],
     ) -> dict[str, Any]:
-        errors = describe(abs(e) for r in rows if (e := r.ttft_error_s) is not None)
-        lags = describe(r.truth.lag_s for r in rows if r.truth is not None)
+        if rows is None:
+            errors = describe_histogram(stats.ttft_error)
+            lags = describe(())
+            told: dict[str, Any] = {"profile": None, "absent": "rows are elsewhere"}
+            beyond = None
+        else:
+            errors = describe(abs(e) for r in rows if (e := r.ttft_error_s) is not None)
+            lags = describe(r.truth.lag_s for r in rows if r.truth is not None)
+            told, beyond = self.standing.judge(loads_of(rows))
         loop_lag = describe_histogram(stats.loop_lag)
         recv_lag = describe_histogram(stats.recv_lags.histogram)
         scheduled = self._scheduled(stats.whole())
-        selfcheck, beyond = self.standing.judge(loads_of(rows))
         verdict, reasons = judge(
             Evidence(
                 samples=int(figures["ttft_s"]["n"] or 0),
@@ -334,7 +544,7 @@ class Run:
                 scheduled=scheduled,
                 sent=figures["requests"]["sent"],
                 server_lag_p99=lags["p99"],
-                workers_lost=self.workers - self._reported(),
+                workers_lost=len(self.ledger.lost) if self.ledger else 0,
                 beyond_profile=beyond,
             )
         )
@@ -351,15 +561,30 @@ class Run:
             **stats.vitals,
             "mock_lag_s": lags,
             "workers": {"expected": self.workers, "reported": self._reported()},
-            "selfcheck": selfcheck,
-            **({"notes": [self.standing.absent]} if self.standing.absent else {}),
+            "selfcheck": told,
+            **({"notes": self.notes} if self.notes else {}),
         }
 
     def _unix(self) -> bool:
         return all(host.startswith("unix:") for host in self.plan.hosts)
 
     def _reported(self) -> int:
-        return 1 if self.workers == 1 else len(self.handed_in)
+        return self.ledger.reported if self.ledger else 1
+
+
+def recover(path: Path, environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return the summary of the killed run in that folder, marked incomplete.
+
+    Nothing is written. Raises `UsageError` where the folder is no run's or its plan
+    cannot be drawn again.
+    """
+    files = RunFiles.open(path)
+    return Run.reopen(files, environ).remains(list(files.rows()), files.pulses())
+
+
+def _slos_of(values: Mapping[str, Any]) -> tuple[Slo, ...]:
+    path = values["slo"]
+    return read_slos(read_text(path, "SLO file"), name=path) if path else ()
 
 
 def _resolve(plan: Plan, target: Target) -> Plan:

@@ -1,11 +1,17 @@
 """What a plan's machines cost: a price of the catalog, or the user's own file."""
 
+from collections.abc import Iterable
+
 from loadstone.catalog.tariffs import load_tariff, read_tariff
 from loadstone.cost.block import Fleet
 from loadstone.cost.terms import Tariff
+from loadstone.cost.usage import Kind, Sum, Usage
 from loadstone.errors import UsageError
 from loadstone.traffic.plan import Plan
+from loadstone.traffic.record import Outcome, RequestRecord
+from loadstone.traffic.slo import Slo
 
+from .stats import ClientStats
 from .workload import read_text
 
 
@@ -37,3 +43,31 @@ def fleet_of(plan: Plan) -> Fleet | None:
             "a price without a number of VMs says nothing", hint="give --vms N"
         )
     return Fleet(tariff, plan.vms or 0)
+
+
+def usage_of_rows(rows: Iterable[RequestRecord], slos: tuple[Slo, ...]) -> Usage:
+    """Fold the rows of a run into what was used."""
+    usage = Usage(slos)
+    for row in rows:
+        usage.add(row)
+    return usage
+
+
+def usage_of_totals(stats: ClientStats) -> Usage:
+    """Return what was used as far as totals tell.
+
+    They know no single request, so there is no tail of costs, and no cached token or
+    byte: those are missing, as `cost_block` says.
+    """
+    usage = Usage()
+    for name, part in stats.slices.items():
+        answers = part.outcomes[Outcome.OK.value]
+        failures = sum(part.outcomes.values()) - answers
+        for answered, found in (
+            (True, Sum(answers, 0, answers, part.input_tokens, 0, part.output_tokens)),
+            (False, Sum(requests=failures, unweighed=failures)),
+        ):
+            kind = Kind(*name, answered, counted=True, cached=False, reasoning=False)
+            if found.requests:
+                usage.add_total(kind, found)
+    return usage

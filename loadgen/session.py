@@ -9,7 +9,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import ceil
 from random import Random
 from typing import Any, Final
@@ -20,8 +20,9 @@ from greenlet import greenlet
 
 from loadstone.clock import Clock
 from loadstone.traffic.plan import Plan
-from loadstone.traffic.record import Outcome, RequestRecord
+from loadstone.traffic.record import STAMP_DIGITS, Outcome, RequestRecord
 from loadstone.traffic.request import Request
+from loadstone.traffic.share import Share
 from loadstone.units import Seconds, Tokens
 from loadstone.vocabulary import TRACEPARENT_HEADER, TRUTH_HEADER
 from loadstone.wire.reply import ChatReply
@@ -55,18 +56,6 @@ class _Abandon(BaseException):
     def __init__(self, outcome: Outcome) -> None:
         super().__init__(outcome)
         self.outcome = outcome
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """One process's part of the plan: requests of index `rank` modulo `workers`."""
-
-    rank: int = 0
-    workers: int = 1
-
-    def of(self, requests: list[Request]) -> list[Request]:
-        """Return this share; over all ranks they are the whole, without overlap."""
-        return requests[self.rank :: self.workers]
 
 
 class Session:
@@ -275,9 +264,9 @@ class Session:
             scenario=request.scenario,
             tenant=request.tenant,
             stage=request.stage,
-            intended_s=request.intended_s,
-            sent_s=sent - self.t0,
-            end_s=end - self.t0,
+            intended_s=round(request.intended_s, STAMP_DIGITS),
+            sent_s=self._stamp(sent),
+            end_s=self._stamp(end),
             outcome=outcome,
             asked_input_tokens=request.input_tokens,
             asked_output_tokens=request.output_tokens,
@@ -333,7 +322,11 @@ class Session:
         }
 
     def _since_t0(self, instant: Seconds | None) -> Seconds | None:
-        return None if instant is None else instant - self.t0
+        return None if instant is None else self._stamp(instant)
+
+    def _stamp(self, instant: Seconds) -> Seconds:
+        """Return it since t0, as the row's line has it: totals and rows then agree."""
+        return round(instant - self.t0, STAMP_DIGITS)
 
 
 def outcome_of(exchange: Exchange) -> Outcome:

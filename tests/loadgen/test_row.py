@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from loadgen.client import Exchange
-from loadgen.session import Session, Share
+from loadgen.session import Session
 from loadstone.traffic.record import Outcome, RequestRecord, TokensSource
 from loadstone.traffic.request import Request
+from loadstone.traffic.share import Share
 from loadstone.wire.chunks import ErrorObject
 from loadstone.wire.reply import ChatReply
 
