@@ -15,8 +15,6 @@ from typing import Any, Final
 from uuid import uuid4
 
 from loadstone.catalog.tariffs import price_of_preset
-from loadstone.cost.bill import Busy
-from loadstone.cost.block import cost_block, no_price
 from loadstone.cost.meter import usd_so_far
 from loadstone.errors import LoadstoneError, UsageError
 from loadstone.runs import METRICS, PULSES, SUMMARY, RunFiles, read_rows
@@ -37,7 +35,7 @@ from .clocks import Offset
 from .folder import RunFolder
 from .ledger import Ledger
 from .options import OPTIONS, plan_of, read_options, timeouts_of
-from .pricing import fleet_of, usage_of_rows, usage_of_totals
+from .pricing import cost_of, fleet_of
 from .probe import Target, probe_all
 from .receive import ReceiveLags, why_absent
 from .results import RowWriter, pulse_name, rows_name
@@ -472,22 +470,12 @@ class Run:
             "plan_hash": self.digest,
             "complete": complete,
             **figures,
-            "cost": self._cost(rows, figures["makespan_s"]),
+            "cost": cost_of(
+                self.fleet, rows, stats, slos=self.slos, window_s=figures["makespan_s"]
+            ),
             "instrument": self._instrument(rows, stats, figures),
             **self._distributed(),
         }
-
-    def _cost(
-        self, rows: list[RequestRecord] | None, window_s: Seconds
-    ) -> dict[str, Any]:
-        if self.fleet is None:
-            return no_price("no price: give --prices NAME and --vms N")
-        if rows is not None:
-            usage = usage_of_rows(rows, self.slos)
-            return cost_block(usage, self.fleet, window_s=window_s)
-        busy = Busy(window_s, "nobody: rows are on other hosts, so all time counts")
-        usage = usage_of_totals(self.stats())
-        return cost_block(usage, self.fleet, window_s=window_s, busy=busy)
 
     def _distributed(self) -> dict[str, Any]:
         if self.ledger is None:

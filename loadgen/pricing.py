@@ -1,15 +1,18 @@
 """What a plan's machines cost: a price of the catalog, or the user's own file."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from loadstone.catalog.tariffs import load_tariff, read_tariff
-from loadstone.cost.block import Fleet
+from loadstone.cost.bill import Busy
+from loadstone.cost.block import Fleet, cost_block, no_price
 from loadstone.cost.terms import Tariff
 from loadstone.cost.usage import Kind, Sum, Usage
 from loadstone.errors import UsageError
 from loadstone.traffic.plan import Plan
 from loadstone.traffic.record import Outcome, RequestRecord
 from loadstone.traffic.slo import Slo
+from loadstone.units import Seconds
 
 from .stats import ClientStats
 from .workload import read_text
@@ -43,6 +46,23 @@ def fleet_of(plan: Plan) -> Fleet | None:
             "a price without a number of VMs says nothing", hint="give --vms N"
         )
     return Fleet(tariff, plan.vms or 0)
+
+
+def cost_of(
+    fleet: Fleet | None,
+    rows: Iterable[RequestRecord] | None,
+    stats: ClientStats,
+    *,
+    slos: tuple[Slo, ...],
+    window_s: Seconds,
+) -> dict[str, Any]:
+    """Return a run's cost block: of its rows, or without them of its totals."""
+    if fleet is None:
+        return no_price("no price: give --prices NAME and --vms N")
+    if rows is not None:
+        return cost_block(usage_of_rows(rows, slos), fleet, window_s=window_s)
+    busy = Busy(window_s, "nobody: rows are on other hosts, so all time counts")
+    return cost_block(usage_of_totals(stats), fleet, window_s=window_s, busy=busy)
 
 
 def usage_of_rows(rows: Iterable[RequestRecord], slos: tuple[Slo, ...]) -> Usage:
