@@ -42,6 +42,18 @@ def busy_of_block(block: Mapping[str, Any]) -> Busy | None:
     return Busy(seconds, source)
 
 
+def busy_of_server(server: Mapping[str, Any] | None, window_s: Seconds) -> Busy | None:
+    """Return the busy time by what the server told of its GPUs; None if it did not.
+
+    `server` is the block of `summary.json`: `gpu_usage` is the share of time in which a
+    scraped GPU had work, over the run.
+    """
+    usage = (server or {}).get("gpu_usage", {}).get("mean")
+    if usage is None:
+        return None
+    return Busy(usage * window_s, "the use of the GPUs that were scraped")
+
+
 def analyse(
     usage: Usage,
     fleet: Fleet,

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from loadstone.cli.main import main
+from loadstone.cost.block import IN_FLIGHT
 
 TOKENS = """basis = "tokens"
 title = "An API"
@@ -215,3 +216,29 @@ def test_own_file_prices_a_simulation(cost: Cost, tmp_path: Path, folder: Path) 
     found = document(cost, tmp_path / "latest")["cost"]
     assert found["usd_per_hour"] == pytest.approx(36.0)
     assert found["tariff"]["facts"]["usd_per_vm_hour"]["source"] == str(own)
+
+
+def test_a_servers_own_word_on_its_gpus_is_taken(
+    cost: Cost, folder: Path, tmp_path: Path
+) -> None:
+    """Of a live run, where its metrics were scraped: a quarter busy is idle for three.
+
+    The price list is the run's own; the bill is the same, and its idle part is not.
+    """
+    live = tmp_path / "live"
+    live.mkdir()
+    for name in ("plan.toml", "requests.jsonl"):
+        (live / name).write_text((folder / name).read_text())
+    summary = summary_of(folder)
+    summary["cost"]["allocation"]["busy_source"] = IN_FLIGHT
+    (live / "summary.json").write_text(json.dumps(summary))
+    bounded = document(cost, live)["cost"]
+    summary["server"] = {"gpu_usage": {"mean": 0.25, "max": 0.5, "n": 9}}
+    (live / "summary.json").write_text(json.dumps(summary))
+    told = document(cost, live)["cost"]
+    assert told["usd_total"] == pytest.approx(bounded["usd_total"])
+    assert told["allocation"]["busy_share"] == pytest.approx(0.25)
+    assert told["allocation"]["idle_usd"] == pytest.approx(0.75 * told["usd_total"])
+    assert "scraped" in told["allocation"]["busy_source"]
+    joules = told["energy"]["total_energy_j"], bounded["energy"]["total_energy_j"]
+    assert joules[0] < joules[1]
