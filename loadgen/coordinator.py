@@ -6,8 +6,8 @@ gave it.
 """
 
 import math
+import secrets
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,12 +18,13 @@ from loadstone.catalog.tariffs import price_of_preset
 from loadstone.cost.meter import usd_so_far
 from loadstone.errors import LoadstoneError, UsageError
 from loadstone.runs import METRICS, PULSES, SUMMARY, RunFiles, read_rows
-from loadstone.traffic.accounts import UNSURE_S, Fate, Pulse, account
+from loadstone.traffic.accounts import UNSURE_S, Fate, Pulse
+from loadstone.traffic.isolation import isolation_of
 from loadstone.traffic.machine import Standing, loads_of
-from loadstone.traffic.plan import Plan, draw, plan_hash
+from loadstone.traffic.plan import Plan, journeys, plan_hash
 from loadstone.traffic.record import RequestRecord
 from loadstone.traffic.request import Request
-from loadstone.traffic.share import Share, owners
+from loadstone.traffic.share import Share
 from loadstone.traffic.slo import Slo, read_slos
 from loadstone.traffic.summary import describe, describe_histogram, summarize
 from loadstone.traffic.verdict import Evidence, Verdict, judge
@@ -32,9 +33,12 @@ from loadstone.units import Seconds
 from . import merged
 from .client import Endpoint, StreamingClient
 from .clocks import Offset
+from .files import read_text
+from .flows import flows_of
 from .folder import RunFolder
 from .ledger import Ledger
-from .options import OPTIONS, plan_of, read_options, timeouts_of
+from .options import plan_of, timeouts_of, window_of
+from .plans import find_plan
 from .pricing import cost_of, fleet_of
 from .probe import Target, probe_all
 from .receive import ReceiveLags, why_absent
@@ -42,10 +46,13 @@ from .results import RowWriter, pulse_name, rows_name
 from .selfcheck import standing
 from .series import Series
 from .session import Session
+from .settling import Settled, by_rows, by_totals
 from .stats import ClientStats, SliceStats, total
 from .tracing import Traces
-from .workload import lengths_of, read_text, requests_of, with_trace_located
+from .workload import mix_of, requests_of, skipped_of, with_trace_located
 
+FRESH: Final = "fresh"
+"""The salt that stands for another one in each run."""
 LEAD_S: Final = 0.5
 """From the order to t0: time to spawn users and open connections."""
 LEAD_OF_WORKERS_S: Final = 2.0
@@ -103,6 +110,21 @@ def endpoints_of(
     ]
 
 
+def endpoints_of_tenants(
+    plan: Plan, values: Mapping[str, Any], environ: Mapping[str, str]
+) -> dict[str, list[Endpoint]]:
+    """Return the same for each tenant that has a key of its own."""
+    return {
+        tenant.name: endpoints_of(
+            plan,
+            {**values, "api_key_env": tenant.key_env, "api_key_file": tenant.key_file},
+            environ,
+        )
+        for tenant in plan.tenants
+        if tenant.key_env or tenant.key_file
+    }
+
+
 def open_session(
     order: Order,
     environ: Mapping[str, str],
@@ -128,6 +150,9 @@ def open_session(
     t0 = time.monotonic() + order.t0_epoch + order.clock_offset_s - time.time()
     folder = Path(order.folder)
 
+    def clients_of(endpoints: list[Endpoint]) -> list[StreamingClient]:
+        return [StreamingClient(e, timeouts=timeouts, lags=lags) for e in endpoints]
+
     def pulse(closed: bool) -> None:  # noqa: FBT001 - as `RowWriter` calls it
         sign = Pulse(order.rank, time.monotonic() - t0, closed)
         name = pulse_name(order.rank, order.workers)
@@ -137,11 +162,8 @@ def open_session(
         plan,
         share=Share(order.rank, order.workers),
         requests=requests,
-        lengths=draw(plan, lengths_of(plan), order.rank),
-        clients=[
-            StreamingClient(endpoint, timeouts=timeouts, lags=lags)
-            for endpoint in endpoints_of(plan, order.values, environ)
-        ],
+        drawn=journeys(plan, mix_of(plan), order.rank, order.workers),
+        clients=clients_of(endpoints_of(plan, order.values, environ)),
         rows=RowWriter(
             folder / rows_name(order.rank, order.workers), on_disk_failure, pulse
         ),
@@ -151,6 +173,13 @@ def open_session(
         ),
         t0=t0,
         on_row=on_row,
+        by_tenant={
+            name: clients_of(endpoints)
+            for name, endpoints in endpoints_of_tenants(
+                plan, order.values, environ
+            ).items()
+        },
+        flows=flows_of(plan),
     )
 
 
@@ -170,13 +199,8 @@ class Run:
         values: dict[str, Any],
         target: Target = _NO_TARGET,
         drawing_s: Seconds = 0.0,
-        notes: Iterable[str] = (),
-        only: int | None = None,
     ) -> None:
-        """Take a run's parts: `drawing_s` is how long drawing its requests took.
-
-        `only` is the one rank whose share the folder is of, if it is not of all.
-        """
+        """Take a run's parts: `drawing_s` is how long drawing its requests took."""
         self.folder = folder
         self.plan = plan
         self.requests = requests
@@ -186,16 +210,15 @@ class Run:
         self.standing = standing
         self.fleet = fleet_of(plan)
         self.target = target
-        self.notes = [*notes, *([standing.absent] if standing.absent else [])]
+        self.notes = [standing.absent] if standing.absent else []
         """What to know of the figures beside the verdict's reasons."""
         self.run_id = uuid4().hex
         self.t0_epoch = time.time()
         """On this process's clock; final once the run is `begin`ning."""
         self._drawing_s = drawing_s
-        self._only = only
         self._values = values
-        self._fates: dict[int, Counter[Fate]] = {}
-        """What became of the planned requests of each rank, once the run is over."""
+        self._settled = Settled(ClientStats(), {})
+        """What came of the plan, once the run is over."""
         self.ledger: Ledger | None = None
         """The workers, where there are any."""
         self.snapshots: dict[str, Mapping[str, Any]] = {}
@@ -225,7 +248,9 @@ class Run:
                 "no endpoint to drive", hint="give --host http://127.0.0.1:8000"
             )
         plan = plan_of(values, host=host, users=users)
-        slos = _slos_of(values)
+        slos = _slos_of(values) or find_plan(values["scenario"]).slos
+        flows_of(plan)
+        endpoints_of_tenants(plan, values, environ)
         judged_by = standing(values["selfcheck"], environ)
         began = time.monotonic()
         requests = requests_of(plan)
@@ -237,7 +262,12 @@ class Run:
         fleet_of(plan)
         digest = plan_hash(plan, requests)
         folder = RunFolder.create(Path(values["out"]), plan.scenario)
-        folder.write_plan(plan, digest, options=_given(values, host, users))
+        folder.write_plan(
+            plan,
+            digest,
+            options=_given(values, host, users),
+            slo=[asdict(slo) for slo in slos] or None,
+        )
         return cls(
             folder,
             plan=plan,
@@ -249,41 +279,6 @@ class Run:
             values=values,
             target=target,
             drawing_s=drawing_s,
-        )
-
-    @classmethod
-    def reopen(cls, files: RunFiles, environ: Mapping[str, str]) -> "Run":
-        """Return a run whose processes are gone, as its folder tells of it.
-
-        Raises `UsageError` where its schedule cannot be drawn again: the trace is gone.
-        """
-        told, notes = files.plan(), []
-        given = told.get("options", {})
-        values = read_options({o.name: given.get(o.name) for o in OPTIONS})
-        plan = Plan.from_toml(told["plan"])
-        slos: tuple[Slo, ...] = ()
-        try:
-            slos = _slos_of(values)
-        except UsageError as gone:
-            notes.append(f"not judged by its objectives: {gone.message}")
-        requests = requests_of(plan)
-        if plan_hash(plan, requests) != told["plan_hash"]:
-            raise UsageError(
-                f"{files.path}: its plan draws another schedule here than it was sent",
-                hint=f"it was made by loadstone {told.get('loadstone', '?')}",
-            )
-        environment = files.environment()
-        return cls(
-            RunFolder(files.path),
-            plan=plan,
-            requests=requests,
-            digest=told["plan_hash"],
-            workers=int(environment.get("workers", 1)),
-            only=environment.get("rank"),
-            slos=slos,
-            standing=standing(values["selfcheck"], environ),
-            values=values,
-            notes=notes,
         )
 
     def begin(self, clocks: Mapping[str, Offset | None] | None = None) -> None:
@@ -368,34 +363,21 @@ class Run:
         complete = stopped_s == math.inf
         if self.ledger is None or self.ledger.all_rows_here:
             rows = list(read_rows(self.folder.path))
-            reported = self.stats()
-            self.live = self._settled(rows, self._pulses(), stopped_s)
+            reported = self.stats().latencies()
+            self.settle(rows, self._pulses(), stopped_s=stopped_s)
             summary = self.summary(rows, complete=complete)
             if self.ledger is not None:
-                same = self.live.latencies() == reported.latencies()
+                same = self.stats().latencies() == reported
                 summary["distributed"]["merged_equals_rows"] = same
         else:
-            self.live = self._merged(self.ledger, stopped_s)
+            self._settle_by_totals(self.ledger, stopped_s)
+            if self._values["window"]:
+                self.notes.append("totals are of the whole run, not of the window")
             summary = self.summary(None, complete=complete)
         summary["instrument"]["locust"] = locust
         self.folder.write_json(SUMMARY, summary)
         self.folder.write_text(METRICS, metrics())
         self.folder.forget(PULSES)
-        return summary
-
-    def remains(self, rows: list[RequestRecord], pulses: list[Pulse]) -> dict[str, Any]:
-        """Return the summary of a run that was killed, by what it left behind.
-
-        It is marked incomplete; what was planned and has no row is dropped or unknown.
-        """
-        self.live = self._settled(rows, pulses, math.inf)
-        summary = self.summary(rows, complete=False)
-        heard = max((p.at_s for p in pulses), default=None)
-        when = "" if heard is None else f" {max(heard, 0.0):.1f} s after its start"
-        why = f"the run did not end by itself: it was last heard of{when or ' never'}"
-        if self.plan.loop == "closed":
-            why += f"; of its {self.plan.users} users any may have been answered since"
-        summary["instrument"]["reasons"].insert(0, why)
         return summary
 
     def _pulses(self) -> list[Pulse]:
@@ -411,44 +393,45 @@ class Run:
         ended = set(range(self.workers)) - lost
         return pulses + [Pulse(rank, math.inf, closed=True) for rank in ended]
 
-    def _settled(
-        self, rows: list[RequestRecord], pulses: list[Pulse], until: Seconds
-    ) -> ClientStats:
-        """Return the totals of the rows and of what was due by `until`, sent or not."""
-        seen, settled = self.stats(), ClientStats()
-        for row in rows:
-            settled.add(row)
-        self._fates = {rank: Counter() for rank in range(self.workers)}
-        recorded = {row.id for row in rows}
-        for request, rank, fate in account(
-            self.requests, recorded, pulses, workers=self.workers
-        ):
-            if request.intended_s > until and fate is not Fate.RECORDED:
-                continue
-            if self._only not in (None, rank):
-                continue
-            part = settled.slice_of(request.scenario, request.tenant, request.stage)
-            part.scheduled += 1
-            part.dropped += fate is Fate.DROPPED
-            self._fates[rank][fate] += 1
-        settled.loop_lag = seen.loop_lag
-        settled.worst_pause_s = seen.worst_pause_s
-        settled.recv_lags, settled.vitals = seen.recv_lags, seen.vitals
-        return settled
+    def settle(
+        self,
+        rows: Iterable[RequestRecord],
+        pulses: Iterable[Pulse],
+        *,
+        ranks: Iterable[int] | None = None,
+        stopped_s: Seconds = math.inf,
+    ) -> None:
+        """Make the totals those of the rows: they are the truth once a run is over.
 
-    def _merged(self, ledger: Ledger, until: Seconds) -> ClientStats:
-        """Return the totals that the workers handed in, with what was not sent."""
+        `ranks` are those whose rows these are, all unless it is said.
+        """
+        self._take(
+            by_rows(
+                self.requests,
+                rows,
+                pulses,
+                ranks=range(self.workers) if ranks is None else ranks,
+                workers=self.workers,
+                arrivals_s=self.plan.duration_s,
+                stopped_s=stopped_s,
+            )
+        )
+
+    def _settle_by_totals(self, ledger: Ledger, stopped_s: Seconds) -> None:
         workers = ledger.workers
-        parts: dict[int, ClientStats] = {}
-        for name, snapshot in self.snapshots.items():
-            parts[workers[name].rank] = total([snapshot])
+        parts = {workers[n].rank: total([part]) for n, part in self.snapshots.items()}
         lives = {worker.rank: math.inf for worker in workers.values()}
         for worker in ledger.lost:
             heard = -math.inf if worker.heard_s is None else worker.heard_s
             lives[worker.rank] = heard + UNSURE_S
-        shares = zip(self.requests, owners(self.requests, self.workers), strict=True)
-        settled, self._fates = merged.settle(parts, shares, lives, until)
-        return settled
+        self._take(by_totals(self.requests, parts, lives, stopped_s=stopped_s))
+
+    def _take(self, settled: Settled) -> None:
+        """Take settled totals for the run's; only the instrument's own stay."""
+        seen, self._settled, self.live = self.stats(), settled, settled.stats
+        self.live.loop_lag = seen.loop_lag
+        self.live.worst_pause_s = seen.worst_pause_s
+        self.live.recv_lags, self.live.vitals = seen.recv_lags, seen.vitals
 
     def summary(
         self, rows: list[RequestRecord] | None, *, complete: bool
@@ -458,9 +441,15 @@ class Run:
         if rows is None:
             figures = merged.figures(stats, self.slos)
         else:
-            figures = summarize(rows, dropped=stats.whole().dropped, slos=self.slos)
+            figures = summarize(
+                rows,
+                dropped=stats.whole().dropped,
+                slos=self.slos,
+                window=window_of(self._values),
+            )
         requests = figures["requests"]
-        requests["unknown"] = sum(f[Fate.UNKNOWN] for f in self._fates.values())
+        requests["unknown"] = self._settled.count(Fate.UNKNOWN)
+        requests["undue"] = self._settled.count(Fate.UNDUE)
         return {
             "run": self.folder.path.name,
             "scenario": self.plan.scenario,
@@ -475,12 +464,19 @@ class Run:
             ),
             "instrument": self._instrument(rows, stats, figures),
             **self._distributed(),
+            **self._isolation(rows),
+            **skipped_of(self.plan),
         }
+
+    def _isolation(self, rows: list[RequestRecord] | None) -> dict[str, Any]:
+        if rows is None or len(self.plan.tenants) < 2:
+            return {}
+        return {"isolation": isolation_of(rows, self.slos, self.plan.duration_s)}
 
     def _distributed(self) -> dict[str, Any]:
         if self.ledger is None:
             return {}
-        return {"distributed": self.ledger.summary(self._fates)}
+        return {"distributed": self.ledger.summary(self._settled.fates)}
 
     def verdict_now(self) -> tuple[Verdict, list[str]]:
         """Judge the run as far as it has come, from its totals."""
@@ -560,16 +556,6 @@ class Run:
         return self.ledger.reported if self.ledger else 1
 
 
-def recover(path: Path, environ: Mapping[str, str]) -> dict[str, Any]:
-    """Return the summary of the killed run in that folder, marked incomplete.
-
-    Nothing is written. Raises `UsageError` where the folder is no run's or its plan
-    cannot be drawn again.
-    """
-    files = RunFiles.open(path)
-    return Run.reopen(files, environ).remains(list(files.rows()), files.pulses())
-
-
 def _slos_of(values: Mapping[str, Any]) -> tuple[Slo, ...]:
     path = values["slo"]
     return read_slos(read_text(path, "SLO file"), name=path) if path else ()
@@ -585,12 +571,19 @@ def _resolve(plan: Plan, target: Target) -> Plan:
     if target.mock is not None:
         changes["price"] = plan.price or price_of_preset(str(target.mock.get("preset")))
         changes["vms"] = plan.vms or target.mock.get("vms")
+    if plan.salt == FRESH:
+        changes["salt"] = secrets.token_hex(8)
     return with_trace_located(plan.retargeted(**changes))
 
 
 def _given(values: Mapping[str, Any], host: str, users: int | None) -> dict[str, Any]:
     """Return what was asked for, as `loadstone run plan.toml` reads it again."""
-    given = {name: str(value) for name, value in values.items() if value is not None}
+    # What the plan's own tables say is not said again: their file may be gone by then.
+    given = {
+        name: str(value)
+        for name, value in values.items()
+        if value is not None and name not in ("scenario", "slo")
+    }
     return given | {"host": host} | ({} if users is None else {"users": users})
 
 

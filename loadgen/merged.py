@@ -4,66 +4,20 @@ Counts are exact, percentiles right to within 1 %, as `LogHistogram` has them. W
 rows can tell (the steady rate, goodput, the table of errors) is None or empty here.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
-from math import ceil, inf
+from math import ceil
 from typing import Any, Final
 
-from loadstone.traffic.accounts import Fate
 from loadstone.traffic.quantiles import QUANTILES
-from loadstone.traffic.request import Request
 from loadstone.traffic.slo import Slo
 from loadstone.traffic.summary import describe_histogram
-from loadstone.units import Seconds
 
-from .stats import LATENCIES, ClientStats, Slice, SliceStats
+from .stats import LATENCIES, ClientStats, SliceStats
 
 SOURCE: Final = "merged histograms"
 """What a summary made here says that it is from."""
 
 _OF_EVENTS: Final = ("ttft_s", "ttft_intended_s", "tpot_s")
 """What an answer without a single event has no value of."""
-
-Fates = dict[int, Counter[Fate]]
-
-
-def settle(
-    parts: Mapping[int, ClientStats],
-    shares: Iterable[tuple[Request, int]],
-    lives: Mapping[int, Seconds],
-    until: Seconds,
-) -> tuple[ClientStats, Fates]:
-    """Sum the last totals of each rank, with an account of every planned request.
-
-    `shares` are the planned requests and whose each is, `lives` up to when each rank
-    may have sent, infinity for one that handed in. Of a slice of a rank only the counts
-    are known, not which requests they are.
-    """
-    due: Counter[tuple[int, Slice]] = Counter()
-    planned: Counter[tuple[int, Slice]] = Counter()
-    for request, rank in shares:
-        if request.intended_s <= until:
-            key = rank, Slice(request.scenario, request.tenant, request.stage)
-            planned[key] += 1
-            due[key] += request.intended_s <= lives[rank]
-    whole, fates = ClientStats(), {rank: Counter[Fate]() for rank in lives}
-    for stats in parts.values():
-        whole.merge(stats.snapshot())
-    for part in whole.slices.values():
-        part.scheduled = part.dropped = part.in_flight = 0
-    for (rank, name), count in planned.items():
-        mine = parts[rank].slices.get(name) if rank in parts else None
-        ended = sum(mine.outcomes.values()) if mine else 0
-        handed_in = lives[rank] == inf
-        unknown = 0 if handed_in else max(0, due[rank, name] - ended)
-        dropped = max(0, count - ended - unknown)
-        fates[rank].update(
-            {Fate.RECORDED: ended, Fate.UNKNOWN: unknown, Fate.DROPPED: dropped}
-        )
-        part = whole.slice_of(*name)
-        part.scheduled += count
-        part.dropped += dropped
-    return whole, fates
 
 
 def figures(stats: ClientStats, slos: tuple[Slo, ...]) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from loadstone.traffic.record import Outcome, RequestRecord
 from loadstone.traffic.slo import Slo
 from loadstone.units import Seconds
 
+from .files import read_text
 from .stats import ClientStats
-from .workload import read_text
 
 
 def is_file(price: str) -> bool:

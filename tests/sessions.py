@@ -118,7 +118,7 @@ def drive(
         plan,
         share=Share(),
         requests=requests,
-        lengths=iter(()),
+        drawn=iter(()),
         clients=[StreamingClient(Endpoint.parse(url))],
         rows=RowWriter(folder / "requests.jsonl", unexpected),
         stats=ClientStats(),

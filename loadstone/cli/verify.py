@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from loadgen.workload import read_text
+from loadgen.files import read_text
 
 from ..catalog.claims import beside, claim_names, load_claim, read_claim, spread
 from ..errors import ExitCode, NotValidError, UsageError

@@ -5,13 +5,15 @@ request of a schedule is in one of three states, whether the run ended well, los
 worker or was killed: nothing is counted twice, and nothing is left out.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import groupby
 from math import inf
 from typing import Any, Final, NamedTuple, Self
 
 from ..units import Seconds
+from .journey import Journey, journeys_of
 from .request import Request
 from .share import owners
 
@@ -32,6 +34,9 @@ class Fate(StrEnum):
     UNKNOWN = "unknown"
     """It was due while its process may have lived, and has no row: it waited, or was in
     flight, or ended within the last second."""
+    UNDUE = "undue"
+    """It is of a later turn that was not due before the arrivals' end, so that nobody
+    meant to send it in this run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,22 +69,43 @@ class Account(NamedTuple):
 
 
 def account(
-    requests: Collection[Request],
-    recorded: Collection[str],
+    requests: Iterable[Request],
+    ended: Mapping[str, Seconds],
     pulses: Iterable[Pulse],
     *,
     workers: int,
+    until: Seconds = inf,
 ) -> Iterator[Account]:
     """Yield the account of each request of a schedule.
 
-    `recorded` are the ids that have rows. A rank without a pulse never began.
+    `ended` are the ids that have rows, with their ends. A rank without a pulse never
+    began. Turns that are due at `until` or later are undue.
     """
     alive = {p.rank: -inf if p.closed else p.at_s + UNSURE_S for p in pulses}
-    for request, rank in zip(requests, owners(requests, workers), strict=True):
-        if request.id in recorded:
-            fate = Fate.RECORDED
-        elif request.intended_s <= alive.get(rank, -inf):
-            fate = Fate.UNKNOWN
-        else:
-            fate = Fate.DROPPED
-        yield Account(request, rank, fate)
+    for journey in journeys_of(requests):
+        rank = next(owners(journey, workers))
+        due: Seconds | None = journey[0].intended_s
+        before: Journey = ()
+        for _, turn in groupby(journey, key=lambda request: request.turn):
+            together = tuple(turn)
+            if before:
+                due = _due_after(before, together[0].think_s, ended)
+            for request in together:
+                if request.id in ended:
+                    fate = Fate.RECORDED
+                elif before and (due is None or due >= until):
+                    fate = Fate.UNDUE
+                else:
+                    lived = due is not None and due <= alive.get(rank, -inf)
+                    fate = Fate.UNKNOWN if lived else Fate.DROPPED
+                yield Account(request, rank, fate)
+            before = together
+
+
+def _due_after(
+    before: Journey, think_s: Seconds, ended: Mapping[str, Seconds]
+) -> Seconds | None:
+    """Return when a turn was due; None if the one before it has not ended."""
+    if not all(request.id in ended for request in before):
+        return None
+    return max(ended[request.id] for request in before) + think_s

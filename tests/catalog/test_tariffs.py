@@ -138,7 +138,7 @@ def test_own_list_from_nothing() -> None:
         ('basis = "rent"\nusd_per_vm_hour = 1\n', "gpus must say how many"),
         ('basis = "tokens"\n', "needs usd_per_million_input_tokens"),
         ("pue = 1.2\n", "neither like nor basis"),
-        ("pue = \n", "mine.toml: "),
+        ("pue = \n", "mine.toml is not TOML"),
     ],
 )
 def test_wrong_lists_are_refused(text: str, said: str) -> None:

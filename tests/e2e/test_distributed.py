@@ -29,7 +29,7 @@ from processes import (
     wait_for,
 )
 
-from loadgen.coordinator import recover
+from loadgen.recovery import recover
 from loadgen.stats import LATENCIES, ClientStats
 from loadstone.runs import read_rows
 from loadstone.traffic.quantiles import QUANTILES, nearest_rank

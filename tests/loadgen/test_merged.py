@@ -1,20 +1,14 @@
 """Figures from totals alone are those of the rows, as far as totals can tell."""
 
-from collections import Counter
 from dataclasses import replace
-from math import inf
 from random import Random
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from loadgen.merged import figures, judge, settle
+from loadgen.merged import figures, judge
 from loadgen.stats import LATENCIES, ClientStats
-from loadstone.traffic.accounts import Fate
 from loadstone.traffic.quantiles import QUANTILES
 from loadstone.traffic.record import Outcome, RequestRecord
-from loadstone.traffic.request import Request
 from loadstone.traffic.slo import Slo
 from loadstone.traffic.summary import summarize
 
@@ -105,39 +99,3 @@ def test_nothing_seen_is_not_judged() -> None:
     assert empty["slo"][0]["met"] is None
     assert empty["makespan_s"] == 0.0
     assert set(empty["throughput"].values()) == {None}
-
-
-def schedule(n: int) -> list[Request]:
-    """Return a request each tenth of a second, of the scenario that rows have."""
-    return [Request(i, i / 10, 1, 1, "chat") for i in range(n)]
-
-
-@given(
-    st.lists(st.booleans(), min_size=2, max_size=40),
-    st.floats(0, 4),
-    st.booleans(),
-)
-def test_each_planned_request_has_one_account(
-    sent: list[bool],
-    heard: float,
-    lost: bool,  # noqa: FBT001 - drawn
-) -> None:
-    """Over both ranks: recorded, unknown and dropped are the whole plan."""
-    planned = schedule(len(sent))
-    rng = Random(0)
-    seen = [
-        replace(row(rng, r.index), scenario="chat", worker=r.index % 2)
-        for r, was in zip(planned, sent, strict=True)
-        if was and not (lost and r.index % 2 and r.intended_s > heard)
-    ]
-    parts = {rank: totals([r for r in seen if r.worker == rank]) for rank in (0, 1)}
-    shares = [(request, request.index % 2) for request in planned]
-    whole, fates = settle(parts, shares, {0: inf, 1: heard if lost else inf}, inf)
-    both: Counter[Fate] = fates[0] + fates[1]
-    assert both.total() == len(planned)
-    assert both[Fate.RECORDED] == len(seen)
-    assert fates[0][Fate.UNKNOWN] == 0
-    assert (fates[1][Fate.UNKNOWN] == 0) or lost
-    part = whole.whole()
-    assert (part.scheduled, part.sent) == (len(planned), len(seen))
-    assert part.dropped == both[Fate.DROPPED]

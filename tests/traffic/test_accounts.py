@@ -40,7 +40,7 @@ def test_every_request_has_one_account(
 ) -> None:
     """In plan order; what has a row is recorded, whatever its process said."""
     requests = schedule(n)
-    recorded = {f"{i:06d}" for i in rows}
+    recorded = {f"{i:06d}": 0.0 for i in rows}
     pulses = [Pulse(rank, *life) for rank, life in enumerate(lives)]
     accounts = list(account(requests, recorded, pulses, workers=workers))
     assert [a.request for a in accounts] == requests
@@ -53,7 +53,7 @@ def test_every_request_has_one_account(
 def test_a_killed_process_leaves_what_was_due_unknown() -> None:
     """Last heard of at 3 s, so what was due by 5 s may have been sent; no later one."""
     requests = schedule(20)
-    recorded = {r.id for r in requests[:4]}
+    recorded = {r.id: 0.0 for r in requests[:4]}
     killed = [Pulse(0, 3.0)]
     fates = [a.fate for a in account(requests, recorded, killed, workers=1)]
     last = int((3.0 + UNSURE_S) * 2)
@@ -76,7 +76,7 @@ def test_a_closed_share_leaves_nothing_unknown() -> None:
 
 def test_a_rank_that_never_gave_a_sign_sent_nothing() -> None:
     """It had not begun."""
-    fates = {a.fate for a in account(schedule(4), set(), [], workers=1)}
+    fates = {a.fate for a in account(schedule(4), {}, [], workers=1)}
     assert fates == {Fate.DROPPED}
 
 
