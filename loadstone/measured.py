@@ -67,7 +67,7 @@ def _rate(summary: Mapping[str, Any]) -> tuple[float, str]:
     if summary["loop"] == "offline":
         return rates["output_tok_s"] or 0.0, "all tokens over the whole run"
     steady = rates["steady_output_tok_s"] or 0.0
-    return steady, "while the middle 80 % of the tokens came: ramp and drain left out"
+    return steady, "over the steady window: ramp and drain left out"
 
 
 def _model(name: str) -> str:
