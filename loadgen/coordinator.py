@@ -465,7 +465,9 @@ class Run:
             "plan_hash": self.digest,
             "complete": complete,
             **figures,
-            "cost": cost_of(self.fleet, rows, self.slos, figures["makespan_s"]),
+            "cost": cost_of(
+                self.fleet, rows, stats, slos=self.slos, window_s=figures["makespan_s"]
+            ),
             "instrument": self._instrument(rows, stats, figures),
             **self._distributed(),
             **self._isolation(rows),

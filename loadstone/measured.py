@@ -63,11 +63,11 @@ def _rate(summary: Mapping[str, Any]) -> tuple[float, str]:
     """Return output tokens/s as claims of that kind count them, and how that is."""
     rates, of_vms = summary["throughput"], summary.get("vm_output_tok_s")
     if of_vms:
-        return sum(of_vms), f"sum of {len(of_vms)} VM, each over its own time"
+        return sum(of_vms), f"the sum over VMs ({len(of_vms)}), each over its own time"
     if summary["loop"] == "offline":
         return rates["output_tok_s"] or 0.0, "all tokens over the whole run"
     steady = rates["steady_output_tok_s"] or 0.0
-    return steady, "while the middle 80 % of the tokens came: ramp and drain left out"
+    return steady, "over the steady window: ramp and drain left out"
 
 
 def _model(name: str) -> str:

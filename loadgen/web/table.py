@@ -51,7 +51,7 @@ def rows_of(run: Run | None) -> Iterator[dict[str, Any]]:
     elapsed = run.elapsed_s()
     stats = run.stats()
     answered = stats.whole().outcomes["ok"]
-    # Rent is not for any one slice: every answered request bears the same share.
+    # Machines are not for any one slice: every answered request bears the same share.
     usd = run.cost_usd() / answered if run.fleet and answered else None
     for key, part in stats.slices.items():
         yield {

@@ -1,11 +1,10 @@
 """Claims by name, a user's own, and what was published beside them."""
 
-import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from ..errors import CatalogError, UsageError
+from ..toml_lines import line_of, parse
 from ..units import MS
 from ..verify.claim import Baseline, Claim
 from ..verify.judgement import Beside
@@ -107,10 +106,7 @@ def _limits(model: str, scenario: str) -> dict[str, float]:
 
 def read_claim(text: str, name: str) -> Claim:
     """Read a user's claim (TOML); raises `UsageError` naming file, line and key."""
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as wrong:
-        raise UsageError(f"{name}: {wrong}") from None
+    table = parse(text, name)
     for key, value in table.items():
         if key not in _KNOWN:
             raise _wrong(
@@ -163,9 +159,7 @@ def _is_a(key: str, value: Any) -> bool:
 
 
 def _wrong(text: str, name: str, key: str, why: str, hint: str = "") -> UsageError:
-    line = re.compile(rf"^\s*{re.escape(key)}\s*=")
-    found = (i for i, at in enumerate(text.splitlines(), 1) if line.match(at))
-    return UsageError(f"{name}, line {next(found, 1)}: {key} {why}", hint=hint)
+    return UsageError(f"{name}, line {line_of(text, key)}: {key} {why}", hint=hint)
 
 
 # ---------------------------------------------------------------- published beside it

@@ -5,14 +5,13 @@ for a provider's, the power that the GPU draws, and the list's own figures. A us
 file may begin from a list of the catalog (`like`).
 """
 
-import re
-import tomllib
 from collections.abc import Mapping
 from typing import Any, Final
 
 from ..cost.terms import BASES, TERMS, TERMS_OF_RENT, Tariff, in_own_unit
 from ..errors import CatalogError, UsageError
 from ..fact import Fact
+from ..toml_lines import line_of, parse
 from .boards import load_board
 from .facts import entry, read_entry, read_table
 from .gpus import gpu_names
@@ -70,14 +69,11 @@ def read_tariff(text: str, name: str) -> Tariff:
 
     Raises `UsageError` naming file and line for what is unknown, or cannot be.
     """
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as wrong:
-        raise UsageError(f"{name}: {wrong}", hint=EXAMPLE) from None
+    table = parse(text, name)
     for key in table:
         if key not in TERMS and key not in _OWN:
             raise UsageError(
-                f"{name}, line {_line(text, key)}: unknown key {key!r}",
+                f"{name}, line {line_of(text, key)}: unknown key {key!r}",
                 hint=f"there is: {', '.join((*_OWN, *TERMS))}",
             )
     birth = {"source": name, "date": "undated", "confidence": "assumed"} | {
@@ -105,7 +101,7 @@ def _own_tariff(
     basis = basis or (base.basis if base else "")
     gpu = _text(table, "gpu", text, name) if "gpu" in table else None
     if gpu is not None and gpu not in gpu_names():
-        line = _line(text, "gpu")
+        line = line_of(text, "gpu")
         raise UsageError(
             f"{name}, line {line}: no GPU {gpu!r}", hint=f"one of {gpu_names()}"
         )
@@ -119,7 +115,7 @@ def _own_tariff(
     counted = isinstance(gpus, int) and not isinstance(gpus, bool) and gpus >= 0
     if not counted or (basis in ("rent", "own") and not gpus):
         raise UsageError(
-            f"{name}, line {_line(text, 'gpus')}: gpus must say how many a VM has,"
+            f"{name}, line {line_of(text, 'gpus')}: gpus must say how many a VM has,"
             f" not {gpus!r}"
         )
     return Tariff(
@@ -147,7 +143,7 @@ def _own_fact(
 ) -> Fact:
     table = value if isinstance(value, dict) else {"value": value}
     table = {"unit": TERMS[key].unit, **birth, **table}
-    where = f"{name}, line {_line(text, key)}: {key}"
+    where = f"{name}, line {line_of(text, key)}: {key}"
     try:
         _, found = read_entry({key: table}, f"{where} ", optional=(key,))
     except CatalogError as wrong:
@@ -217,13 +213,6 @@ def _checked(term: str, fact: Fact, where: str) -> Fact:
 def _text(table: Mapping[str, Any], key: str, text: str, name: str) -> str:
     value = table[key]
     if not isinstance(value, str) or not value:
-        line = _line(text, key)
+        line = line_of(text, key)
         raise UsageError(f"{name}, line {line}: {key} {value!r} is not a name")
     return value
-
-
-def _line(text: str, key: str) -> int:
-    """Return the line that a key, or its table, begins on."""
-    entry_of = re.compile(rf"""^\s*\[?\s*["']?{re.escape(key)}["']?\s*[].=]""")
-    lines = enumerate(text.splitlines(), 1)
-    return next((number for number, line in lines if entry_of.match(line)), 1)

@@ -14,7 +14,7 @@ from rich.table import Table
 from loadgen.pricing import tariff_of
 
 from ..catalog.tariffs import alternatives
-from ..cost.analysis import analyse, busy_of_block, fleet_of_block
+from ..cost.analysis import analyse, busy_of_block, busy_of_server, fleet_of_block
 from ..cost.block import Fleet
 from ..cost.usage import Usage
 from ..errors import CatalogError, UsageError
@@ -67,21 +67,22 @@ def command(
     usage = Usage(_objectives(summary))
     for row in run.rows():
         usage.add(row)
+    if not usage.count("requests"):
+        raise UsageError(
+            f"{folder} has no rows", hint="a run with --no-rows cannot be priced again"
+        )
+    window_s = summary.get("makespan_s", usage.window_s)
     result = analyse(
         usage,
         fleet,
-        window_s=summary.get("makespan_s", usage.window_s),
-        busy=busy_of_block(written),
+        window_s=window_s,
+        busy=busy_of_block(written) or busy_of_server(summary.get("server"), window_s),
         others=[
             replace(fleet, tariff=tariff)
             for tariff in others
             if tariff.name != fleet.tariff.name
         ],
     )
-    if not usage.count("requests"):
-        raise UsageError(
-            f"{folder} has no rows", hint="a run with --no-rows cannot be priced again"
-        )
     if as_json:
         click.echo(json.dumps({"run": run.name, **result}))
     else:

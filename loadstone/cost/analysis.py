@@ -36,10 +36,22 @@ def fleet_of_block(block: Mapping[str, Any]) -> Fleet | None:
 def busy_of_block(block: Mapping[str, Any]) -> Busy | None:
     """Return the busy time that a written block had from a server; None without."""
     allocation = block.get("allocation", {})
-    share, source = allocation.get("busy_share"), allocation.get("busy_source")
-    if share is None or source in (None, IN_FLIGHT):
+    seconds, source = allocation.get("busy_s"), allocation.get("busy_source")
+    if seconds is None or source in (None, IN_FLIGHT):
         return None
-    return Busy(share * block["window_s"], source)
+    return Busy(seconds, source)
+
+
+def busy_of_server(server: Mapping[str, Any] | None, window_s: Seconds) -> Busy | None:
+    """Return the busy time by what the server told of its GPUs; None if it did not.
+
+    `server` is the block of `summary.json`: `gpu_usage` is the share of time in which a
+    scraped GPU had work, over the run.
+    """
+    usage = (server or {}).get("gpu_usage", {}).get("mean")
+    if usage is None:
+        return None
+    return Busy(usage * window_s, "the use of the GPUs that were scraped")
 
 
 def analyse(

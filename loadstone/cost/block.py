@@ -76,6 +76,7 @@ def cost_block(
             "answered_usd": bill.answered,
             "failed_usd": bill.failed,
             "idle_usd": bill.idle,
+            "busy_s": bill.busy.seconds,
             "busy_share": per(bill.busy.seconds, window_s),
             "busy_source": bill.busy.source,
             "rule": RULE if tariff.by_time else "each token at its price",

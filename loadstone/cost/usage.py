@@ -135,6 +135,10 @@ class Usage:
                 column.append(value)
             self._counted.append(kind.counted)
 
+    def add_total(self, kind: Kind, found: Sum) -> None:
+        """Count requests of which only the sum is known, once for each kind."""
+        self.sums[kind] = found
+
     @property
     def window_s(self) -> Seconds:
         """First intended arrival to the last token, as a run's makespan."""

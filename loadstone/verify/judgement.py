@@ -28,6 +28,12 @@ class Difference:
     measured: str
     same: bool | None
 
+    @property
+    def text(self) -> str:
+        """What the run had; and of what cannot be compared, what the claim says."""
+        beside = f" (claim: {self.claimed})" if self.same is None else ""
+        return f"{self.condition}: {self.measured}{beside}"
+
 
 @dataclass(frozen=True, slots=True)
 class Beside:
@@ -79,7 +85,7 @@ class Judgement:
     def text(self) -> str:
         """Say it in a sentence: how far, and under which other conditions."""
         other = [d for d in self.differences if d.same is not True]
-        under = "; ".join(f"{d.condition}: {d.measured}" for d in other)
+        under = "; ".join(d.text for d in other)
         begin = {ExitCode.DONE: "reproduced"}.get(self.exit_code, f"{self.outcome}:")
         return (
             f"{begin} {self.share:.1%} of {self.claim.text()}"

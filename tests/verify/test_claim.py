@@ -257,7 +257,7 @@ def test_own_claim() -> None:
         (OWN.replace("gpus = 8", "gpus = 0"), "line 6: gpus 0 is less"),
         (OWN.replace("gpus = 8\n", ""), "no gpus"),
         (OWN + "baseline_tok_s_per_gpu = 3\n", "line 1: metric is a multiple"),
-        ("value = ", "claim.toml: "),
+        ("value = ", "claim.toml is not TOML"),
     ],
 )
 def test_wrong_claims_are_refused_with_their_line(text: str, said: str) -> None:
