@@ -19,7 +19,7 @@ from loadstone.units import Seconds
 from .clocks import Offset, RoundTrip, offset_of
 from .coordinator import Run
 from .ledger import Ledger, Rows, Worker
-from .messages import CHUNK, CLOCK, DONE, FETCH, GO, HALT, LATE, REFUSED, REPORT
+from .messages import CHUNK, CLOCK, DONE, FETCH, GO, HALT, HERE, LATE, REFUSED, REPORT
 from .results import rows_name
 from .transfer import Receiver, Written
 
@@ -29,6 +29,8 @@ _ROUND_TRIPS: Final = 8
 """How often each worker is asked for its clock; the quickest answer counts."""
 _CLOCK_PATIENCE_S: Final = 2.0
 """How long the start waits for all of that."""
+_HERE_PATIENCE_S: Final = 5.0
+"""How long the start waits for workers that are connected and still set up."""
 _PATIENCE_S: Final = 10.0
 """How long the end waits for workers to hand in their totals."""
 _COLLECT_PATIENCE_S: Final = 60.0
@@ -50,7 +52,10 @@ class Crew:
         events.worker_report.add_listener(self._note_report)
         events.heartbeat_sent.add_listener(self._note_heartbeat)
         events.worker_connect.add_listener(self._note_connect)
+        self._here: set[str] = set()
+        """Who understands our messages, by client id."""
         for message, listener in (
+            (HERE, self._note_here),
             (CLOCK, self._note_clock),
             (DONE, self._note_done),
             (REFUSED, self._note_refusal),
@@ -69,7 +74,11 @@ class Crew:
     def begin(self, run: Run, workers: Iterable[str]) -> None:
         """Give each worker its order; they hear t0 on their own clocks."""
         self.all_in.clear()
-        run.begin(self._clocks(list(workers)))
+        workers = list(workers)
+        deadline = time.monotonic() + _HERE_PATIENCE_S
+        while not self._here.issuperset(workers) and time.monotonic() < deadline:
+            gevent.sleep(0.02)
+        run.begin(self._clocks(workers))
         self._run = run
         for client in self._runner.clients.ready:
             self._note_connect(client.id)  # came while the run was prepared
@@ -205,5 +214,15 @@ class Crew:
         late = self._ledger.connect(client_id, self._now())
         if late is not None:
             _log.warning("a worker on %s came late and has no share", late.host)
+            self._tell_late(client_id)
+
+    def _note_here(self, environment: Any, msg: Any, **_: Any) -> None:  # noqa: ARG002 - Locust's signature
+        self._here.add(msg.node_id)
+        self._tell_late(msg.node_id)
+
+    def _tell_late(self, client_id: str) -> None:
+        """Tell a worker that came late, once it understands."""
+        understands = client_id in self._here and client_id in self._ledger.late
+        if self._run is not None and understands:
             run = self._run.folder.path.name
             self._runner.send_message(LATE, {"run": run}, client_id)

@@ -17,7 +17,7 @@ from loadstone.traffic.plan import Plan
 
 from .coordinator import Order
 from .folder import RunFolder
-from .messages import CHUNK, CLOCK, DONE, FETCH, GO, HALT, LATE, REFUSED
+from .messages import CHUNK, CLOCK, DONE, FETCH, GO, HALT, HERE, LATE, REFUSED
 from .session import Session
 from .transfer import Written, is_same_folder, read_chunk
 
@@ -53,6 +53,7 @@ class Hand:
         ):
             self._runner.register_message(message, listener)
         self._runner.register_message(HALT, lambda **_: close(), concurrent=True)
+        self._runner.send_message(HERE, None)
 
     def __repr__(self) -> str:
         rank = self._order.rank if self._order else None

@@ -6,6 +6,8 @@ both are connected.
 
 from typing import Final
 
+HERE: Final = "loadstone_here"
+"""Worker: from now on I understand these. Locust connects it a little earlier."""
 CLOCK: Final = "loadstone_clock"
 """Master: what does your clock show? Worker: `shown`, in seconds since the epoch."""
 GO: Final = "loadstone_go"

@@ -10,7 +10,7 @@ import pytest
 from loadgen.coordinator import Order
 from loadgen.folder import RunFolder
 from loadgen.hand import Hand
-from loadgen.messages import CHUNK, CLOCK, FETCH, GO
+from loadgen.messages import CHUNK, CLOCK, FETCH, GO, HERE
 from loadgen.options import read_options
 from loadstone.errors import LoadstoneError
 from loadstone.runs import RunFiles
@@ -93,6 +93,8 @@ def test_without_the_run_s_folder_rows_go_into_one_of_its_own(tmp_path: Path) ->
 def test_it_tells_its_clock_and_its_rows(tmp_path: Path) -> None:
     """What the master asks for, and nothing before there are rows."""
     worker, runner = hand(tmp_path)
+    assert runner.sent == [(HERE, None)]
+    runner.sent.clear()
     runner.hear(CLOCK)
     ((name, clock),) = runner.sent
     assert (name, set(clock)) == (CLOCK, {"shown"})
