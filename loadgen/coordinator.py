@@ -25,7 +25,7 @@ from loadstone.traffic.summary import describe, describe_histogram, summarize
 from loadstone.traffic.verdict import Evidence, Verdict, judge
 from loadstone.units import Seconds
 
-from .client import Endpoint, StreamingClient
+from .client import StreamingClient
 from .folder import RunFolder
 from .options import plan_of, timeouts_of
 from .probe import Target, probe
@@ -35,6 +35,7 @@ from .selfcheck import standing
 from .series import Series
 from .session import Session, Share
 from .stats import ClientStats, SliceStats, total
+from .target import endpoint_of
 from .tracing import Traces
 from .workload import lengths_of, read_text, requests_of, with_trace_located
 
@@ -58,33 +59,6 @@ class Order:
     plan_hash: str
     folder: str
     values: dict[str, Any]
-
-
-def read_key(values: Mapping[str, Any], environ: Mapping[str, str]) -> str | None:
-    """Return the endpoint's key from where the options say it is, or None."""
-    name, path = values["api_key_env"], values["api_key_file"]
-    if name and path:
-        raise UsageError("give --api-key-env or --api-key-file, not both")
-    if name and not environ.get(name):
-        raise UsageError(
-            f"the environment variable {name} is not set", hint="export it first"
-        )
-    if path:
-        # A stack mounts a key file whether or not there is a key; empty says: none.
-        return read_text(path, "key file").strip() or None
-    return environ[name].strip() if name else None
-
-
-def endpoint_of(
-    plan: Plan, values: Mapping[str, Any], environ: Mapping[str, str]
-) -> Endpoint:
-    """Return where the plan sends its requests, key and TLS settings included."""
-    return Endpoint.parse(
-        plan.hosts[0],
-        api_key=read_key(values, environ),
-        ca_file=values["ca_file"],
-        proxy=values["proxy"],
-    )
 
 
 def open_session(
@@ -114,7 +88,8 @@ def open_session(
         requests=requests,
         lengths=draw(plan, lengths_of(plan), order.rank),
         client=StreamingClient(
-            endpoint_of(plan, order.values, environ), timeouts=timeouts_of(order.values)
+            endpoint_of(plan.hosts[0], order.values, environ),
+            timeouts=timeouts_of(order.values),
         ),
         rows=RowWriter(
             Path(order.folder) / rows_name(order.rank, order.workers), on_disk_failure
@@ -156,7 +131,7 @@ class Run:
         began = time.monotonic()
         self.requests = requests_of(plan)
         drawing_s = time.monotonic() - began
-        self.target = probe(endpoint_of(plan, values, environ))
+        self.target = probe(endpoint_of(host, values, environ), plan, wanted)
         if not wanted():
             raise LoadstoneError("stopped before the run began", code="stopped")
         self.plan = plan = _resolve(plan, self.target)
@@ -356,10 +331,31 @@ def _resolve(plan: Plan, target: Target) -> Plan:
         if not target.models:
             raise UsageError("the endpoint lists no model", hint="give --model NAME")
         changes["model"] = target.models[0]
-    if target.mock is not None:
-        changes["price"] = plan.price or price_of_preset(str(target.mock.get("preset")))
-        changes["vms"] = plan.vms or target.mock.get("vms")
+    if target.refused:
+        changes["refused"] = target.refused
+    if target.fit is not None and plan.chars_per_token is None:
+        changes["chars_per_token"] = target.fit.chars_per_token
+        changes["template_tokens"] = target.fit.template_tokens
+    plan = with_price(plan, target.mock)
     return with_trace_located(plan.retargeted(**changes))
+
+
+def with_price(plan: Plan, mock: Mapping[str, Any] | None) -> Plan:
+    """Return the plan with the price and the VMs of the mock, unless it has its own."""
+    if mock is None:
+        return plan
+    return plan.retargeted(
+        price=plan.price or price_of_preset(str(mock.get("preset"))),
+        vms=plan.vms or mock.get("vms"),
+    )
+
+
+def priced(
+    plan: Plan, mock: Mapping[str, Any] | None, seconds: Seconds
+) -> float | None:
+    """Return the rent of so many seconds, None without a price."""
+    rent = _rent(with_price(plan, mock))
+    return rent.total(seconds) if rent else None
 
 
 def _given(values: Mapping[str, Any], host: str, users: int | None) -> dict[str, Any]:

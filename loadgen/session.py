@@ -5,7 +5,6 @@ greenlets as there may be requests in flight (open loop) or users (closed loop),
 `stop` at the end.
 """
 
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -23,9 +22,11 @@ from loadstone.traffic.record import Outcome, RequestRecord
 from loadstone.traffic.request import Request
 from loadstone.units import Seconds, Tokens
 from loadstone.vocabulary import TRACEPARENT_HEADER, TRUTH_HEADER
+from loadstone.wire.api import APIS, Dialect, Question
 from loadstone.wire.reply import ChatReply
-from loadstone.wire.tokens import prompt_of
+from loadstone.wire.tokens import PER_MESSAGE, prompt_of
 
+from .asking import Asker, Patience
 from .client import Exchange, StreamingClient
 from .results import RowWriter
 from .scheduler import Dispatcher
@@ -35,7 +36,6 @@ from .watch import Watch
 
 _log = logging.getLogger("loadstone")
 
-CHAT_PATH: Final = "/v1/chat/completions"
 WARM_CONNECTIONS: Final = 64
 """Most connections opened before the start; the rest open when they are needed."""
 
@@ -95,6 +95,14 @@ class Session:
         """Set when every request of this share has ended, by itself or by the drain."""
         self._lengths = lengths
         self._client = client
+        self._asker = Asker(
+            client,
+            APIS[plan.api],
+            patience=Patience(plan.on_429, plan.max_retries),
+            dialect=Dialect(plan.refused),
+            rng=Random(f"{plan.seed}/retries/{share.rank}"),
+        )
+        self._fit = plan.fit
         self._on_row = on_row
         self._traces = traces
         self._think = Random(f"{plan.seed}/think/{share.rank}")
@@ -116,6 +124,8 @@ class Session:
     def start(self) -> None:
         """Open connections, begin the schedule and arrange for the end."""
         self._client.warm(min(WARM_CONNECTIONS, self.plan.users))
+        if self._client.endpoint.credential is not None:
+            self._client.endpoint.credential.keep_fresh()
         self._watch.start()
         if self._open:
             self._dispatcher.start()
@@ -205,11 +215,9 @@ class Session:
         began = self._clock.now()
         killed: gevent.GreenletExit | None = None
         try:
-            exchange = self._client.send(
-                self._body(request),
-                path=CHAT_PATH,
-                headers={TRUTH_HEADER: "1", TRACEPARENT_HEADER: str(trace)},
-                stream=True,
+            exchange = self._asker.ask(
+                self._question(request),
+                {TRUTH_HEADER: "1", TRACEPARENT_HEADER: str(trace)},
             )
             row = self._row(request, exchange)
         except _Abandon as end:
@@ -234,22 +242,16 @@ class Session:
         if killed is not None:
             raise killed
 
-    def _body(self, request: Request) -> bytes:
-        body = {
-            "model": self.plan.model,
-            "messages": [
-                {
-                    "role": "user",
-                    "content": prompt_of(request.input_tokens, request.index),
-                }
-            ],
-            "max_tokens": request.output_tokens,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
-        if self.plan.ignore_eos:
-            body["ignore_eos"] = True
-        return json.dumps(body).encode()
+    def _question(self, request: Request) -> Question:
+        tokens = self._fit.filler(request.input_tokens, self._asker.api.template)
+        content = prompt_of(tokens + PER_MESSAGE, request.index)
+        return Question(
+            model=self.plan.model,
+            messages=({"role": "user", "content": content},),
+            max_tokens=request.output_tokens,
+            ignore_eos=self.plan.ignore_eos,
+            continuous_usage=self.plan.continuous_usage,
+        )
 
     def _base(
         self,
@@ -296,6 +298,10 @@ class Session:
             recv_lag_s=exchange.recv_lag_s,
             worst_recv_lag_s=exchange.worst_recv_lag_s,
             reconnects=exchange.reconnects,
+            retries=exchange.retries,
+            retry_after_s=exchange.retry_after_s,
+            sent_bytes=exchange.bytes_out,
+            received_bytes=exchange.bytes_in,
             status=exchange.status,
             error=exchange.error,
             error_kind=(reply.error.kind or None) if reply and reply.error else None,

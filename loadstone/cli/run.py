@@ -12,6 +12,7 @@ import click
 from rich.console import Console
 
 from loadgen.options import OPTIONS, plan_of, read_options
+from loadgen.target import check_url
 from loadgen.workload import read_text
 
 from ..errors import LoadstoneError, UsageError
@@ -19,6 +20,7 @@ from ..report.progress import Progress
 from ..report.table import print_summary
 from ..telemetry.otel.settings import read_settings
 from ..traffic.verdict import exit_code
+from .check import check
 from .load_options import load_options
 from .locust_child import LocustChild, failed, running
 
@@ -33,6 +35,8 @@ Examples:
   loadstone run chat --users 50 --think 2s --duration 5m
   loadstone run chat --trace azure_llm_2023_conv.csv --speedup 2 --duration 60s
   loadstone run chat --rate 5 --host https://llm.example.com --api-key-env LLM_KEY
+  loadstone run chat --rate 5 --host https://llm.example.com --api-key-env LLM_KEY \\
+    --check
   loadstone run chat --rate 20 --slo slo.toml --json > result.json
   loadstone run runs/latest/plan.toml --host http://127.0.0.1:9000""",
 )
@@ -61,11 +65,18 @@ Examples:
     metavar="N",
     help="port of the web UI",
 )
+@click.option(
+    "--check",
+    "checking",
+    is_flag=True,
+    help="send a few short requests instead, say what is wrong with the endpoint,"
+    " and what the plan would take",
+)
 @click.option("--json", "as_json", is_flag=True, help="print the summary as JSON")
 @load_options({option.name for option in OPTIONS} - {"scenario"})
 def command(
     *, scenario: str, host: str | None, users: int | None, processes: int, web: bool,
-    web_port: int, as_json: bool, **given: str | None,
+    web_port: int, checking: bool, as_json: bool, **given: str | None,
 ) -> int:  # fmt: skip
     """Drive an endpoint with SCENARIO: tokens/s, tails, cost, how far to trust them.
 
@@ -81,6 +92,12 @@ def command(
     else:
         asked = given | {"scenario": scenario}
     host = host or _HOST
+    check_url(host)
+    if checking:
+        return check(
+            read_options(asked), host=host, users=users, environ=os.environ,
+            console=Console(), as_json=as_json,
+        )  # fmt: skip
     # Wrong usage is told before anything starts.
     read_settings(os.environ)
     arguments = locust_arguments(asked, host=host, users=users, processes=processes)

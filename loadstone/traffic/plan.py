@@ -20,6 +20,7 @@ from .arrivals import Arrivals
 from .lengths import Lengths
 from .profile import Profile
 from .request import Request
+from .textfit import OWN_RULE, TextFit
 from .trace import TraceRow
 
 Loop = Literal["open", "closed", "trace", "offline"]
@@ -63,6 +64,12 @@ SCENARIOS: Final = {
 }
 
 
+APIS: Final = ("chat", "completions", "responses", "embeddings")
+"""OpenAI's endpoints that a plan may be sent to; `wire.api` writes for each."""
+ON_429: Final = ("count", "retry")
+"""What may be done about a throttled request."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """Everything needed to run it again. Times in seconds, `rate` in requests/s.
@@ -94,6 +101,16 @@ class Plan:
     ignore_eos: bool = True
     price: str | None = None
     vms: int | None = None
+    api: str = "chat"
+    on_429: Literal["count", "retry"] = "count"
+    max_retries: int = 3
+    continuous_usage: bool = False
+    refused: tuple[str, ...] = ()
+    """Fields that the endpoint was found to refuse; see `wire.api.Dialect`."""
+    chars_per_token: float | None = None
+    """Of the endpoint's tokenizer, as its first replies say; None: four bytes."""
+    template_tokens: float | None = None
+    """What the endpoint adds to each prompt."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run; raises `UsageError` naming the setting."""
@@ -102,6 +119,12 @@ class Plan:
                 f"no scenario {self.scenario!r}",
                 hint=f"there is: {', '.join(SCENARIOS)}",
             )
+        for name, known in (("api", APIS), ("on_429", ON_429)):
+            if getattr(self, name) not in known:
+                raise UsageError(
+                    f"{name} cannot be {getattr(self, name)!r}",
+                    hint=f"there is: {', '.join(known)}",
+                )
         Arrivals.parse(self.arrivals)
         Profile.parse(self.profile)
         if self.rate is not None and self.trace is not None:
@@ -134,6 +157,13 @@ class Plan:
             return "trace"
         return "closed" if self.rate is None else "open"
 
+    @property
+    def fit(self) -> TextFit:
+        """How much text makes how many tokens on the endpoint."""
+        if self.chars_per_token is None:
+            return OWN_RULE
+        return TextFit(self.chars_per_token, self.template_tokens or 0.0)
+
     def to_toml(self) -> dict[str, Any]:
         """Return the settings that are set, as TOML-ready values."""
         return {
@@ -148,7 +178,8 @@ class Plan:
         unknown = sorted(set(table) - set(cls.__dataclass_fields__))
         if unknown:
             raise UsageError(f"a plan has no setting {unknown[0]!r}")
-        return cls(**{**table, "hosts": tuple(table.get("hosts", ()))})
+        lists = {k: tuple(v) for k, v in table.items() if isinstance(v, list)}
+        return cls(**table | lists)
 
     def retargeted(self, **changes: Any) -> "Plan":
         """Return the plan with some settings replaced."""
@@ -158,6 +189,7 @@ class Plan:
 _LEAST: Final[dict[str, float]] = {
     "rate": 1e-9, "speedup": 1e-9, "users": 1, "think_s": 0, "duration_s": 1e-3,
     "drain_s": 0, "warmup_s": 0, "vms": 1, "offline": 1, "max_tokens": 1,
+    "max_retries": 0, "chars_per_token": 0.1, "template_tokens": 0,
 }  # fmt: skip
 
 
@@ -251,6 +283,10 @@ def _from_trace(plan: Plan, rows: Iterable[TraceRow]) -> Iterator[Request]:
         yield replace(plain, priority=row.priority, prefix=row.prefix)
 
 
+_OF_THE_TARGET: Final = (
+    "hosts", "model", "price", "vms", "trace", "refused", "chars_per_token",
+    "template_tokens",
+)  # fmt: skip
 _HASHED: Final = Struct("<dqqqqqq")
 """Due time, input, output, declared maximum, priority, blocks of a prefix and their
 size."""
@@ -259,7 +295,7 @@ size."""
 def plan_hash(plan: Plan, requests: Iterable[Request]) -> str:
     """Hash what decides the load: traffic settings and schedule; not the target."""
     settings = plan.to_toml()
-    for target in ("hosts", "model", "price", "vms", "trace"):
+    for target in _OF_THE_TARGET:
         settings.pop(target, None)
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for r in requests:

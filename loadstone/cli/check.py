@@ -1,0 +1,84 @@
+"""`loadstone run --check`: an endpoint looked over before a plan is run against it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from ..errors import ExitCode
+from ..report.table import duration, usd
+from ..traffic.plan import Plan
+
+if TYPE_CHECKING:
+    from loadgen.estimate import Estimate
+    from loadgen.preflight import Preflight
+
+_MARKS: Final = {True: "[green]ok[/green]", False: "[red]wrong[/red]"}
+_NOTED: Final = "[yellow]note[/yellow]"
+
+
+def check(
+    values: Mapping[str, Any], *, host: str, users: int | None,
+    environ: Mapping[str, str], console: Console, as_json: bool,
+) -> ExitCode:  # fmt: skip
+    """Look `host` over, print what was found and what the plan would take.
+
+    Raises `UsageError` for options that cannot be.
+    """
+    from loadgen.estimate import estimate
+    from loadgen.options import plan_of
+    from loadgen.preflight import preflight
+    from loadgen.target import endpoint_of
+    from loadgen.workload import requests_of
+
+    plan = plan_of(values, host=host, users=users)
+    requests = requests_of(plan)
+    endpoint = endpoint_of(host, values, environ)
+    seen = preflight(endpoint, plan)
+    costs = estimate(plan, requests, ttft_s=seen.ttft_s, tpot_s=seen.tpot_s)
+    costs = replace(costs, usd=_spend(plan, costs, seen.mock))
+    if as_json:
+        click.echo(json.dumps(seen.to_json() | {"estimate": costs.to_json()}))
+    else:
+        _show(seen, costs, console)
+    return seen.exit_code
+
+
+def _spend(
+    plan: Plan, costs: "Estimate", mock: Mapping[str, Any] | None
+) -> float | None:
+    """Return what the plan would cost in US dollars; None without a price."""
+    from loadgen.coordinator import priced
+
+    return priced(plan, mock, costs.seconds)
+
+
+def _show(seen: "Preflight", costs: "Estimate", console: Console) -> None:
+    """Print the checklist: what was tried, what was found, what to do."""
+    from loadgen.findings import FINDINGS
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("", "check", "found"):
+        table.add_column(name, style="dim" if name == "check" else None)
+    for check in seen.checks:
+        well = check.exit_code is ExitCode.DONE
+        mark = _NOTED if well and check.code else _MARKS[well]
+        table.add_row(mark, check.tried, check.found)
+        if check.code is not None:
+            cause = FINDINGS[check.code].cause
+            table.add_row("", "", f"[bold]{check.code}[/bold]: {cause}")
+            table.add_row("", "", f"-> {check.remedy}")
+    console.print(f"[bold]{seen.endpoint}[/bold]  {seen.api} {seen.model}")
+    console.print(table)
+    console.print(
+        f"the plan     {costs.requests:,} requests,"
+        f" {costs.input_tokens:,} tokens in and {costs.output_tokens:,} out,"
+        f" about {duration(costs.seconds)},"
+        f" {usd(costs.usd) if costs.usd is not None else 'no price: give --prices'}",
+        highlight=False,
+    )
+    console.print(f"[dim]{costs.basis}[/dim]", highlight=False)
