@@ -23,7 +23,7 @@ from .asking import Asker
 from .client import Endpoint, Exchange, StreamingClient
 from .diagnose import diagnose, found_in, nearest
 from .findings import FINDINGS
-from .probe import FIRST_TIMEOUTS, look, point_of, short_question
+from .probe import FIRST_TIMEOUTS, look, point_of, short_question, unnamed
 
 ANSWER_TOKENS: Final = 32
 """Enough events to see whether they come one after the other."""
@@ -190,8 +190,12 @@ class _Flight:
     def _choose_model(self) -> bool:
         tried = "choose the model to ask for"
         if not (model := self._plan.model or next(iter(self._models), "")):
+            code, exchange = unnamed(self._asker)
             found = "it lists no model and --model names none"
-            self._note("model", tried, found, "model_unknown", "give --model NAME")
+            hint = "give --model NAME"
+            if code != "model_unknown":
+                found, hint = found_in(code, exchange, self._client.endpoint, ""), ""
+            self._note("model", tried, found, code, hint)
             return False
         self._seen.model = model
         return True

@@ -64,10 +64,13 @@ def probe(
     if mock is not None:
         _check_mock(endpoint, model, models)
         return Target(models=models, mock=mock)
-    if not (model and wanted()):
+    if not wanted():
         return Target(models=models, mock=None)
     client = StreamingClient(endpoint, timeouts=FIRST_TIMEOUTS)
     try:
+        if not model:
+            code, exchange = unnamed(Asker(client, APIS[plan.api]))
+            raise error_of(code, exchange, endpoint, model=model)
         return _learn(Asker(client, APIS[plan.api]), plan, model, models, wanted)
     finally:
         client.close()
@@ -92,6 +95,17 @@ def look(client: StreamingClient) -> tuple[tuple[str, ...], dict[str, Any] | Non
 _LIST_MAY: Final = ("path_unknown", "request_refused", "server_error", "forbidden",
                     "throttled", "throttled_no_hint", "bad_response")  # fmt: skip
 """What a list of models may end in at an endpoint that answers questions."""
+
+
+def unnamed(asker: Asker) -> tuple[str, Exchange]:
+    """Say what is wrong where no model is named and none is listed: that, or the path.
+
+    Returns the finding's code and the exchange that showed it.
+    """
+    question = short_question("-", BYTES_PER_TOKEN, 0, ignore_eos=False)
+    exchange = asker.ask(question)
+    code = diagnose(exchange, asker.client.endpoint)
+    return ("path_unknown" if code == "path_unknown" else "model_unknown"), exchange
 
 
 def models_in(listing: Exchange) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ..errors import ExitCode
 from ..report.table import duration, usd
@@ -61,21 +62,22 @@ def _show(seen: "Preflight", costs: "Estimate", console: Console) -> None:
     """Print the checklist: what was tried, what was found, what to do."""
     from loadgen.findings import FINDINGS
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("", "check", "found"):
-        table.add_column(name, style="dim" if name == "check" else None)
+    grid = Table.grid(padding=(0, 2, 0, 0))
     for check in seen.checks:
         well = check.exit_code is ExitCode.DONE
         mark = _NOTED if well and check.code else _MARKS[well]
-        table.add_row(mark, check.tried, check.found)
+        # As text: what a server says may look like markup.
+        grid.add_row(mark, check.name, Text(check.tried, style="dim"))
+        grid.add_row("", "", Text(check.found))
         if check.code is not None:
-            cause = FINDINGS[check.code].cause
-            table.add_row("", "", f"[bold]{check.code}[/bold]: {cause}")
-            table.add_row("", "", f"-> {check.remedy}")
-    console.print(f"[bold]{seen.endpoint}[/bold]  {seen.api} {seen.model}")
-    console.print(table)
+            told = Text(f"{check.code}: ", style="bold")
+            grid.add_row("", "", told.append(FINDINGS[check.code].cause, "not bold"))
+            grid.add_row("", "", Text(f"-> {check.remedy}"))
+    title = Text(seen.endpoint, style="bold")
+    console.print(title.append(f"  {seen.api} {seen.model}", "not bold"))
+    console.print(grid)
     console.print(
-        f"the plan     {costs.requests:,} requests,"
+        f"the plan: {costs.requests:,} requests,"
         f" {costs.input_tokens:,} tokens in and {costs.output_tokens:,} out,"
         f" about {duration(costs.seconds)},"
         f" {usd(costs.usd) if costs.usd is not None else 'no price: give --prices'}",
