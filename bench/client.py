@@ -113,15 +113,15 @@ def trial(
             share=Share(),
             requests=[],
             lengths=repeat((8, tokens)),
-            client=StreamingClient(Endpoint.parse(url, ca_file=ca_file),
-                                   timeouts=Timeouts()),
+            clients=[StreamingClient(Endpoint.parse(url, ca_file=ca_file),
+                                     timeouts=Timeouts())],
             rows=RowWriter(Path(folder) / "requests.jsonl", _unexpected),
             stats=stats,
             traces=Traces(0, run="bench", ratio=0.0),
             t0=time.monotonic() + 0.05,
             on_row=seen.add,
         )  # fmt: skip
-        session._client.warm(users)  # noqa: SLF001 - all of them, not only the first 64
+        session._clients[0].warm(users)  # noqa: SLF001 - all of them, not only the first 64
         session.start()
         cpu, wall = time.process_time(), time.monotonic()
 

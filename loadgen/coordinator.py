@@ -28,14 +28,14 @@ from loadstone.units import Seconds
 from .client import StreamingClient
 from .folder import RunFolder
 from .options import plan_of, timeouts_of
-from .probe import Target, probe
-from .receive import why_absent
+from .probe import Target, probe_all
+from .receive import ReceiveLags, why_absent
 from .results import RowWriter, rows_name
 from .selfcheck import standing
 from .series import Series
 from .session import Session, Share
 from .stats import ClientStats, SliceStats, total
-from .target import endpoint_of
+from .target import endpoints_of
 from .tracing import Traces
 from .workload import lengths_of, read_text, requests_of, with_trace_located
 
@@ -82,15 +82,16 @@ def open_session(
             f"worker {order.rank} draws another schedule than the master",
             hint="run the same loadstone and the same trace file on every host",
         )
+    timeouts, lags = timeouts_of(order.values), ReceiveLags()
     return Session(
         plan,
         share=Share(order.rank, order.workers),
         requests=requests,
         lengths=draw(plan, lengths_of(plan), order.rank),
-        client=StreamingClient(
-            endpoint_of(plan.hosts[0], order.values, environ),
-            timeouts=timeouts_of(order.values),
-        ),
+        clients=[
+            StreamingClient(endpoint, timeouts=timeouts, lags=lags)
+            for endpoint in endpoints_of(plan.hosts, order.values, environ)
+        ],
         rows=RowWriter(
             Path(order.folder) / rows_name(order.rank, order.workers), on_disk_failure
         ),
@@ -131,7 +132,7 @@ class Run:
         began = time.monotonic()
         self.requests = requests_of(plan)
         drawing_s = time.monotonic() - began
-        self.target = probe(endpoint_of(host, values, environ), plan, wanted)
+        self.target = probe_all(endpoints_of(plan.hosts, values, environ), plan, wanted)
         if not wanted():
             raise LoadstoneError("stopped before the run began", code="stopped")
         self.plan = plan = _resolve(plan, self.target)
@@ -246,7 +247,7 @@ class Run:
             "run": self.folder.path.name,
             "scenario": self.plan.scenario,
             "loop": self.plan.loop,
-            "host": self.plan.hosts[0],
+            "host": ",".join(self.plan.hosts),
             "model": self.plan.model,
             "plan_hash": self.digest,
             "complete": complete,
@@ -318,7 +319,7 @@ class Run:
         }
 
     def _unix(self) -> bool:
-        return self.plan.hosts[0].startswith("unix:")
+        return all(host.startswith("unix:") for host in self.plan.hosts)
 
     def _reported(self) -> int:
         return 1 if self.workers == 1 else len(self.handed_in)

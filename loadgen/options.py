@@ -242,6 +242,20 @@ def read_options(given: Mapping[str, Value]) -> dict[str, Any]:
     return values
 
 
+def hosts_of(text: str) -> tuple[str, ...]:
+    """Read endpoints with commas between them, in the order they get requests in.
+
+    Raises `UsageError` for one that is empty or there twice.
+    """
+    hosts = tuple(host.strip() for host in text.split(","))
+    if len(hosts) > 1 and ("" in hosts or len(set(hosts)) < len(hosts)):
+        raise UsageError(
+            f"hosts must be different and not empty: {text}",
+            hint="give --host once for each",
+        )
+    return hosts
+
+
 def timeouts_of(values: Mapping[str, Any]) -> Timeouts:
     """Return how long to wait for what, of read options."""
     return Timeouts(**{name: values[f"{name}_timeout"] for name in _TIMEOUTS})
@@ -252,6 +266,7 @@ def plan_of(
 ) -> Plan:
     """Make a plan of read options; `users` is Locust's own count, None for the default.
 
+    `host` may be several, with commas between them.
     `more` are settings without an option here. Raises `UsageError` for what cannot be
     run.
     """
@@ -267,7 +282,7 @@ def plan_of(
             hint="give --rate 10 (open loop), --users 20 (closed loop) or --trace FILE",
         )
     users = DEFAULT_CAP if users is None else users
-    plan = Plan(hosts=(host,), users=users, **settings)
+    plan = Plan(hosts=hosts_of(host), users=users, **settings)
     for setting, (loop, why) in _ONLY.items():
         if plan.loop != loop and getattr(plan, setting) != _PLAIN[setting]:
             flag = next(o.flag for o in OPTIONS if o.setting == setting)

@@ -7,10 +7,10 @@ which fields the service refuses and how much text makes a token there.
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from loadstone.errors import ExitCode
+from loadstone.errors import ExitCode, UsageError
 from loadstone.traffic.plan import Plan
 from loadstone.traffic.textfit import Point, TextFit, fit_text, lengths_to_try
 from loadstone.units import Tokens
@@ -28,9 +28,11 @@ FIRST_TIMEOUTS: Final = Timeouts(connect=10.0, first_byte=60.0, total=90.0)
 SHORT_ANSWER: Final[Tokens] = 16
 """The responses endpoint takes no less."""
 _LONGEST: Final[Tokens] = 512
+_SAME: Final = ("preset", "slowdown", "clock")
+"""What a mock says of itself that is the same for all hosts of a run."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Target:
     """What an endpoint says of itself; `mock` is the mock's `/version`, else None.
 
@@ -44,6 +46,46 @@ class Target:
     fit: TextFit | None = None
 
 
+def probe_all(
+    endpoints: Sequence[Endpoint], plan: Plan, wanted: Callable[[], bool]
+) -> Target:
+    """Ask every endpoint, and return what they are as one.
+
+    The mocks are one with all their VMs; of others the first is asked more than what it
+    lists. Raises what `probe` does, and `UsageError` for endpoints that cannot be
+    measured as one: some are the mock and some are not, they emulate different
+    machines, or lack the model that is asked for (none: the first that the first one
+    lists).
+    """
+    first = probe(endpoints[0], plan, wanted)
+    targets = [first, *(_seen(endpoint) for endpoint in endpoints[1:])]
+    model = plan.model or next(iter(first.models), "")
+    for endpoint, target in zip(endpoints, targets, strict=True):
+        if len(targets) > 1 and target.models and model not in target.models:
+            raise UsageError(f"{endpoint.url} does not list the model {model!r}")
+        if _kind(target) != _kind(first):
+            raise UsageError(
+                f"{endpoint.url} is not what {endpoints[0].url} is:"
+                f" {_kind(target)}, not {_kind(first)}",
+                hint="several hosts are measured as one; give equal ones",
+            )
+    mocks = [target.mock for target in targets if target.mock is not None]
+    if not mocks:
+        return first
+    whole = {"vms": 0, "engines": 0}
+    for mock in mocks:
+        for count in whole:
+            whole[count] += int(mock.get(count) or 0)
+    return replace(first, mock=mocks[0] | whole)
+
+
+def _kind(target: Target) -> str:
+    """Say what must be the same of all hosts of a run."""
+    if target.mock is None:
+        return "an endpoint"
+    return " ".join(f"{name} {target.mock.get(name)}" for name in _SAME)
+
+
 def probe(
     endpoint: Endpoint, plan: Plan, wanted: Callable[[], bool] = lambda: True
 ) -> Target:
@@ -53,19 +95,14 @@ def probe(
     Raises the error of a finding when nothing answers, and for what was given wrong:
     the key, the model, the path. What may pass, such as a limit, is left to the run.
     """
-    client = StreamingClient(endpoint, timeouts=TIMEOUTS)
-    try:
-        models, mock = look(client)
-    finally:
-        client.close()
-    if endpoint.azure is not None:
-        models = (endpoint.azure.deployment,)
+    seen = _seen(endpoint)
+    models = seen.models
     model = plan.model or next(iter(models), "")
-    if mock is not None:
+    if seen.mock is not None:
         _check_mock(endpoint, model, models)
-        return Target(models=models, mock=mock)
+        return seen
     if not wanted():
-        return Target(models=models, mock=None)
+        return seen
     client = StreamingClient(endpoint, timeouts=FIRST_TIMEOUTS)
     try:
         if not model:
@@ -76,11 +113,24 @@ def probe(
         client.close()
 
 
+def _seen(endpoint: Endpoint) -> Target:
+    """Return what an endpoint lists, and whether it is the mock."""
+    client = StreamingClient(endpoint, timeouts=TIMEOUTS)
+    try:
+        models, mock = look(client)
+    finally:
+        client.close()
+    if endpoint.azure is not None:
+        models = (endpoint.azure.deployment,)
+    return Target(models=models, mock=mock)
+
+
 def look(client: StreamingClient) -> tuple[tuple[str, ...], dict[str, Any] | None]:
     """Return an endpoint's models, and the mock's `/version` if it is the mock.
 
     An endpoint may have no list of models. Raises the error of a finding if nothing
-    answers, or the key or the scheme is wrong.
+    answers, or the key or the scheme is wrong, and `UsageError` for what does not
+    answer questions itself.
     """
     endpoint = client.endpoint
     below = "/openai/v1" if endpoint.azure else "/v1"
@@ -89,6 +139,12 @@ def look(client: StreamingClient) -> tuple[tuple[str, ...], dict[str, Any] | Non
     if code is not None and code not in _LIST_MAY:
         raise error_of(code, listing, endpoint)
     version = object_in(client.send(path="/version", method="GET"))
+    workers = version.get("workers")
+    if isinstance(workers, list):
+        raise UsageError(
+            f"{endpoint.url} is the supervisor of {len(workers)} workers, which answer",
+            hint="drive them: " + " ".join(f"--host {url}" for url in workers),
+        )
     return models_in(listing), version if version.get("emulated") is True else None
 
 

@@ -7,8 +7,9 @@ greenlets as there may be requests in flight (open loop) or users (closed loop),
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 from random import Random
 from typing import Any, Final
 
@@ -69,7 +70,11 @@ class Share:
 
 
 class Session:
-    """A run's share in this process, from t0 to the last answer or the drain's end."""
+    """A run's share in this process, from t0 to the last answer or the drain's end.
+
+    There is a client for each of the plan's hosts, which get the requests in turn, by
+    their index; all clients share their lags.
+    """
 
     def __init__(
         self,
@@ -78,7 +83,7 @@ class Session:
         share: Share,
         requests: list[Request],
         lengths: Iterator[tuple[Tokens, Tokens]],
-        client: StreamingClient,
+        clients: Sequence[StreamingClient],
         rows: RowWriter,
         stats: ClientStats,
         traces: Traces,
@@ -94,21 +99,25 @@ class Session:
         self.finished = Event()
         """Set when every request of this share has ended, by itself or by the drain."""
         self._lengths = lengths
-        self._client = client
-        self._asker = Asker(
-            client,
-            APIS[plan.api],
-            patience=Patience(plan.on_429, plan.max_retries),
-            dialect=Dialect(plan.refused),
-            rng=Random(f"{plan.seed}/retries/{share.rank}"),
-        )
+        self._clients = clients
+        self._api = APIS[plan.api]
+        self._askers = [
+            Asker(
+                client,
+                self._api,
+                patience=Patience(plan.on_429, plan.max_retries),
+                dialect=Dialect(plan.refused),
+                rng=Random(f"{plan.seed}/retries/{share.rank}"),
+            )
+            for client in clients
+        ]
         self._fit = plan.fit
         self._on_row = on_row
         self._traces = traces
         self._think = Random(f"{plan.seed}/think/{share.rank}")
         self._clock = clock or MonotonicClock()
         self._watch = Watch(stats, rows.stops)
-        stats.recv_lags = client.lags
+        stats.recv_lags = clients[0].lags
         self._open = plan.loop != "closed"
         self._dispatcher = Dispatcher(
             share.of(requests), clock=self._clock, t0=t0, on_due=self._count_due
@@ -123,9 +132,12 @@ class Session:
 
     def start(self) -> None:
         """Open connections, begin the schedule and arrange for the end."""
-        self._client.warm(min(WARM_CONNECTIONS, self.plan.users))
-        if self._client.endpoint.credential is not None:
-            self._client.endpoint.credential.keep_fresh()
+        most = min(WARM_CONNECTIONS, self.plan.users)
+        for client in self._clients:
+            client.warm(ceil(most / len(self._clients)))
+        # Several hosts are shown one key.
+        if (credential := self._clients[0].endpoint.credential) is not None:
+            credential.keep_fresh()
         self._watch.start()
         if self._open:
             self._dispatcher.start()
@@ -137,7 +149,8 @@ class Session:
         if self._closing is not None:
             self._closing.kill()
         self._watch.stop()
-        self._client.close()
+        for client in self._clients:
+            client.close()
         self.rows.close()
 
     def serve(self, stopping: Callable[[], bool]) -> None:
@@ -189,6 +202,9 @@ class Session:
     def _slice_of(self, request: Request) -> SliceStats:
         return self.stats.slice_of(request.scenario, request.tenant, request.stage)
 
+    def _host_of(self, request: Request) -> int:
+        return request.index % len(self._clients)
+
     def _count_due(self, request: Request) -> None:
         self._slice_of(request).scheduled += 1
 
@@ -215,7 +231,7 @@ class Session:
         began = self._clock.now()
         killed: gevent.GreenletExit | None = None
         try:
-            exchange = self._asker.ask(
+            exchange = self._askers[self._host_of(request)].ask(
                 self._question(request),
                 {TRUTH_HEADER: "1", TRACEPARENT_HEADER: str(trace)},
             )
@@ -243,7 +259,7 @@ class Session:
             raise killed
 
     def _question(self, request: Request) -> Question:
-        tokens = self._fit.filler(request.input_tokens, self._asker.api.template)
+        tokens = self._fit.filler(request.input_tokens, self._api.template)
         content = prompt_of(tokens + PER_MESSAGE, request.index)
         return Question(
             model=self.plan.model,
@@ -274,6 +290,7 @@ class Session:
             asked_output_tokens=request.output_tokens,
             warmup=request.intended_s < self.plan.warmup_s,
             worker=self.share.rank,
+            host=self._host_of(request),
             **more,
         )
 

@@ -1,6 +1,6 @@
 """From the options to the endpoint that they name: its URL, key, TLS and paths."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from loadstone.errors import UsageError
@@ -17,15 +17,25 @@ API_VERSION: Final = "2024-10-21"
 ENTRA_SCOPE: Final = "https://cognitiveservices.azure.com/.default"
 
 
+def endpoints_of(
+    hosts: Sequence[str], values: Mapping[str, Any], environ: Mapping[str, str]
+) -> list[Endpoint]:
+    """Return the endpoints at `hosts`, key and TLS settings as the options say.
+
+    They share one key. Raises `UsageError`, and `LoadstoneError` if a command that
+    should print the key fails.
+    """
+    for host in hosts:
+        check_url(host)
+    credential = credential_of(values, environ)
+    return [with_credential(host, values, credential) for host in hosts]
+
+
 def endpoint_of(
     host: str, values: Mapping[str, Any], environ: Mapping[str, str]
 ) -> Endpoint:
-    """Return the endpoint at `host`, with key and TLS settings as the options say.
-
-    Raises `UsageError`, and `LoadstoneError` if a command that prints the key fails.
-    """
-    check_url(host)
-    return with_credential(host, values, credential_of(values, environ))
+    """Return the one endpoint at `host`; see `endpoints_of`."""
+    return endpoints_of([host], values, environ)[0]
 
 
 def with_credential(

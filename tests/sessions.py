@@ -118,7 +118,7 @@ def drive(
         share=Share(),
         requests=requests,
         lengths=iter(()),
-        client=StreamingClient(Endpoint.parse(url)),
+        clients=[StreamingClient(Endpoint.parse(url))],
         rows=RowWriter(folder / "requests.jsonl", unexpected),
         stats=ClientStats(),
         traces=Traces(0, run="test", ratio=0.0),

@@ -26,27 +26,32 @@ def check(
     values: Mapping[str, Any], *, host: str, users: int | None,
     environ: Mapping[str, str], console: Console, as_json: bool,
 ) -> ExitCode:  # fmt: skip
-    """Look `host` over, print what was found and what the plan would take.
+    """Look each host over, print what was found and what the plan would take.
 
     Raises `UsageError` for options that cannot be.
     """
     from loadgen.estimate import estimate
     from loadgen.options import plan_of
     from loadgen.preflight import preflight
-    from loadgen.target import endpoint_of
+    from loadgen.target import endpoints_of
     from loadgen.workload import requests_of
 
     plan = plan_of(values, host=host, users=users)
     requests = requests_of(plan)
-    endpoint = endpoint_of(host, values, environ)
-    seen = preflight(endpoint, plan)
-    costs = estimate(plan, requests, ttft_s=seen.ttft_s, tpot_s=seen.tpot_s)
-    costs = replace(costs, usd=_spend(plan, costs, seen.mock))
+    looked = [preflight(at, plan) for at in endpoints_of(plan.hosts, values, environ)]
+    first, *others = looked
+    costs = estimate(plan, requests, ttft_s=first.ttft_s, tpot_s=first.tpot_s)
+    costs = replace(costs, usd=_spend(plan, costs, first.mock))
     if as_json:
-        click.echo(json.dumps(seen.to_json() | {"estimate": costs.to_json()}))
+        told = first.to_json() | {"estimate": costs.to_json()}
+        if others:
+            told["others"] = [seen.to_json() for seen in others]
+        click.echo(json.dumps(told))
     else:
-        _show(seen, costs, console)
-    return seen.exit_code
+        for seen in looked:
+            _show(seen, console)
+        _show_estimate(costs, console)
+    return max(seen.exit_code for seen in looked)
 
 
 def _spend(
@@ -58,7 +63,7 @@ def _spend(
     return priced(plan, mock, costs.seconds)
 
 
-def _show(seen: "Preflight", costs: "Estimate", console: Console) -> None:
+def _show(seen: "Preflight", console: Console) -> None:
     """Print the checklist: what was tried, what was found, what to do."""
     from loadgen.findings import FINDINGS
 
@@ -76,6 +81,10 @@ def _show(seen: "Preflight", costs: "Estimate", console: Console) -> None:
     title = Text(seen.endpoint, style="bold")
     console.print(title.append(f"  {seen.api} {seen.model}", "not bold"))
     console.print(grid)
+
+
+def _show_estimate(costs: "Estimate", console: Console) -> None:
+    """Print what the plan would take."""
     console.print(
         f"the plan: {costs.requests:,} requests,"
         f" {costs.input_tokens:,} tokens in and {costs.output_tokens:,} out,"

@@ -11,7 +11,7 @@ from typing import Any, Final
 import click
 from rich.console import Console
 
-from loadgen.options import OPTIONS, plan_of, read_options
+from loadgen.options import OPTIONS, hosts_of, plan_of, read_options
 from loadgen.target import check_url
 from loadgen.workload import read_text
 
@@ -37,11 +37,18 @@ Examples:
   loadstone run chat --rate 5 --host https://llm.example.com --api-key-env LLM_KEY
   loadstone run chat --rate 5 --host https://llm.example.com --api-key-env LLM_KEY \\
     --check
+  loadstone run chat --rate 90 --host http://vm-1:8000 --host http://vm-2:8000
   loadstone run chat --rate 20 --slo slo.toml --json > result.json
   loadstone run runs/latest/plan.toml --host http://127.0.0.1:9000""",
 )
 @click.argument("scenario")
-@click.option("--host", metavar="URL", help=f"the endpoint  [default: {_HOST}]")
+@click.option(
+    "--host",
+    "hosts",
+    multiple=True,
+    metavar="URL",
+    help=f"the endpoint; several get the requests in turn  [default: {_HOST}]",
+)
 @click.option(
     "--users",
     type=click.IntRange(1),
@@ -75,8 +82,8 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="print the summary as JSON")
 @load_options({option.name for option in OPTIONS} - {"scenario"})
 def command(
-    *, scenario: str, host: str | None, users: int | None, processes: int, web: bool,
-    web_port: int, checking: bool, as_json: bool, **given: str | None,
+    *, scenario: str, hosts: tuple[str, ...], users: int | None, processes: int,
+    web: bool, web_port: int, checking: bool, as_json: bool, **given: str | None,
 ) -> int:  # fmt: skip
     """Drive an endpoint with SCENARIO: tokens/s, tails, cost, how far to trust them.
 
@@ -84,6 +91,7 @@ def command(
     the answers do. With --users alone it is a closed loop. SCENARIO may also be the
     plan.toml of an earlier run, to run it again; options given beside it win.
     """
+    host = ",".join(hosts) or None
     if scenario.endswith(".toml"):
         earlier = _read_plan(scenario)
         host = host or earlier.pop("host", None)
@@ -92,7 +100,8 @@ def command(
     else:
         asked = given | {"scenario": scenario}
     host = host or _HOST
-    check_url(host)
+    for one in hosts_of(host):
+        check_url(one)
     if checking:
         return check(
             read_options(asked), host=host, users=users, environ=os.environ,

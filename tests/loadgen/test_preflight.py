@@ -112,7 +112,7 @@ CASES = {
     "broken stream": Case("stream_error", Quirk(broken="out of KV"),
                           words=("out of KV",)),
     "no token": Case("empty_answer", Quirk(tokens=0, usage=False)),
-    "clock": Case("clock_skew", Quirk(skew_s=-120), words=("120 s behind",)),
+    "clock": Case("clock_skew", Quirk(skew_s=-120), words=("s behind",)),
     "unknown field": Case("field_refused", Quirk(unknown=("ignore_eos", "min_tokens")),
                           words=("refuses ignore_eos, min_tokens",)),
     "no models": Case("model_unknown", Quirk(models=()), words=("--model",)),

@@ -30,6 +30,7 @@ def test_a_row_says_how_it_ended_and_how_often_it_was_sent(
     session = Session.__new__(Session)
     session.t0, session.share = 100.0, Share()
     session.plan = SimpleNamespace(warmup_s=0.0)
+    session._clients = [SimpleNamespace()]
     request = Request(0, 1.0, 10, 20, "chat")
     row = session._row(request, Exchange(sent=101.0, end=102.0, **exchange))
     assert (row.outcome, row.reconnects) == expected
@@ -40,6 +41,7 @@ def test_a_row_has_the_instants_of_each_kind_of_token() -> None:
     session = Session.__new__(Session)
     session.t0, session.share = 100.0, Share()
     session.plan = SimpleNamespace(warmup_s=0.0)
+    session._clients = [SimpleNamespace()]
     reply = ChatReply(
         events=4, first=101.5, first_answer=101.75, first_tool=102.0, last=103.0,
         output_tokens=4, tokens_source=TokensSource.CHUNKS, answered=True,
