@@ -23,6 +23,7 @@ from loadstone.traffic.record import RequestRecord
 from loadstone.traffic.request import Request
 from loadstone.traffic.verdict import exit_code
 
+from .budget import LOOK_S
 from .coordinator import Order, Run, open_session, order_message
 from .hooks import Begun, LoadHooks
 from .options import OPTIONS, read_options
@@ -31,6 +32,7 @@ from .session import Session
 _log = logging.getLogger("loadstone")
 
 GO, HALT, DONE = "loadstone_go", "loadstone_halt", "loadstone_done"
+CLOSE: Final = "loadstone_close"
 _REPORT: Final = "loadstone"
 _PATIENCE_S: Final = 10.0
 """How long the master waits at the end for workers to hand in their totals."""
@@ -92,6 +94,7 @@ class Control:
         if self._is_worker:
             events.report_to_master.add_listener(self._report)
             runner.register_message(GO, self._take_order)
+            runner.register_message(CLOSE, lambda **_: self._close_arrivals())
             runner.register_message(HALT, lambda **_: self._hand_in(), concurrent=True)
         elif self._is_master:
             events.worker_report.add_listener(self._note_report)
@@ -201,6 +204,8 @@ class Control:
             run.live = session.stats
             self._greenlets.append(gevent.spawn(self._end_when, session.finished))
         self._greenlets.append(gevent.spawn(self._keep_telling, run))
+        if run.budget.limits:
+            self._greenlets.append(gevent.spawn(self._keep_to_budget, run))
 
     def _start_session(
         self, order: Order | None, requests: list[Request] | None = None
@@ -246,6 +251,19 @@ class Control:
             run.series.add(run.elapsed_s(), run.stats().whole())
             self._tell("progress", run.progress())
             gevent.sleep(0.5)
+
+    def _keep_to_budget(self, run: Run) -> None:
+        """Close the arrivals everywhere once a limit is reached."""
+        while (reached := run.budget.reached(run.spent())) is None:
+            gevent.sleep(LOOK_S)
+        _log.info("no more requests: %s is reached", reached)
+        self._close_arrivals()
+        for client_id in self._workers_left:
+            self._environment.runner.send_message(CLOSE, None, client_id)
+
+    def _close_arrivals(self) -> None:
+        if self.session is not None:
+            self.session.close_arrivals()
 
     def _on_row(self, row: RequestRecord) -> None:
         self.observers.notify("request_ended", row)

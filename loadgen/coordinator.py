@@ -25,6 +25,7 @@ from loadstone.traffic.summary import describe, describe_histogram, summarize
 from loadstone.traffic.verdict import Evidence, Verdict, judge
 from loadstone.units import Seconds
 
+from .budget import Budget
 from .client import StreamingClient
 from .folder import RunFolder
 from .options import plan_of, timeouts_of
@@ -43,6 +44,8 @@ LEAD_S: Final = 0.5
 """From the order to t0: time to spawn users and open connections."""
 LEAD_OF_WORKERS_S: Final = 2.0
 """The same where the order goes to other processes first."""
+REPORT_S: Final = 3.0
+"""How often Locust's workers report (WORKER_REPORT_INTERVAL)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,7 @@ def open_session(
         ),
         t0=time.monotonic() + order.t0_epoch - time.time(),
         on_row=on_row,
+        most=Budget.of(order.values).share_of_requests(order.rank, order.workers),
     )
 
 
@@ -137,6 +141,11 @@ class Run:
             raise LoadstoneError("stopped before the run began", code="stopped")
         self.plan = plan = _resolve(plan, self.target)
         self.rent = _rent(plan)
+        self.budget = Budget.of(values)
+        if "usd" in self.budget.limits and self.rent is None:
+            raise UsageError(
+                "--max-usd needs a price", hint="give --prices NAME and --vms N"
+            )
         self.workers = workers
         self.digest = plan_hash(plan, self.requests)
         self.folder = RunFolder.create(Path(values["out"]), plan.scenario)
@@ -180,6 +189,20 @@ class Run:
         """Rent since t0; 0 without a price."""
         return self.rent.total(self.elapsed_s()) if self.rent else 0.0
 
+    def spent(self) -> dict[str, float]:
+        """Return what was spent so far of what may be limited.
+
+        Requests in flight count with the tokens that they have asked for.
+        """
+        stats = self.stats()
+        parts = stats.slices.values()
+        tokens = sum(part.input_tokens + part.output_tokens for part in parts)
+        return {
+            "usd": self.cost_usd(),
+            "requests": sum(part.sent for part in parts),
+            "tokens": tokens + sum(stats.reserved),
+        }
+
     def progress(self) -> dict[str, Any]:
         """Return what a live display shows; times in seconds."""
         whole, elapsed = self.stats().whole(), self.elapsed_s()
@@ -210,8 +233,14 @@ class Run:
         here on the totals, and with them `metrics`, are theirs.
         """
         rows = list(read_rows(self.folder.path))
+        complete, spent = stopped_s == math.inf, self.spent()
+        if complete and self.budget.reached(spent):
+            # What was due later was not wanted any more.
+            stopped_s = max((row.intended_s for row in rows), default=0.0)
         self.live = self._settled(rows, stopped_s)
-        summary = self.summary(rows, complete=stopped_s == math.inf)
+        summary = self.summary(rows, complete=complete)
+        if self.budget.limits:
+            summary["budget"] = self.budget.summary(spent, self.workers, REPORT_S)
         summary["instrument"]["locust"] = locust
         self.folder.write_json(SUMMARY, summary)
         self.folder.write_text(METRICS, metrics())

@@ -89,6 +89,7 @@ class Session:
         traces: Traces,
         t0: Seconds,
         on_row: Callable[[RequestRecord], None],
+        most: int | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.plan = plan
@@ -125,6 +126,9 @@ class Session:
         self._active: dict[greenlet, None] = {}
         self._asked = 0
         self._over = False
+        self._left = most
+        """Requests that may still be sent; None for no limit."""
+        self._arrivals_over = Event()
         self._closing: gevent.Greenlet[..., None] | None = None
 
     def __repr__(self) -> str:
@@ -156,10 +160,10 @@ class Session:
     def serve(self, stopping: Callable[[], bool]) -> None:
         """Serve one request after another until `stopping()` or the run's end."""
         try:
-            while not (self._over or stopping()):
+            while not (self._closed() or stopping()):
                 request = self._dispatcher.take() if self._open else self._ask()
                 # The end may have come while it was waited for: then it was never sent.
-                if request is None or self._over:
+                if request is None or self._closed() or not self._may_send():
                     return
                 self._run(request)
                 if not self._open and self.plan.think_s > 0:
@@ -170,10 +174,31 @@ class Session:
 
     # ---------------------------------------------------------------- the end
 
+    def close_arrivals(self) -> None:
+        """Begin no request more: what is in flight has the drain to end in."""
+        self._dispatcher.stop()
+        self._arrivals_over.set()
+
+    def _closed(self) -> bool:
+        return self._over or self._arrivals_over.is_set()
+
+    def _may_send(self) -> bool:
+        """Take one of the requests that a budget allows; False if none is left."""
+        if self._left is None:
+            return True
+        if self._left == 0:
+            self.close_arrivals()
+            return False
+        self._left -= 1
+        if self._left == 0:
+            self.close_arrivals()
+        return True
+
     def _close(self) -> None:
         """Wait for the arrivals' end, then for the answers, for the drain at most."""
         end = self.t0 + self.plan.duration_s
-        gevent.sleep(max(0.0, end - self._clock.now()))
+        if self._arrivals_over.wait(max(0.0, end - self._clock.now())):
+            end = self._clock.now()
         deadline = end + self.plan.drain_s
         while self._unfinished() and self._clock.now() < deadline:
             gevent.sleep(min(0.05, max(0.0, deadline - self._clock.now())))
@@ -181,8 +206,10 @@ class Session:
         self.finished.set()
 
     def _unfinished(self) -> bool:
-        waiting = self._open and (
-            self._dispatcher.queued or not self._dispatcher.exhausted.is_set()
+        waiting = (
+            self._open
+            and not self._closed()
+            and (self._dispatcher.queued or not self._dispatcher.exhausted.is_set())
         )
         return bool(self._active or waiting)
 
@@ -227,6 +254,7 @@ class Session:
         self._active[me] = None
         part = self._slice_of(request)
         part.in_flight += 1
+        self.stats.reserve(request.input_tokens, request.output_tokens)
         trace = self._traces.of(request.index)
         began = self._clock.now()
         killed: gevent.GreenletExit | None = None
@@ -249,6 +277,7 @@ class Session:
             row = self._abandoned(request, began, Outcome.FAILED, "internal")
         finally:
             part.in_flight -= 1
+            self.stats.reserve(-request.input_tokens, -request.output_tokens)
             self._active.pop(me, None)
         if trace.sampled:
             row = replace(row, trace_id=trace.trace_hex)
