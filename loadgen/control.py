@@ -127,6 +127,8 @@ class Control:
         self._unwanted = self._starting
 
     def _fail(self, wrong: LoadstoneError) -> None:
+        if self.run is not None:
+            self.run.end_watch()
         self.run = None
         _log.error("%s%s", wrong.message, f" ({wrong.hint})" if wrong.hint else "")
         self._tell(
@@ -203,6 +205,7 @@ class Control:
             session = self._start_session(run.order(0), run.requests)
             run.live = session.stats
             self._greenlets.append(gevent.spawn(self._end_when, session.finished))
+        run.watch_server()
         self._greenlets.append(gevent.spawn(self._keep_telling, run))
         if run.budget.limits:
             self._greenlets.append(gevent.spawn(self._keep_to_budget, run))

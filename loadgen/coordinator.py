@@ -15,11 +15,12 @@ from typing import Any, Final
 from loadstone.catalog.workloads import load_price, price_of_preset
 from loadstone.errors import LoadstoneError, UsageError
 from loadstone.physics.cost import Rent, no_price
-from loadstone.runs import METRICS, SUMMARY, read_rows
+from loadstone.runs import METRICS, SERVER_METRICS, SUMMARY, read_rows
 from loadstone.traffic.machine import loads_of
 from loadstone.traffic.plan import Plan, draw, plan_hash
 from loadstone.traffic.record import RequestRecord
 from loadstone.traffic.request import Request
+from loadstone.traffic.serverside import describe_server, read_scrapes
 from loadstone.traffic.slo import Slo, read_slos
 from loadstone.traffic.summary import describe, describe_histogram, summarize
 from loadstone.traffic.verdict import Evidence, Verdict, judge
@@ -27,11 +28,13 @@ from loadstone.units import Seconds
 
 from .budget import Budget
 from .client import StreamingClient
+from .described import describe_endpoint
 from .folder import RunFolder
 from .options import plan_of, timeouts_of
 from .probe import Target, probe_all
 from .receive import ReceiveLags, why_absent
 from .results import RowWriter, rows_name
+from .scrape import Scraper, watch_of
 from .selfcheck import standing
 from .series import Series
 from .session import Session, Share
@@ -136,7 +139,8 @@ class Run:
         began = time.monotonic()
         self.requests = requests_of(plan)
         drawing_s = time.monotonic() - began
-        self.target = probe_all(endpoints_of(plan.hosts, values, environ), plan, wanted)
+        self._endpoints = endpoints_of(plan.hosts, values, environ)
+        self.target = probe_all(self._endpoints, plan, wanted)
         if not wanted():
             raise LoadstoneError("stopped before the run began", code="stopped")
         self.plan = plan = _resolve(plan, self.target)
@@ -162,6 +166,7 @@ class Run:
         self.series = Series()
         self.live: ClientStats | None = None
         """The totals of this process, where it runs the session itself."""
+        self._scraper: Scraper | None = None
 
     def __repr__(self) -> str:
         return f"<Run {self.folder.path.name} {self.plan.loop} {self.stats()!r}>"
@@ -176,6 +181,24 @@ class Run:
             rank, self.workers, self.t0_epoch, self.plan.to_toml(), self.digest,
             str(self.folder.path.absolute()), self._values,
         )  # fmt: skip
+
+    def watch_server(self) -> None:
+        """Scrape the server's own metrics from now on, if the options say so."""
+        setting = self._values["server_metrics"]
+        if setting is None:
+            return
+        self._scraper = Scraper(
+            watch_of(
+                setting, self._endpoints, self._values,
+                t0_epoch=self.t0_epoch, folder=self.folder.path.absolute(),
+            )
+        )  # fmt: skip
+
+    def end_watch(self) -> None:
+        """Scrape no more."""
+        if self._scraper is not None:
+            self._scraper.close()
+            self._scraper = None
 
     def stats(self) -> ClientStats:
         """Return the totals so far, over all processes."""
@@ -232,6 +255,7 @@ class Run:
         `stopped_s` is when the run was stopped, if it was. The rows are the truth: from
         here on the totals, and with them `metrics`, are theirs.
         """
+        self.end_watch()
         rows = list(read_rows(self.folder.path))
         complete, spent = stopped_s == math.inf, self.spent()
         if complete and self.budget.reached(spent):
@@ -241,10 +265,24 @@ class Run:
         summary = self.summary(rows, complete=complete)
         if self.budget.limits:
             summary["budget"] = self.budget.summary(spent, self.workers, REPORT_S)
+        summary |= self._of_the_target(rows)
         summary["instrument"]["locust"] = locust
         self.folder.write_json(SUMMARY, summary)
         self.folder.write_text(METRICS, metrics())
         return summary
+
+    def _of_the_target(self, rows: list[RequestRecord]) -> dict[str, Any]:
+        """Return what is known of the endpoint, and what it says of itself."""
+        keyed = self._endpoints[0].credential is not None
+        told = {
+            "endpoint": describe_endpoint(self.plan, self.target, rows, keyed=keyed)
+        }
+        scrapes = read_scrapes(self.folder.lines(SERVER_METRICS))
+        if scrapes:
+            last = max((row.intended_s for row in rows), default=0.0)
+            until = max(last, self.plan.warmup_s)
+            told["server"] = describe_server(scrapes, rows, (self.plan.warmup_s, until))
+        return told
 
     def _settled(self, rows: list[RequestRecord], until: Seconds) -> ClientStats:
         """Return the totals of the rows and of what was due by `until`, sent or not."""

@@ -21,6 +21,8 @@ ENVIRONMENT: Final = "environment.json"
 SUMMARY: Final = "summary.json"
 METRICS: Final = "metrics.prom"
 ROWS: Final = "requests*.jsonl"
+SERVER_METRICS: Final = "server_metrics.jsonl"
+"""What the server said of itself while the run went on, where it was watched."""
 
 
 @dataclass(frozen=True, slots=True)

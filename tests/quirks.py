@@ -43,6 +43,8 @@ class Quirk:
     gap_s: float = 0.001
     good_for: int | None = None
     """Requests that a key is good for; then it wants the next one."""
+    pages: dict[str, str] = field(default_factory=dict)
+    """Pages of metrics by path; `{posts}` in them is how many questions came."""
     posts: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
 
@@ -61,8 +63,16 @@ class _Handler(BaseHTTPRequestHandler):
     quirk: Quirk
 
     def do_GET(self) -> None:
-        """List the models, if the key is right; there is nothing else."""
-        if self.path == f"{self.quirk.prefix}/models":
+        """List the models, if the key is right, and give pages of metrics."""
+        page = self.quirk.pages.get(self.path)
+        if page is not None:
+            self.quirk.keys.append(self.headers.get("authorization", ""))
+            text = page.replace("{posts}", str(len(self.quirk.posts)))
+            self._head(200, "text/plain; version=0.0.4")
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text.encode())
+        elif self.path == f"{self.quirk.prefix}/models":
             if self._let_in():
                 data = [{"id": name} for name in self.quirk.models]
                 self._json(200, {"data": data})
