@@ -50,9 +50,7 @@ def watch(url: str, folder: Path, setting: str = "auto") -> Watch:
     endpoint = Endpoint.parse(url, api_key=KEY)
     given = {"ca_file": None, "proxy": None}
     made = watch_of(setting, [endpoint], given, t0_epoch=time.time(), folder=folder)
-    return Watch(
-        **{n: getattr(made, n) for n in made.__slots__} | {"period_s": 0.1} | more
-    )
+    return replace(made, period_s=0.1)
 
 
 @pytest.mark.parametrize("engine", PAGES)
