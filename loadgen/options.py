@@ -1,5 +1,6 @@
 """The load generator's options: a table for `loadstone run`, Locust's CLI and form."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,6 +17,7 @@ from .proxy import FROM_ENVIRONMENT, Proxy
 from .target import API_VERSION, ENTRA_SCOPE, HEADERS
 
 Value = str | None
+_SECRET: Final = re.compile(r"://.*[@?]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +45,10 @@ class Option:
             return self.read(text)
         except (ValueError, UsageError) as wrong:
             number = "whole number" if self.read is int else "number"
+            # A user or a query of a URL may be a secret, and an error is printed.
+            shown = "this URL" if _SECRET.search(text) else text
             raise UsageError(
-                f"{self.flag} {text}: {getattr(wrong, 'message', f'not a {number}')}",
+                f"{self.flag} {shown}: {getattr(wrong, 'message', f'not a {number}')}",
                 hint=getattr(wrong, "hint", ""),
             ) from None
 
