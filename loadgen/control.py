@@ -24,10 +24,11 @@ from loadstone.traffic.record import RequestRecord
 from loadstone.traffic.request import Request
 from loadstone.traffic.verdict import exit_code
 
+from .budget import LOOK_S
 from .coordinator import Order, Run, open_session
 from .crew import Crew
 from .hooks import Begun, LoadHooks
-from .messages import CLOCK, DONE, GO, HALT, LATE, REPORT
+from .messages import CLOCK, CLOSE, DONE, GO, HALT, LATE, REPORT
 from .options import OPTIONS, read_options
 from .session import Session
 
@@ -99,6 +100,7 @@ class Control:
             runner.register_message(CLOCK, self._tell_clock)
             runner.register_message(GO, self._take_order)
             runner.register_message(LATE, self._stand_by)
+            runner.register_message(CLOSE, lambda **_: self._close_arrivals())
             runner.register_message(HALT, lambda **_: self._hand_in(), concurrent=True)
 
     def metrics(self) -> bytes:
@@ -128,6 +130,8 @@ class Control:
         self._unwanted = self._starting
 
     def _fail(self, wrong: LoadstoneError) -> None:
+        if self.run is not None:
+            self.run.end_watch()
         self.run = None
         _log.error("%s%s", wrong.message, f" ({wrong.hint})" if wrong.hint else "")
         self._tell(
@@ -203,7 +207,10 @@ class Control:
             session = self._start_session(run.order(), run.requests)
             run.live = session.stats
             self._greenlets.append(gevent.spawn(self._end_when, session.finished))
+        run.watch_server()
         self._greenlets.append(gevent.spawn(self._keep_telling, run))
+        if run.budget.limits:
+            self._greenlets.append(gevent.spawn(self._keep_to_budget, run))
 
     def _start_session(
         self, order: Order | None, requests: list[Request] | None = None
@@ -250,6 +257,19 @@ class Control:
             run.series.add(run.elapsed_s(), run.stats().whole())
             self._tell("progress", run.progress())
             gevent.sleep(0.5)
+
+    def _keep_to_budget(self, run: Run) -> None:
+        """Close the arrivals everywhere once a limit is reached."""
+        while (reached := run.budget.reached(run.spent())) is None:
+            gevent.sleep(LOOK_S)
+        _log.info("no more requests: %s is reached", reached)
+        self._close_arrivals()
+        if self._crew is not None:
+            self._crew.close_arrivals()
+
+    def _close_arrivals(self) -> None:
+        if self.session is not None:
+            self.session.close_arrivals()
 
     def _on_row(self, row: RequestRecord) -> None:
         self.observers.notify("request_ended", row)

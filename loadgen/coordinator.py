@@ -9,7 +9,7 @@ import math
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,21 +18,24 @@ from uuid import uuid4
 from loadstone.catalog.workloads import load_price, price_of_preset
 from loadstone.errors import LoadstoneError, UsageError
 from loadstone.physics.cost import Rent, no_price
-from loadstone.runs import METRICS, PULSES, SUMMARY, RunFiles, read_rows
+from loadstone.runs import METRICS, PULSES, SERVER_METRICS, SUMMARY, RunFiles, read_rows
 from loadstone.traffic.accounts import Fate, Pulse, account
 from loadstone.traffic.isolation import isolation_of
 from loadstone.traffic.machine import Standing, loads_of
 from loadstone.traffic.plan import Plan, journeys, plan_hash
 from loadstone.traffic.record import RequestRecord
 from loadstone.traffic.request import Request
+from loadstone.traffic.serverside import describe_server, read_scrapes
 from loadstone.traffic.share import Share
 from loadstone.traffic.slo import Slo, read_slos, slos_of
 from loadstone.traffic.summary import describe, describe_histogram, summarize
 from loadstone.traffic.verdict import Evidence, Verdict, judge
 from loadstone.units import Seconds
 
+from .budget import Budget
 from .client import Endpoint, StreamingClient
 from .clocks import Offset
+from .described import describe_endpoint
 from .files import read_text
 from .flows import flows_of
 from .folder import RunFolder
@@ -42,10 +45,12 @@ from .plans import find_plan
 from .probe import Target, probe_all
 from .receive import ReceiveLags, why_absent
 from .results import RowWriter, pulse_name, rows_name
+from .scrape import Scraper, watch_of
 from .selfcheck import standing
 from .series import Series
 from .session import Session
 from .stats import ClientStats, SliceStats, total
+from .target import endpoints_of
 from .tracing import Traces
 from .workload import mix_of, requests_of, skipped_of, with_trace_located
 
@@ -57,6 +62,8 @@ LEAD_OF_WORKERS_S: Final = 2.0
 """The same where the order goes to other processes first."""
 _NO_TARGET: Final = Target(models=(), mock=None)
 """Of a run that nobody is going to send."""
+REPORT_S: Final = 3.0
+"""How often Locust's workers report (WORKER_REPORT_INTERVAL)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,41 +87,13 @@ class Order:
     """Unlike any other's; it is in `environment.json` of the run's folder too."""
 
 
-def read_key(values: Mapping[str, Any], environ: Mapping[str, str]) -> str | None:
-    """Return the endpoint's key from where the options say it is, or None."""
-    name, path = values["api_key_env"], values["api_key_file"]
-    if name and path:
-        raise UsageError("give --api-key-env or --api-key-file, not both")
-    if name and not environ.get(name):
-        raise UsageError(
-            f"the environment variable {name} is not set", hint="export it first"
-        )
-    if path:
-        # A stack mounts a key file whether or not there is a key; empty says: none.
-        return read_text(path, "key file").strip() or None
-    return environ[name].strip() if name else None
-
-
-def endpoints_of(
-    plan: Plan, values: Mapping[str, Any], environ: Mapping[str, str]
-) -> list[Endpoint]:
-    """Return where the plan sends its requests, key and TLS settings included."""
-    key = read_key(values, environ)
-    return [
-        Endpoint.parse(
-            host, api_key=key, ca_file=values["ca_file"], proxy=values["proxy"]
-        )
-        for host in plan.hosts
-    ]
-
-
 def endpoints_of_tenants(
     plan: Plan, values: Mapping[str, Any], environ: Mapping[str, str]
 ) -> dict[str, list[Endpoint]]:
     """Return the same for each tenant that has a key of its own."""
     return {
         tenant.name: endpoints_of(
-            plan,
+            plan.hosts,
             {**values, "api_key_env": tenant.key_env, "api_key_file": tenant.key_file},
             environ,
         )
@@ -161,7 +140,7 @@ def open_session(
         share=Share(order.rank, order.workers),
         requests=requests,
         drawn=journeys(plan, mix_of(plan), order.rank, order.workers),
-        clients=clients_of(endpoints_of(plan, order.values, environ)),
+        clients=clients_of(endpoints_of(plan.hosts, order.values, environ)),
         rows=RowWriter(
             folder / rows_name(order.rank, order.workers), on_disk_failure, pulse
         ),
@@ -178,6 +157,7 @@ def open_session(
             ).items()
         },
         flows=flows_of(plan),
+        most=Budget.of(order.values).share_of_requests(order.rank, order.workers),
     )
 
 
@@ -196,6 +176,7 @@ class Run:
         standing: Standing,
         values: dict[str, Any],
         target: Target = _NO_TARGET,
+        endpoints: Sequence[Endpoint] = (),
         drawing_s: Seconds = 0.0,
         notes: Iterable[str] = (),
     ) -> None:
@@ -209,6 +190,9 @@ class Run:
         self.standing = standing
         self.rent = _rent(plan)
         self.target = target
+        self.budget = Budget.of(values)
+        self._endpoints = endpoints
+        self._scraper: Scraper | None = None
         self.notes = [*notes, *([standing.absent] if standing.absent else [])]
         """What to know of the figures beside the verdict's reasons."""
         self.run_id = uuid4().hex
@@ -256,11 +240,15 @@ class Run:
         began = time.monotonic()
         requests = requests_of(plan)
         drawing_s = time.monotonic() - began
-        target = probe_all(endpoints_of(plan, values, environ), plan.model)
+        endpoints = endpoints_of(plan.hosts, values, environ)
+        target = probe_all(endpoints, plan, wanted)
         if not wanted():
             raise LoadstoneError("stopped before the run began", code="stopped")
         plan = _resolve(plan, target)
-        _rent(plan)
+        if "usd" in Budget.of(values).limits and _rent(plan) is None:
+            raise UsageError(
+                "--max-usd needs a price", hint="give --prices NAME and --vms N"
+            )
         digest = plan_hash(plan, requests)
         folder = RunFolder.create(Path(values["out"]), plan.scenario)
         folder.write_plan(
@@ -279,6 +267,7 @@ class Run:
             standing=judged_by,
             values=values,
             target=target,
+            endpoints=endpoints,
             drawing_s=drawing_s,
         )
 
@@ -338,6 +327,24 @@ class Run:
             clock.offset_s if clock else 0.0, self.run_id,
         )  # fmt: skip
 
+    def watch_server(self) -> None:
+        """Scrape the server's own metrics from now on, if the options say so."""
+        setting = self._values["server_metrics"]
+        if setting is None:
+            return
+        self._scraper = Scraper(
+            watch_of(
+                setting, self._endpoints, self._values,
+                t0_epoch=self.t0_epoch, folder=self.folder.path.absolute(),
+            )
+        )  # fmt: skip
+
+    def end_watch(self) -> None:
+        """Scrape no more."""
+        if self._scraper is not None:
+            self._scraper.close()
+            self._scraper = None
+
     def stats(self) -> ClientStats:
         """Return the totals so far, over all processes."""
         return self.live or total(self.snapshots.values())
@@ -349,6 +356,20 @@ class Run:
     def cost_usd(self) -> float:
         """Rent since t0; 0 without a price."""
         return self.rent.total(self.elapsed_s()) if self.rent else 0.0
+
+    def spent(self) -> dict[str, float]:
+        """Return what was spent so far of what may be limited.
+
+        Requests in flight count with the tokens that they have asked for.
+        """
+        stats = self.stats()
+        parts = stats.slices.values()
+        tokens = sum(part.input_tokens + part.output_tokens for part in parts)
+        return {
+            "usd": self.cost_usd(),
+            "requests": sum(part.sent for part in parts),
+            "tokens": tokens + sum(stats.reserved),
+        }
 
     def progress(self) -> dict[str, Any]:
         """Return what a live display shows; times in seconds."""
@@ -379,9 +400,17 @@ class Run:
         `stopped_s` is when the run was stopped, if it was. The rows are the truth: from
         here on the totals, and with them `metrics`, are theirs.
         """
+        self.end_watch()
         rows = list(read_rows(self.folder.path))
+        complete, spent = stopped_s == math.inf, self.spent()
+        if complete and self.budget.reached(spent):
+            # What was due later was not wanted any more.
+            stopped_s = max((row.intended_s for row in rows), default=0.0)
         self.live = self._settled(rows, self._pulses(), stopped_s)
-        summary = self.summary(rows, complete=stopped_s == math.inf)
+        summary = self.summary(rows, complete=complete)
+        if self.budget.limits:
+            summary["budget"] = self.budget.summary(spent, self.workers, REPORT_S)
+        summary |= self._of_the_target(rows)
         summary["instrument"]["locust"] = locust
         self.folder.write_json(SUMMARY, summary)
         self.folder.write_text(METRICS, metrics())
@@ -415,6 +444,19 @@ class Run:
         lost = {pulse.rank for pulse in pulses}
         ended = set(range(self.workers)) - lost
         return pulses + [Pulse(rank, math.inf, closed=True) for rank in ended]
+
+    def _of_the_target(self, rows: list[RequestRecord]) -> dict[str, Any]:
+        """Return what is known of the endpoint, and what it says of itself."""
+        keyed = self._endpoints[0].credential is not None
+        told = {
+            "endpoint": describe_endpoint(self.plan, self.target, rows, keyed=keyed)
+        }
+        scrapes = read_scrapes(self.folder.lines(SERVER_METRICS))
+        if scrapes:
+            last = max((row.intended_s for row in rows), default=0.0)
+            until = max(last, self.plan.warmup_s)
+            told["server"] = describe_server(scrapes, rows, (self.plan.warmup_s, until))
+        return told
 
     def _settled(
         self, rows: list[RequestRecord], pulses: list[Pulse], until: Seconds
@@ -581,12 +623,33 @@ def _resolve(plan: Plan, target: Target) -> Plan:
         if not target.models:
             raise UsageError("the endpoint lists no model", hint="give --model NAME")
         changes["model"] = target.models[0]
-    if target.mock is not None:
-        changes["price"] = plan.price or price_of_preset(str(target.mock.get("preset")))
-        changes["vms"] = plan.vms or target.mock.get("vms")
     if plan.salt == FRESH:
         changes["salt"] = secrets.token_hex(8)
+    if target.refused:
+        changes["refused"] = target.refused
+    if target.fit is not None and plan.chars_per_token is None:
+        changes["chars_per_token"] = target.fit.chars_per_token
+        changes["template_tokens"] = target.fit.template_tokens
+    plan = with_price(plan, target.mock)
     return with_trace_located(plan.retargeted(**changes))
+
+
+def with_price(plan: Plan, mock: Mapping[str, Any] | None) -> Plan:
+    """Return the plan with the price and the VMs of the mock, unless it has its own."""
+    if mock is None:
+        return plan
+    return plan.retargeted(
+        price=plan.price or price_of_preset(str(mock.get("preset"))),
+        vms=plan.vms or mock.get("vms"),
+    )
+
+
+def priced(
+    plan: Plan, mock: Mapping[str, Any] | None, seconds: Seconds
+) -> float | None:
+    """Return the rent of so many seconds, None without a price."""
+    rent = _rent(with_price(plan, mock))
+    return rent.total(seconds) if rent else None
 
 
 def _given(values: Mapping[str, Any], host: str, users: int | None) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from loadstone.units import Seconds
 from .clocks import Offset, RoundTrip, offset_of
 from .coordinator import Run, order_message
 from .ledger import Ledger
-from .messages import CLOCK, DONE, GO, HALT, LATE, REPORT
+from .messages import CLOCK, CLOSE, DONE, GO, HALT, LATE, REPORT
 
 _log = logging.getLogger("loadstone")
 
@@ -77,6 +77,11 @@ class Crew:
             for worker in back:
                 _log.warning("worker %d (%s) is back", worker.rank, worker.host)
             self._look_if_all_in()
+
+    def close_arrivals(self) -> None:
+        """Have every worker begin no request more."""
+        for name in self._ledger.waited_for:
+            self._runner.send_message(CLOSE, None, name)
 
     def collect(self) -> None:
         """Have every worker hand in what it has; who does not answer is lost."""

@@ -227,7 +227,7 @@ def test_nobody_there_is_told_at_once(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     error = json.loads(done.stdout)["error"]
-    assert error["code"] == "unreachable"
+    assert error["code"] == "connect_refused"
     assert "127.0.0.1:9" in error["message"]
     assert "loadstone serve" in error["hint"]
     assert not (tmp_path / "runs").exists()
