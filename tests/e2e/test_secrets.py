@@ -112,7 +112,7 @@ def left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Left]:
             TMPDIR=str(folder), **collector.environ(OTEL_TRACES_SAMPLER_ARG="1"),
         )  # fmt: skip
         process = start(
-            "run", "chat", "--host", url, "--rate", "20", "--duration", "3s",
+            "run", "azure-chat", "--host", url, "--rate", "20", "--duration", "3s",
             "--api-key-cmd", vault(folder), "--proxy", "env", "--metrics-port", "0",
             "--server-metrics", "auto", "--out", str(out), env=more,
         )  # fmt: skip
@@ -193,7 +193,7 @@ def test_a_key_that_cannot_be_renewed_is_told(tmp_path: Path) -> None:
     quirk = Quirk(key=f"{FIRST} {SECOND}", good_for=12)
     with endpoint_with(quirk) as url:
         done = loadstone(
-            "run", "chat", "--host", url, "--rate", "20", "--duration", "2s",
+            "run", "azure-chat", "--host", url, "--rate", "20", "--duration", "2s",
             "--api-key-file", str(key), "--out", str(tmp_path / "out"), "--json",
         )  # fmt: skip
     assert done.returncode == 4
@@ -222,7 +222,7 @@ def test_urls_with_secrets_are_refused_unseen(
 ) -> None:
     """Before any process is started with them."""
     done = loadstone(
-        "run", "chat", "--rate", "1", *options, "--out", str(tmp_path / "out"),
+        "run", "azure-chat", "--rate", "1", *options, "--out", str(tmp_path / "out"),
     )  # fmt: skip
     assert done.returncode == 2
     assert leaks({"out": done.stdout, "err": done.stderr}) == []
@@ -234,7 +234,7 @@ def test_what_a_check_shows(tmp_path: Path) -> None:
     with endpoint_with(Quirk(key=SECOND)) as url:
         for form in ((), ("--json",)):
             done = loadstone(
-                "run", "chat", "--rate", "1", "--host", url, "--check", *form,
+                "run", "azure-chat", "--rate", "1", "--host", url, "--check", *form,
                 "--api-key-env", "PLANTED", env=dict(os.environ) | {"PLANTED": FIRST},
             )  # fmt: skip
             assert done.returncode == 2
