@@ -26,12 +26,13 @@ from loadstone.traffic.verdict import exit_code
 from loadstone.units import Seconds
 
 from .budget import LOOK_S
-from .coordinator import Order, Run, open_session
+from .coordinator import Run
 from .crew import Crew
 from .hand import Hand
 from .hooks import Begun, LoadHooks
 from .messages import CLOSE, REPORT
 from .options import OPTIONS, read_options
+from .order import Order, open_session
 from .session import Session
 
 _log = logging.getLogger("loadstone")

@@ -17,9 +17,10 @@ from loadstone.errors import LoadstoneError
 from loadstone.units import Seconds
 
 from .clocks import Offset, RoundTrip, offset_of
-from .coordinator import Run, order_message
+from .coordinator import Run
 from .ledger import Ledger, Rows, Worker
 from .messages import CHUNK, CLOCK, CLOSE, DONE, FETCH, GO, HALT, LATE, REFUSED, REPORT
+from .order import order_message
 from .results import rows_name
 from .transfer import Receiver, Written
 
