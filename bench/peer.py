@@ -41,7 +41,7 @@ print("RESULT" + json.dumps({
     "tpot": [r.time_per_output_token for r in good],
     "cpu_s": cpu, "tokens": sum(r.num_tokens_output or 0 for r in good)}))
 """
-MINIMAL = [sys.executable, "-m", "loadstone", "run", "chat", "--users", "1",
+MINIMAL = [sys.executable, "-m", "loadstone", "run", "azure-chat", "--users", "1",
            "--duration", "1s", "--drain", "0", "--host"]  # fmt: skip
 
 

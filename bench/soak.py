@@ -84,7 +84,7 @@ def most_per_s() -> float:
     with tempfile.TemporaryDirectory() as out:
         child = loadstone(
             "simulate", "--vms", "1", "--offline", str(OFFLINE),
-            "--scenario", "chat", "--no-rows", "--out", out, "--json",
+            "--scenario", "azure-chat", "--no-rows", "--out", out, "--json",
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         said, _ = child.communicate(timeout=120)
@@ -181,7 +181,7 @@ def soak(minutes: float, every_s: float) -> list[str]:
     loads: list[Held] = []
     with serving() as (pid, url), tempfile.TemporaryDirectory() as out:
         run = loadstone(
-            "run", "chat", "--host", url, "--rate", f"{rate:.3f}",
+            "run", "azure-chat", "--host", url, "--rate", f"{rate:.3f}",
             "--duration", f"{minutes * 60:.0f}s", "--out", out, "--json",
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         )  # fmt: skip

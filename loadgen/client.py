@@ -22,7 +22,7 @@ from loadstone.wire.sse import MAX_BODY
 from .connection import Connection, Response, Timeouts
 from .dial import Address, DeadlineError, Security, TunnelError
 from .endpoint import Endpoint
-from .exchange import Exchange, code_of, judge, text_of
+from .exchange import Exchange, cause_of, code_of, judge, text_of
 from .receive import ReceiveLags
 
 __all__ = ["Endpoint", "Exchange", "StreamingClient", "Timeouts"]
@@ -70,7 +70,6 @@ class StreamingClient:
         self._common = (
             ("User-Agent", f"loadstone/{__version__}"),
             ("Accept-Encoding", "identity"),
-            *endpoint.headers().items(),
         )
 
     def __repr__(self) -> str:
@@ -88,7 +87,12 @@ class StreamingClient:
         return len(self._idle)
 
     def close(self) -> None:
-        """Close the idle connections; killing a greenlet closes the one it uses."""
+        """Close the idle connections; killing a greenlet closes the one it uses.
+
+        Its key is renewed no more.
+        """
+        if self.endpoint.credential is not None:
+            self.endpoint.credential.close()
         while self._idle:
             self._idle.pop().close()
 
@@ -117,6 +121,7 @@ class StreamingClient:
                 end=time.monotonic(),
                 error=code_of(error),
                 error_text=text_of(error),
+                cause=cause_of(error),
             )
         finally:
             self._busy -= 1
@@ -128,7 +133,7 @@ class StreamingClient:
             connect_s=connect_s,
             reconnects=reconnects,
             wall=time.time(),
-            secret=self.endpoint.api_key,
+            secrets=self.endpoint.secrets,
         )
 
     def _request(
@@ -142,7 +147,8 @@ class StreamingClient:
     ) -> bytes:
         kind = (("Content-Type", "application/json"),) if body else ()
         accept = "text/event-stream" if stream else "application/json"
-        fields = (*self._common, ("Accept", accept), *kind, *headers.items())
+        who = self.endpoint.headers().items()  # a key may have been replaced
+        fields = (*self._common, *who, ("Accept", accept), *kind, *headers.items())
         target = self.endpoint.target(path)
         return request_bytes(method, target, self.endpoint.authority, fields, body)
 
@@ -164,6 +170,7 @@ class StreamingClient:
         if lost is None:
             return response, connect_s, 0
         response.sent = lost.sent
+        response.bytes_out += lost.bytes_out
         return response, connect_s, 1
 
     def _try(self, connection: Connection, request: bytes) -> Response:

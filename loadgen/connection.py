@@ -59,8 +59,8 @@ class Response:
     """What came back so far. Instants are on `time.monotonic`."""
 
     __slots__ = (
-        "bytes_in", "clock_set", "end", "failure", "handed_over", "lag_stamps", "lags",
-        "parser", "scanner", "sent", "wall_offset",
+        "bytes_in", "bytes_out", "clock_set", "end", "failure", "handed_over",
+        "lag_stamps", "lags", "parser", "scanner", "sent", "wall_offset",
     )  # fmt: skip
 
     def __init__(self, limit: int) -> None:
@@ -74,6 +74,8 @@ class Response:
         """The read that completed it, or when the failure was known."""
         self.bytes_in = 0
         """As read from the socket: heads, framing and TLS included."""
+        self.bytes_out = 0
+        """As the kernel took them."""
         self.failure: Exception | None = None
         self.lags = array("d")
         """How long what a read brought had lain in the kernel, for the reads of which
@@ -211,7 +213,9 @@ class Connection:
             response.sent = monotonic()
             while view and response.end is None:
                 try:
-                    view = view[self._socket.send(view) :]
+                    taken = self._socket.send(view)
+                    response.bytes_out += taken
+                    view = view[taken:]
                 except BlockingIOError:
                     self._park_until_writable()
             response.handed_over = not view

@@ -25,12 +25,14 @@ from loadstone.traffic.request import Request
 from loadstone.traffic.verdict import exit_code
 from loadstone.units import Seconds
 
-from .coordinator import Order, Run, open_session
+from .budget import LOOK_S
+from .coordinator import Run
 from .crew import Crew
 from .hand import Hand
 from .hooks import Begun, LoadHooks
-from .messages import REPORT
+from .messages import CLOSE, REPORT
 from .options import OPTIONS, read_options
+from .order import Order, open_session
 from .session import Session
 
 _log = logging.getLogger("loadstone")
@@ -95,6 +97,9 @@ class Control:
         events.test_stop.add_listener(lambda **_: self.stop())
         if self._hand is not None:
             events.report_to_master.add_listener(self._report)
+            self._environment.runner.register_message(
+                CLOSE, lambda **_: self._close_arrivals()
+            )
 
     def metrics(self) -> bytes:
         """Return the metrics of the present or last run; empty before the first."""
@@ -124,6 +129,8 @@ class Control:
         self._unwanted = self._starting
 
     def _fail(self, wrong: LoadstoneError) -> None:
+        if self.run is not None:
+            self.run.end_watch()
         self.run = None
         _log.error("%s%s", wrong.message, f" ({wrong.hint})" if wrong.hint else "")
         self._tell(
@@ -204,7 +211,10 @@ class Control:
             session = self._start_session(run.order(), run.requests)
             run.live = session.stats
             self._greenlets.append(gevent.spawn(self._end_when, session.finished))
+        run.watch_server()
         self._greenlets.append(gevent.spawn(self._keep_telling, run))
+        if run.budget.limits:
+            self._greenlets.append(gevent.spawn(self._keep_to_budget, run))
 
     def _start_session(
         self, order: Order, requests: list[Request] | None = None
@@ -246,6 +256,19 @@ class Control:
             run.series.add(run.elapsed_s(), run.stats().whole())
             self._tell("progress", run.progress())
             gevent.sleep(0.5)
+
+    def _keep_to_budget(self, run: Run) -> None:
+        """Close the arrivals everywhere once a limit is reached."""
+        while (reached := run.budget.reached(run.spent())) is None:
+            gevent.sleep(LOOK_S)
+        _log.info("no more requests: %s is reached", reached)
+        self._close_arrivals()
+        if self._crew is not None:
+            self._crew.close_arrivals()
+
+    def _close_arrivals(self) -> None:
+        if self.session is not None:
+            self.session.close_arrivals()
 
     def _on_row(self, row: RequestRecord) -> None:
         self.observers.notify("request_ended", row)

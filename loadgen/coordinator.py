@@ -8,8 +8,8 @@ gave it.
 import math
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -17,39 +17,41 @@ from uuid import uuid4
 from loadstone.catalog.tariffs import price_of_preset
 from loadstone.cost.meter import usd_so_far
 from loadstone.errors import LoadstoneError, UsageError
-from loadstone.runs import METRICS, PULSES, SUMMARY, RunFiles, read_rows
+from loadstone.runs import METRICS, PULSES, SERVER_METRICS, SUMMARY, RunFiles, read_rows
 from loadstone.traffic.accounts import UNSURE_S, Fate, Pulse
 from loadstone.traffic.isolation import isolation_of
 from loadstone.traffic.machine import Standing, loads_of
-from loadstone.traffic.plan import Plan, journeys, plan_hash
+from loadstone.traffic.plan import Plan, plan_hash
 from loadstone.traffic.record import RequestRecord
 from loadstone.traffic.request import Request
-from loadstone.traffic.share import Share
+from loadstone.traffic.serverside import describe_server, read_scrapes
 from loadstone.traffic.slo import Slo, read_slos
 from loadstone.traffic.summary import describe, describe_histogram, summarize
 from loadstone.traffic.verdict import Evidence, Verdict, judge
 from loadstone.units import Seconds
 
 from . import merged
-from .client import Endpoint, StreamingClient
+from .budget import Budget
+from .client import Endpoint
 from .clocks import Offset
+from .described import describe_endpoint
 from .files import read_text
 from .flows import flows_of
 from .folder import RunFolder
 from .ledger import Ledger
-from .options import plan_of, timeouts_of, window_of
+from .options import plan_of, window_of
+from .order import Order, endpoints_of_tenants
 from .plans import find_plan
 from .pricing import cost_of, fleet_of
 from .probe import Target, probe_all
-from .receive import ReceiveLags, why_absent
-from .results import RowWriter, pulse_name, rows_name
+from .receive import why_absent
+from .scrape import Scraper, watch_of
 from .selfcheck import standing
 from .series import Series
-from .session import Session
 from .settling import Settled, by_rows, by_totals
 from .stats import ClientStats, SliceStats, total
-from .tracing import Traces
-from .workload import mix_of, requests_of, skipped_of, with_trace_located
+from .target import endpoints_of
+from .workload import requests_of, skipped_of, with_trace_located
 
 FRESH: Final = "fresh"
 """The salt that stands for another one in each run."""
@@ -59,132 +61,8 @@ LEAD_OF_WORKERS_S: Final = 2.0
 """The same where the order goes to other processes first."""
 _NO_TARGET: Final = Target(models=(), mock=None)
 """Of a run that nobody is going to send."""
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What a process needs to run its share; plain values, so that it can be a message.
-
-    Secrets are not in it: each process reads the key from its own environment or file.
-    """
-
-    rank: int
-    workers: int
-    t0_epoch: Seconds
-    """On the master's clock."""
-    plan: dict[str, Any]
-    plan_hash: str
-    folder: str
-    values: dict[str, Any]
-    clock_offset_s: Seconds = 0.0
-    """The clock of who gets this order minus the master's."""
-    run_id: str = ""
-    """Unlike any other's; it is in `environment.json` of the run's folder too."""
-
-    def message(self) -> dict[str, Any]:
-        """Return it as a message; `Order(**message)` reads it."""
-        return asdict(self)
-
-
-def read_key(values: Mapping[str, Any], environ: Mapping[str, str]) -> str | None:
-    """Return the endpoint's key from where the options say it is, or None."""
-    name, path = values["api_key_env"], values["api_key_file"]
-    if name and path:
-        raise UsageError("give --api-key-env or --api-key-file, not both")
-    if name and not environ.get(name):
-        raise UsageError(
-            f"the environment variable {name} is not set", hint="export it first"
-        )
-    if path:
-        # A stack mounts a key file whether or not there is a key; empty says: none.
-        return read_text(path, "key file").strip() or None
-    return environ[name].strip() if name else None
-
-
-def endpoints_of(
-    plan: Plan, values: Mapping[str, Any], environ: Mapping[str, str]
-) -> list[Endpoint]:
-    """Return where the plan sends its requests, key and TLS settings included."""
-    key = read_key(values, environ)
-    return [
-        Endpoint.parse(
-            host, api_key=key, ca_file=values["ca_file"], proxy=values["proxy"]
-        )
-        for host in plan.hosts
-    ]
-
-
-def endpoints_of_tenants(
-    plan: Plan, values: Mapping[str, Any], environ: Mapping[str, str]
-) -> dict[str, list[Endpoint]]:
-    """Return the same for each tenant that has a key of its own."""
-    return {
-        tenant.name: endpoints_of(
-            plan,
-            {**values, "api_key_env": tenant.key_env, "api_key_file": tenant.key_file},
-            environ,
-        )
-        for tenant in plan.tenants
-        if tenant.key_env or tenant.key_file
-    }
-
-
-def open_session(
-    order: Order,
-    environ: Mapping[str, str],
-    on_row: Callable[[RequestRecord], None],
-    on_disk_failure: Callable[[OSError], None],
-    *,
-    requests: list[Request] | None = None,
-    sampled: float = 0.0,
-) -> Session:
-    """Make an order's session, which samples that share of its requests' traces.
-
-    `requests` saves drawing them again where they are at hand. Raises `UsageError` if
-    another plan is drawn here.
-    """
-    plan = Plan.from_toml(order.plan)
-    requests = requests_of(plan) if requests is None else requests
-    if plan_hash(plan, requests) != order.plan_hash:
-        raise UsageError(
-            f"worker {order.rank} draws another schedule than the master",
-            hint="run the same loadstone and the same trace file on every host",
-        )
-    timeouts, lags = timeouts_of(order.values), ReceiveLags()
-    t0 = time.monotonic() + order.t0_epoch + order.clock_offset_s - time.time()
-    folder = Path(order.folder)
-
-    def clients_of(endpoints: list[Endpoint]) -> list[StreamingClient]:
-        return [StreamingClient(e, timeouts=timeouts, lags=lags) for e in endpoints]
-
-    def pulse(closed: bool) -> None:  # noqa: FBT001 - as `RowWriter` calls it
-        sign = Pulse(order.rank, time.monotonic() - t0, closed)
-        name = pulse_name(order.rank, order.workers)
-        RunFolder(folder).write_json(name, asdict(sign))
-
-    return Session(
-        plan,
-        share=Share(order.rank, order.workers),
-        requests=requests,
-        drawn=journeys(plan, mix_of(plan), order.rank, order.workers),
-        clients=clients_of(endpoints_of(plan, order.values, environ)),
-        rows=RowWriter(
-            folder / rows_name(order.rank, order.workers), on_disk_failure, pulse
-        ),
-        stats=ClientStats(),
-        traces=Traces(
-            plan.seed, run=f"{order.plan_hash}/{order.t0_epoch!r}", ratio=sampled
-        ),
-        t0=t0,
-        on_row=on_row,
-        by_tenant={
-            name: clients_of(endpoints)
-            for name, endpoints in endpoints_of_tenants(
-                plan, order.values, environ
-            ).items()
-        },
-        flows=flows_of(plan),
-    )
+REPORT_S: Final = 3.0
+"""How often Locust's workers report (WORKER_REPORT_INTERVAL)."""
 
 
 class Run:
@@ -202,6 +80,7 @@ class Run:
         standing: Standing,
         values: dict[str, Any],
         target: Target = _NO_TARGET,
+        endpoints: Sequence[Endpoint] = (),
         drawing_s: Seconds = 0.0,
     ) -> None:
         """Take a run's parts: `drawing_s` is how long drawing its requests took."""
@@ -214,6 +93,9 @@ class Run:
         self.standing = standing
         self.fleet = fleet_of(plan)
         self.target = target
+        self.budget = Budget.of(values)
+        self._endpoints = endpoints
+        self._scraper: Scraper | None = None
         self.notes = [standing.absent] if standing.absent else []
         """What to know of the figures beside the verdict's reasons."""
         self.run_id = uuid4().hex
@@ -259,11 +141,15 @@ class Run:
         began = time.monotonic()
         requests = requests_of(plan)
         drawing_s = time.monotonic() - began
-        target = probe_all(endpoints_of(plan, values, environ), plan.model)
+        endpoints = endpoints_of(plan.hosts, values, environ)
+        target = probe_all(endpoints, plan, wanted)
         if not wanted():
             raise LoadstoneError("stopped before the run began", code="stopped")
         plan = _resolve(plan, target)
-        fleet_of(plan)
+        if fleet_of(plan) is None and "usd" in Budget.of(values).limits:
+            raise UsageError(
+                "--max-usd needs a price", hint="give --prices NAME and --vms N"
+            )
         digest = plan_hash(plan, requests)
         folder = RunFolder.create(Path(values["out"]), plan.scenario)
         folder.write_plan(
@@ -282,6 +168,7 @@ class Run:
             standing=judged_by,
             values=values,
             target=target,
+            endpoints=endpoints,
             drawing_s=drawing_s,
         )
 
@@ -313,6 +200,24 @@ class Run:
             clock.offset_s if clock else 0.0, self.run_id,
         )  # fmt: skip
 
+    def watch_server(self) -> None:
+        """Scrape the server's own metrics from now on, if the options say so."""
+        setting = self._values["server_metrics"]
+        if setting is None:
+            return
+        self._scraper = Scraper(
+            watch_of(
+                setting, self._endpoints, self._values,
+                t0_epoch=self.t0_epoch, folder=self.folder.path.absolute(),
+            )
+        )  # fmt: skip
+
+    def end_watch(self) -> None:
+        """Scrape no more."""
+        if self._scraper is not None:
+            self._scraper.close()
+            self._scraper = None
+
     @property
     def most_rows(self) -> float:
         """Bytes of rows up to which a worker's are carried over at the end."""
@@ -334,6 +239,20 @@ class Run:
         return usd_so_far(
             self.fleet, self.elapsed_s(), whole.input_tokens, whole.output_tokens
         )
+
+    def spent(self) -> dict[str, float]:
+        """Return what was spent so far of what may be limited.
+
+        Requests in flight count with the tokens that they have asked for.
+        """
+        stats = self.stats()
+        parts = stats.slices.values()
+        tokens = sum(part.input_tokens + part.output_tokens for part in parts)
+        return {
+            "usd": self.cost_usd(),
+            "requests": sum(part.sent for part in parts),
+            "tokens": tokens + sum(stats.reserved),
+        }
 
     def progress(self) -> dict[str, Any]:
         """Return what a live display shows; times in seconds."""
@@ -364,11 +283,16 @@ class Run:
         `stopped_s` is when the run was stopped, if it was. The rows are the truth: from
         here on the totals, and with them `metrics`, are theirs.
         """
-        complete = stopped_s == math.inf
+        self.end_watch()
         if self.ledger is not None:
             self.notes += self.ledger.notes()
+        complete, spent = stopped_s == math.inf, self.spent()
+        rows: list[RequestRecord] | None = None
         if self.ledger is None or self.ledger.all_rows_here:
             rows = list(read_rows(self.folder.path))
+            if complete and self.budget.reached(spent):
+                # What was due later was not wanted any more.
+                stopped_s = max((row.intended_s for row in rows), default=0.0)
             reported = self.stats().latencies()
             self.settle(rows, self._pulses(), stopped_s=stopped_s)
             summary = self.summary(rows, complete=complete)
@@ -380,6 +304,9 @@ class Run:
             if self._values["window"]:
                 self.notes.append("totals are of the whole run, not of the window")
             summary = self.summary(None, complete=complete)
+        if self.budget.limits:
+            summary["budget"] = self.budget.summary(spent, self.workers, REPORT_S)
+        summary |= self._of_the_target(rows or [])
         summary["instrument"]["locust"] = locust
         self.folder.write_json(SUMMARY, summary)
         self.folder.write_text(METRICS, metrics())
@@ -398,6 +325,19 @@ class Run:
         lost = {pulse.rank for pulse in pulses}
         ended = set(range(self.workers)) - lost
         return pulses + [Pulse(rank, math.inf, closed=True) for rank in ended]
+
+    def _of_the_target(self, rows: list[RequestRecord]) -> dict[str, Any]:
+        """Return what is known of the endpoint, and what it says of itself."""
+        keyed = self._endpoints[0].credential is not None
+        told = {
+            "endpoint": describe_endpoint(self.plan, self.target, rows, keyed=keyed)
+        }
+        scrapes = read_scrapes(self.folder.lines(SERVER_METRICS))
+        if scrapes:
+            last = max((row.intended_s for row in rows), default=0.0)
+            until = max(last, self.plan.warmup_s)
+            told["server"] = describe_server(scrapes, rows, (self.plan.warmup_s, until))
+        return told
 
     def settle(
         self,
@@ -570,12 +510,33 @@ def _resolve(plan: Plan, target: Target) -> Plan:
         if not target.models:
             raise UsageError("the endpoint lists no model", hint="give --model NAME")
         changes["model"] = target.models[0]
-    if target.mock is not None:
-        changes["price"] = plan.price or price_of_preset(str(target.mock.get("preset")))
-        changes["vms"] = plan.vms or target.mock.get("vms")
     if plan.salt == FRESH:
         changes["salt"] = secrets.token_hex(8)
+    if target.refused:
+        changes["refused"] = target.refused
+    if target.fit is not None and plan.chars_per_token is None:
+        changes["chars_per_token"] = target.fit.chars_per_token
+        changes["template_tokens"] = target.fit.template_tokens
+    plan = with_price(plan, target.mock)
     return with_trace_located(plan.retargeted(**changes))
+
+
+def with_price(plan: Plan, mock: Mapping[str, Any] | None) -> Plan:
+    """Return the plan with the price and the VMs of the mock, unless it has its own."""
+    if mock is None:
+        return plan
+    return plan.retargeted(
+        price=plan.price or price_of_preset(str(mock.get("preset"))),
+        vms=plan.vms or mock.get("vms"),
+    )
+
+
+def priced(
+    plan: Plan, mock: Mapping[str, Any] | None, seconds: Seconds
+) -> float | None:
+    """Return the rent of so many seconds, None without a price."""
+    fleet = fleet_of(with_price(plan, mock))
+    return usd_so_far(fleet, seconds, 0, 0) if fleet else None
 
 
 def _given(values: Mapping[str, Any], host: str, users: int | None) -> dict[str, Any]:

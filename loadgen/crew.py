@@ -19,7 +19,19 @@ from loadstone.units import Seconds
 from .clocks import Offset, RoundTrip, offset_of
 from .coordinator import Run
 from .ledger import Ledger, Rows, Worker
-from .messages import CHUNK, CLOCK, DONE, FETCH, GO, HALT, HERE, LATE, REFUSED, REPORT
+from .messages import (
+    CHUNK,
+    CLOCK,
+    CLOSE,
+    DONE,
+    FETCH,
+    GO,
+    HALT,
+    HERE,
+    LATE,
+    REFUSED,
+    REPORT,
+)  # fmt: skip
 from .results import rows_name
 from .transfer import Receiver, Written
 
@@ -98,6 +110,11 @@ class Crew:
             for worker in back:
                 _log.warning("worker %d (%s) is back", worker.rank, worker.host)
             self._look_if_all_in()
+
+    def close_arrivals(self) -> None:
+        """Have every worker begin no request more."""
+        for name in self._ledger.waited_for:
+            self._runner.send_message(CLOSE, None, name)
 
     def collect(self) -> None:
         """Have every worker hand in what it has; who does not answer is lost.

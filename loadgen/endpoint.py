@@ -1,4 +1,4 @@
-"""Where requests go: a base URL with its key and its TLS settings."""
+"""Where requests go: a base URL with its key, its TLS settings, and Azure's paths."""
 
 import re
 import ssl
@@ -7,14 +7,47 @@ from typing import Final, Self
 from urllib.parse import SplitResult, urlsplit
 
 from loadstone.errors import UsageError
+from loadstone.wire.api import Api
 
+from .auth import Credential, fixed
 from .proxy import Proxy, proxy_for
 from .tls import tls_context
 
 _PORTS: Final = {"http": 80, "https": 443}
 _HINT: Final = "write it as http://localhost:8000, https://host/prefix or unix:/path"
 _HOST = re.compile(r"[0-9A-Za-z._\-]+|[0-9A-Fa-f:.]+(?:%[0-9A-Za-z._\-]+)?")
-_KEY = re.compile(r"[\x21-\x7e]+")
+_NAME = re.compile(r"[0-9A-Za-z._\-]+")
+AZURE_V1: Final = "v1"
+"""The version of Azure's API that has no date, and OpenAI's own paths."""
+
+
+@dataclass(frozen=True, slots=True)
+class Azure:
+    """A deployment on Azure OpenAI, and the version of the API it is spoken to in.
+
+    Raises `UsageError` for a name that no path or query can carry.
+    """
+
+    deployment: str
+    version: str
+
+    def __post_init__(self) -> None:
+        for flag, name in (
+            ("--azure-deployment", self.deployment),
+            ("--azure-api-version", self.version),
+        ):
+            if not _NAME.fullmatch(name):
+                raise UsageError(
+                    f"{flag} {name!r} is not a name that Azure has",
+                    hint="letters, digits, dots, dashes and underscores",
+                )
+
+    def path(self, api: Api) -> str:
+        """Return where the deployment has that API."""
+        if self.version == AZURE_V1 or not api.deployed:
+            return f"/openai/v1{api.path}"
+        place = f"/openai/deployments/{self.deployment}{api.path}"
+        return f"{place}?api-version={self.version}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,10 +60,11 @@ class Endpoint:
     prefix: str = ""
     """Path of the base URL, without a slash at its end."""
     unix_path: str | None = None
-    api_key: str | None = field(default=None, repr=False, compare=False)
+    credential: Credential | None = field(default=None, repr=False, compare=False)
     key_header: str = "authorization"
     tls: ssl.SSLContext | None = field(default=None, repr=False, compare=False)
     proxy: Proxy | None = None
+    azure: Azure | None = None
 
     @classmethod
     def parse(
@@ -38,28 +72,28 @@ class Endpoint:
         url: str,
         *,
         api_key: str | None = None,
+        credential: Credential | None = None,
         key_header: str = "authorization",
+        azure: Azure | None = None,
         ca_file: str | None = None,
         verify: bool = True,
         proxy: str | None = None,
     ) -> Self:
         """Read a base URL: `http://host[:port][/prefix]`, https the same, `unix:/path`.
 
+        The key is `api_key`, or what `credential` has at the time of each request.
         `key_header` other than `authorization` gets the bare key, as Azure's `api-key`
         does. `proxy` is a URL, or `env` for what the environment says. Raises
         `UsageError` for what cannot be meant; it never shows a key or a password.
         """
-        if api_key is not None and not _KEY.fullmatch(api_key):
-            raise UsageError(
-                "the API key has characters that no key has",
-                hint="look for a space or a newline at its end, or for an empty key",
-            )
+        if api_key is not None:
+            credential = fixed(api_key)
         if url.startswith("unix:") and len(url) > len("unix:"):
             path = url.removeprefix("unix:")
             _check_unix(path, proxy)
             return cls(
                 scheme="http", host="localhost", port=80, unix_path=path,
-                api_key=api_key, key_header=key_header,
+                credential=credential, key_header=key_header, azure=azure,
             )  # fmt: skip
         parts = _split(url)
         secure = parts.scheme == "https"
@@ -69,8 +103,9 @@ class Endpoint:
             host=host,
             port=port,
             prefix=parts.path.rstrip("/"),
-            api_key=api_key,
+            credential=credential,
             key_header=key_header,
+            azure=azure,
             tls=tls_context(ca_file, verify=verify) if secure else None,
             proxy=proxy_for(proxy, scheme=parts.scheme, host=host, port=port),
         )
@@ -109,14 +144,31 @@ class Endpoint:
         through_proxy = self.proxy is not None and self.scheme == "http"
         return (self.url if through_proxy else self.prefix) + path
 
+    def path(self, api: Api) -> str:
+        """Return the path of an API here, to be given to `target`."""
+        return self.azure.path(api) if self.azure else f"/v1{api.path}"
+
+    @property
+    def api_key(self) -> str | None:
+        """The key in use."""
+        return None if self.credential is None else self.credential.text
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must not show, should a peer repeat it: the longest first."""
+        known = self.credential.secrets if self.credential else ()
+        proxy = self.proxy.credentials if self.proxy else None
+        return tuple(sorted((*known, *((proxy,) if proxy else ())), key=len)[::-1])
+
     def headers(self) -> dict[str, str]:
-        """Return the headers that show who asks; the only way to the key."""
+        """Return the headers that show who asks, with the key in use now."""
         plain = self.proxy is not None and self.scheme == "http"
         shown = self.proxy.headers() if self.proxy is not None and plain else {}
-        if self.api_key is None:
+        if self.credential is None:
             return shown
         bearer = self.key_header.lower() == "authorization"
-        key = f"Bearer {self.api_key}" if bearer else self.api_key
+        text = self.credential.text
+        key = f"Bearer {text}" if bearer else text
         return {self.key_header: key, **shown}
 
 
@@ -135,7 +187,8 @@ def _split(url: str) -> SplitResult:
     except ValueError:
         known = False
     if not known:
-        shown = url if "@" not in url else "this URL"
+        # A query or a user may be a secret, and an error is printed.
+        shown = "this URL" if "@" in url else url.partition("?")[0]
         raise UsageError(f"{shown!r} is not an endpoint", hint=_HINT)
     if parts.username is not None or parts.password is not None:
         raise UsageError(

@@ -6,6 +6,7 @@ A network failure is data: nothing here raises for what a peer or a network can 
 import re
 import socket
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from errno import EADDRNOTAVAIL, EHOSTUNREACH, EMFILE, ENETUNREACH, ENFILE
@@ -46,6 +47,30 @@ _CODES: Final[tuple[tuple[type[Exception], str], ...]] = (
 """The first row that fits decides. Our own errors carry their code themselves."""
 
 
+_VERIFY_CAUSES: Final = {
+    9: "tls_not_yet_valid",
+    10: "tls_expired",
+    18: "tls_untrusted",  # self-signed
+    19: "tls_untrusted",  # self-signed, in its chain
+    20: "tls_untrusted",  # issuer not known
+    21: "tls_untrusted",
+    62: "tls_wrong_host",
+    64: "tls_wrong_host",  # an address
+}
+"""What OpenSSL says of a certificate (X509_V_ERR_*)."""
+_NOT_TLS: Final = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL",
+                   "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE")  # fmt: skip
+
+
+def cause_of(error: Exception) -> str | None:
+    """Return the code of a fault more finely than a row has it: what of TLS failed."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _VERIFY_CAUSES.get(error.verify_code, "tls_untrusted")
+    if isinstance(error, ssl.SSLError) and getattr(error, "reason", "") in _NOT_TLS:
+        return "https_to_http"
+    return code_of(error)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
     """One request and what came back. Instants are on `time.monotonic`."""
@@ -63,9 +88,17 @@ class Exchange:
     error: str | None = None
     """A stable code, None if all is well."""
     error_text: str = ""
+    cause: str | None = None
+    """The same as `error`, where more is known of a failed connection."""
     retry_after_s: Seconds | None = None
+    """What the server said last; None if it did not."""
+    retries: int = 0
+    """How often it was sent again because of what the server answered."""
     bytes_in: int = 0
-    """As read from the socket: heads, framing and TLS included."""
+    """As read from the socket: heads, framing and TLS's records included, handshakes
+    not. `bytes_out` is the same of what the kernel took, over all attempts."""
+    bytes_out: int = 0
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     recv_lag_s: Seconds | None = None
     """How long the first token lay in the kernel before it was read; None where the
     kernel does not say. `worst_recv_lag_s` is the longest of any read it told of."""
@@ -102,19 +135,18 @@ def judge(
     connect_s: Seconds,
     reconnects: int,
     wall: Seconds,
-    secret: str | None,
+    secrets: tuple[str, ...],
 ) -> Exchange:
     """Say what a response was. `wall` is the time of day in seconds since the epoch.
 
-    A `secret` that the server repeats in what it says of an error is blotted out.
+    Secrets that the server repeats in what it says beside its answer are blotted out.
     Raises the response's failure if that is a bug of ours.
     """
     parser = response.parser
     reply, error, text = _verdict(response, stream=stream)
-    if secret and secret in text:
-        text = text.replace(secret, "***")
-        if reply is not None and reply.error is not None:
-            reply = replace(reply, error=replace(reply.error, message=text))
+    text = masked(text, secrets)
+    if reply is not None:
+        reply = _masked_reply(reply, secrets)
     streamed = reply is not None and not isinstance(reply.words, str)
     return Exchange(
         sent=response.sent,
@@ -124,15 +156,48 @@ def judge(
         reply=reply,
         error=error,
         error_text=text[:MAX_ERROR_TEXT],
+        cause=error if response.failure is None else cause_of(response.failure),
         retry_after_s=_retry_after(parser.headers, wall),
         bytes_in=response.bytes_in,
+        bytes_out=response.bytes_out,
+        headers=parser.headers,
         recv_lag_s=lag_at(
             response.lag_stamps, response.lags, reply.first if reply else None
         ),
         worst_recv_lag_s=max(response.lags, default=None),
         reconnects=reconnects,
-        body=b"" if streamed else bytes(response.scanner.body),
+        body=b"" if streamed else _masked_body(bytes(response.scanner.body), secrets),
     )
+
+
+def masked(text: str, secrets: tuple[str, ...]) -> str:
+    """Return `text` without the secrets."""
+    for secret in secrets:
+        if secret in text:
+            text = text.replace(secret, "***")
+    return text
+
+
+def _masked_reply(reply: ChatReply, secrets: tuple[str, ...]) -> ChatReply:
+    """Blot secrets out of what a row keeps of an answer: its errors and reasons."""
+    error, reason = reply.error, reply.finish_reason
+    if error is not None:
+        error = replace(
+            error,
+            message=masked(error.message, secrets),
+            kind=masked(error.kind, secrets),
+        )
+    if reason is not None:
+        reason = masked(reason, secrets)
+    if error is reply.error and reason is reply.finish_reason:
+        return reply
+    return replace(reply, error=error, finish_reason=reason)
+
+
+def _masked_body(body: bytes, secrets: tuple[str, ...]) -> bytes:
+    for secret in secrets:
+        body = body.replace(secret.encode(), b"***")
+    return body
 
 
 _Verdict = tuple[ChatReply | None, str | None, str]

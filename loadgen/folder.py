@@ -83,6 +83,14 @@ class RunFolder:
         for path in self.path.glob(pattern):
             path.unlink(missing_ok=True)
 
+    def lines(self, name: str) -> list[str]:
+        """Return the lines of a file; none where there is no such file."""
+        try:
+            text = (self.path / name).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return []
+        return text.splitlines(keepends=True)
+
     def _write(self, name: str, text: str) -> None:
         part = self.path / (name + ".part")
         part.write_text(text, encoding="utf-8")

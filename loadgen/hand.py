@@ -15,9 +15,9 @@ import gevent
 from loadstone.errors import LoadstoneError
 from loadstone.traffic.plan import Plan
 
-from .coordinator import Order
 from .folder import RunFolder
 from .messages import CHUNK, CLOCK, DONE, FETCH, GO, HALT, HERE, LATE, REFUSED
+from .order import Order
 from .session import Session
 from .transfer import Written, is_same_folder, read_chunk
 

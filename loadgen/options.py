@@ -1,5 +1,6 @@
 """The load generator's options: a table for `loadstone run`, Locust's CLI and form."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -7,16 +8,25 @@ from typing import Any, Final
 from loadstone.catalog.plans import plan_names
 from loadstone.errors import UsageError
 from loadstone.traffic.arrivals import PROCESSES, Arrivals
-from loadstone.traffic.plan import DEFAULT_CAP, DEFAULT_SCENARIO, Plan
+from loadstone.traffic.plan import (
+    APIS,
+    DEFAULT_CAP,
+    DEFAULT_SCENARIO,
+    ON_429,
+    Plan,
+)
 from loadstone.traffic.profile import PROFILES, Profile
 from loadstone.traffic.window import EVER, Window
 from loadstone.units import Seconds, parse_duration
 
 from .connection import Timeouts
+from .pages import AUTO, metrics_url
 from .plans import find_plan
 from .proxy import FROM_ENVIRONMENT, Proxy
+from .target import API_VERSION, ENTRA_SCOPE, HEADERS
 
 Value = str | None
+_SECRET: Final = re.compile(r"://.*[@?]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +54,10 @@ class Option:
             return self.read(text)
         except (ValueError, UsageError) as wrong:
             number = "whole number" if self.read is int else "number"
+            # A user or a query of a URL may be a secret, and an error is printed.
+            shown = "this URL" if _SECRET.search(text) else text
             raise UsageError(
-                f"{self.flag} {text}: {getattr(wrong, 'message', f'not a {number}')}",
+                f"{self.flag} {shown}: {getattr(wrong, 'message', f'not a {number}')}",
                 hint=getattr(wrong, "hint", ""),
             ) from None
 
@@ -83,6 +95,30 @@ def _checked(parse: Callable[[str], object]) -> Callable[[str], str]:
 def _proxy(text: str) -> str:
     if text != FROM_ENVIRONMENT:
         Proxy.parse(text)
+    return text
+
+
+def _limit(text: str) -> float:
+    limit = float(text)
+    if not 0 < limit < float("inf"):
+        raise UsageError("a limit is a number above 0")
+    return limit
+
+
+def _chars(text: str) -> float | None:
+    """Read characters per token; None for `auto`."""
+    if text == "auto":
+        return None
+    chars = float(text)
+    if not 0.5 <= chars <= 20:
+        raise UsageError("a token has 0.5 to 20 characters", hint="such as 4, or auto")
+    return chars
+
+
+def _metrics(text: str) -> str:
+    for url in text.split(","):
+        if url != AUTO:
+            metrics_url(url)
     return text
 
 
@@ -157,6 +193,21 @@ OPTIONS: Final = (
     Option(flag="--ignore-eos", setting="ignore_eos", read=_boolean, default="true",
            metavar="BOOL",
            text="ask for exactly the planned output length (vLLM's ignore_eos)"),
+    Option(flag="--api", setting="api", default="chat", choices=APIS,
+           metavar="NAME", text="which of OpenAI's endpoints"),
+    Option(flag="--continuous-usage", setting="continuous_usage", read=_boolean,
+           default="false", metavar="BOOL",
+           text="ask for token counts with every event (vLLM, SGLang)"),
+    Option(flag="--on-429", setting="on_429", default="count", choices=ON_429,
+           metavar="WHAT",
+           text="a throttled request counts as it is, or is tried again as"
+                " Retry-After says"),
+    Option(flag="--max-retries", setting="max_retries", read=int, default="3",
+           metavar="N", text="how often a throttled request is tried again"),
+    Option(flag="--chars-per-token", setting="chars_per_token", read=_chars,
+           default="auto", metavar="X",
+           text="how much text makes a token at the endpoint; `auto` fits it on a few"
+                " short requests before the run (the mock's rule is known)"),
     Option(flag="--prices", setting="price", metavar="NAME|FILE",
            text="price in the catalog, or a price list (TOML); empty: the one of the"
                 " mock's preset"),
@@ -167,6 +218,30 @@ OPTIONS: Final = (
            text="environment variable that holds the endpoint's key"),
     Option(flag="--api-key-file", metavar="FILE",
            text="file that holds the endpoint's key; an empty one is no key"),
+    Option(flag="--api-key-cmd", metavar="COMMAND",
+           text="command that prints the key, run without a shell, and again when the"
+                " key is refused or about to expire"),
+    Option(flag="--auth", choices=(AUTO, *HEADERS), default=AUTO, metavar="HOW",
+           text="how the key is shown; `entra` gets tokens from Entra ID (extra"
+                " `azure`); auto: bearer, or api-key for an Azure deployment"),
+    Option(flag="--entra-scope", default=ENTRA_SCOPE, metavar="SCOPE",
+           text="what Entra ID's token is for"),
+    Option(flag="--azure-deployment", metavar="NAME",
+           text="a deployment on Azure OpenAI, whose paths are used"),
+    Option(flag="--azure-api-version", metavar="VERSION",
+           text=f"version of Azure's API; `v1`: the one without dates; empty:"
+                f" {API_VERSION}"),
+    Option(flag="--max-usd", read=_limit, metavar="USD",
+           text="send no more requests once so much is spent"),
+    Option(flag="--max-requests", read=_limit, metavar="N",
+           text="send no more requests than this"),
+    Option(flag="--max-tokens", read=_limit, metavar="N",
+           text="send no more requests once so many tokens were used, input and"
+                " output"),
+    Option(flag="--server-metrics", read=_metrics, metavar="URL[,URL...]",
+           text="watch the server's own metrics while the run goes: Prometheus pages"
+                " of vLLM, SGLang, TensorRT-LLM, NIM or DCGM; `auto`: look for them"
+                " at the endpoint"),
     Option(flag="--ca-file", metavar="FILE",
            text="certificate authority of an https endpoint"),
     Option(flag="--proxy", read=_proxy, metavar="URL",

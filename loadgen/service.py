@@ -7,6 +7,7 @@ request that was sent ends in a row all the same.
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from random import Random
 from typing import Any, NamedTuple
 
 import gevent
@@ -18,9 +19,11 @@ from loadstone.traffic.record import Outcome, RequestRecord
 from loadstone.traffic.request import Request
 from loadstone.units import Seconds
 from loadstone.vocabulary import TRACEPARENT_HEADER, TRUTH_HEADER
+from loadstone.wire.api import APIS, Dialect
 
-from .body import body_of, path_of
+from .asking import Asker, Patience
 from .client import StreamingClient
+from .question import api_of, question_of
 from .rows import Rows
 from .stats import ClientStats, SliceStats
 from .tracing import Traces
@@ -86,6 +89,8 @@ class Service:
         self._rows = rows
         self._note = note
         self._clock = clock
+        self._askers: dict[tuple[int, str], Asker] = {}
+        """By client and API."""
 
     def __repr__(self) -> str:
         return f"<Service {self._clients.own!r}>"
@@ -147,6 +152,20 @@ class Service:
     def _slice_of(self, request: Request) -> SliceStats:
         return self._stats.slice_of(request.scenario, request.tenant, request.stage)
 
+    def _asker_of(self, request: Request) -> Asker:
+        plan, client = self._plan, self._clients.of(request)
+        key = id(client), api_of(request, plan)
+        asker = self._askers.get(key)
+        if asker is None:
+            asker = self._askers[key] = Asker(
+                client,
+                APIS[key[1]],
+                patience=Patience(plan.on_429, plan.max_retries),
+                dialect=Dialect(plan.refused),
+                rng=Random(f"{plan.seed}/retries/{self._rows.rank}"),
+            )
+        return asker
+
     def _failed(self, request: Request) -> _Asked:
         now = self._clock.now()
         row = self._rows.abandoned(request, now, now, Outcome.FAILED, "flow")
@@ -155,16 +174,16 @@ class Service:
     def _ask(self, request: Request) -> _Asked:
         part = self._slice_of(request)
         part.in_flight += 1
+        self._stats.reserve(request.input_tokens, request.output_tokens)
         trace = self._traces.of(request.number)
         began = self._clock.now()
         killed: BaseException | None = None
         text: Callable[[], str] = str
         try:
-            exchange = self._clients.of(request).send(
-                body_of(request, self._plan),
-                path=path_of(request),
-                headers={TRUTH_HEADER: "1", TRACEPARENT_HEADER: str(trace)},
-                stream=request.kind == "generate",
+            asker = self._asker_of(request)
+            exchange = asker.ask(
+                question_of(request, self._plan, asker.api.template),
+                {TRUTH_HEADER: "1", TRACEPARENT_HEADER: str(trace)},
             )
             row = self._rows.of(request, exchange, self._clients.host_of(request))
             if (reply := exchange.reply) is not None:
@@ -183,6 +202,7 @@ class Service:
             row = self._abandoned(request, began, Outcome.FAILED, "internal")
         finally:
             part.in_flight -= 1
+            self._stats.reserve(-request.input_tokens, -request.output_tokens)
         if trace.sampled:
             row = replace(row, trace_id=trace.trace_hex)
         return _Asked(row, text, killed)

@@ -71,6 +71,7 @@ class Session:
         traces: Traces,
         t0: Seconds,
         on_row: Callable[[RequestRecord], None],
+        most: int | None = None,
         clock: Clock | None = None,
         by_tenant: Mapping[str, Sequence[StreamingClient]] = _NONE,
         flows: Flows = _NO_FLOWS,
@@ -107,6 +108,9 @@ class Session:
         )  # fmt: skip
         self._active: dict[greenlet, None] = {}
         self._over = False
+        self._left = most
+        """Requests that may still be sent; None for no limit."""
+        self._arrivals_over = Event()
         self._closing: gevent.Greenlet[..., None] | None = None
 
     def __repr__(self) -> str:
@@ -117,6 +121,8 @@ class Session:
         most, clients = min(WARM_CONNECTIONS, self.plan.users), self._clients.all()
         for client in clients:
             client.warm(ceil(most / len(clients)))
+            if (credential := client.endpoint.credential) is not None:
+                credential.keep_fresh()
         self._watch.start()
         if self._open:
             self._dispatcher.start()
@@ -136,7 +142,7 @@ class Session:
         """Serve one request after another until `stopping()` or the run's end."""
         one = self._serve_due if self._open else self._serve_user
         try:
-            while not (self._over or stopping()) and one():
+            while not (self._closed() or stopping()) and one():
                 pass
         except Abandon:
             # What it was thrown for ended: in its row, or by itself in the meantime.
@@ -144,10 +150,31 @@ class Session:
 
     # ---------------------------------------------------------------- the end
 
+    def close_arrivals(self) -> None:
+        """Begin no request more: what is in flight has the drain to end in."""
+        self._dispatcher.stop()
+        self._arrivals_over.set()
+
+    def _closed(self) -> bool:
+        return self._over or self._arrivals_over.is_set()
+
+    def _may_send(self) -> bool:
+        """Take one of the requests that a budget allows; False if none is left."""
+        if self._left is None:
+            return True
+        if self._left == 0:
+            self.close_arrivals()
+            return False
+        self._left -= 1
+        if self._left == 0:
+            self.close_arrivals()
+        return True
+
     def _close(self) -> None:
         """Wait for the arrivals' end, then for the answers, for the drain at most."""
         end = self.t0 + self.plan.duration_s
-        gevent.sleep(max(0.0, end - self._clock.now()))
+        if self._arrivals_over.wait(max(0.0, end - self._clock.now())):
+            end = self._clock.now()
         deadline = end + self.plan.drain_s
         while self._unfinished() and self._clock.now() < deadline:
             gevent.sleep(min(0.05, max(0.0, deadline - self._clock.now())))
@@ -156,8 +183,14 @@ class Session:
 
     def _unfinished(self) -> bool:
         dispatcher = self._dispatcher
-        waiting = self._open and (
-            dispatcher.queued or dispatcher.awaited or not dispatcher.exhausted.is_set()
+        waiting = (
+            self._open
+            and not self._closed()
+            and (
+                dispatcher.queued
+                or dispatcher.awaited
+                or not dispatcher.exhausted.is_set()
+            )
         )
         return bool(self._active or waiting)
 
@@ -186,10 +219,11 @@ class Session:
         """Serve the next due request of an open loop; False once there is an end."""
         request = self._dispatcher.take()
         # The end may have come while it was waited for: then it was never sent.
-        if self._over:
+        if self._closed() or not self._may_send():
             return False
         for following in self._serve_one(request):
-            self._dispatcher.add(following)
+            if not self._closed():
+                self._dispatcher.add(following)
         return True
 
     def _serve_user(self) -> bool:
@@ -205,7 +239,7 @@ class Session:
         together = self._journeys.begin(journey)
         while together:
             gevent.sleep(max(0.0, self.t0 + together[0].intended_s - self._clock.now()))
-            if self._over:
+            if self._closed() or not all(self._may_send() for _ in together):
                 return False
             beside = [gevent.spawn(self._beside, each) for each in together[1:]]
             together = self._serve_one(together[0])

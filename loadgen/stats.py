@@ -140,6 +140,8 @@ class ClientStats:
         """Longest garbage collection seen."""
         self.recv_lags = ReceiveLags()
         """How long bytes of answers lay in the kernel before they were read."""
+        self.reserved = [0, 0]
+        """Input and output tokens that the requests in flight have asked for."""
         self.vitals: dict[str, float] = {}
         """What `loadgen.watch` tallies; of several processes the worst."""
 
@@ -161,6 +163,11 @@ class ClientStats:
         error = row.ttft_error_s
         if error is not None and row.ok:
             self.ttft_error.add(abs(error))
+
+    def reserve(self, input_tokens: int, output_tokens: int) -> None:
+        """Count what a request asks for while it is in flight; less, when it ends."""
+        self.reserved[0] += input_tokens
+        self.reserved[1] += output_tokens
 
     def whole(self) -> SliceStats:
         """Return the sum over all slices."""
@@ -184,6 +191,7 @@ class ClientStats:
             **{name: getattr(self, name).pairs() for name in _LOGS},
             "worst_pause_s": self.worst_pause_s,
             "recv_lags": self.recv_lags.snapshot(),
+            "reserved": list(self.reserved),
             "vitals": dict(self.vitals),
         }
 
@@ -195,6 +203,7 @@ class ClientStats:
             getattr(self, name).merge((b, n) for b, n in snapshot[name])
         self.worst_pause_s = max(self.worst_pause_s, snapshot["worst_pause_s"])
         self.recv_lags.merge(snapshot["recv_lags"])
+        self.reserve(*snapshot["reserved"])
         for name, value in snapshot["vitals"].items():
             self.vitals[name] = max(value, self.vitals.get(name, value))
 

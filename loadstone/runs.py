@@ -23,6 +23,8 @@ SUMMARY: Final = "summary.json"
 METRICS: Final = "metrics.prom"
 ROWS: Final = "requests*.jsonl"
 PULSES: Final = "alive*.json"
+SERVER_METRICS: Final = "server_metrics.jsonl"
+"""What the server said of itself while the run went on, where it was watched."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,9 +22,15 @@ class Authority:
         Path(self.file).write_bytes(certificate)
 
     def server(
-        self, *names: str, newest: ssl.TLSVersion | None = None
+        self,
+        *names: str,
+        newest: ssl.TLSVersion | None = None,
+        days: tuple[int, int] = (-1, 1),
     ) -> ssl.SSLContext:
-        """Return the context of a server with these names or addresses."""
+        """Return the context of a server with these names or addresses.
+
+        Its certificate is valid between these `days` from now.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "server")])
         pem = self.folder / f"{names[0]}.pem"
@@ -33,7 +39,7 @@ class Authority:
             serialization.PrivateFormat.PKCS8,
             serialization.NoEncryption(),
         )
-        pem.write_bytes(private + self._sign(subject, key, names))
+        pem.write_bytes(private + self._sign(subject, key, names, days))
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(pem)
         if newest is not None:
@@ -45,14 +51,15 @@ class Authority:
         subject: x509.Name,
         key: ec.EllipticCurvePrivateKey,
         names: tuple[str, ...] | None,
+        days: tuple[int, int] = (-9, 9),
     ) -> bytes:
         now = datetime.now(UTC)
         builder = (
             x509.CertificateBuilder(
                 self.name, subject, key.public_key(), 1 if names is None else 2
             )
-            .not_valid_before(now - timedelta(days=1))
-            .not_valid_after(now + timedelta(days=1))
+            .not_valid_before(now + timedelta(days=days[0]))
+            .not_valid_after(now + timedelta(days=days[1]))
             .add_extension(x509.BasicConstraints(names is None, None), critical=True)
         )
         if names is not None:

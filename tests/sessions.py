@@ -99,9 +99,10 @@ def drive(
     *,
     cap: int,
     drain: Seconds = 30.0,
+    most: int | None = None,
     began: Callable[[Session], object] = lambda _: None,
 ) -> Finished:
-    """Run an open loop to its end, `cap` requests in flight at most.
+    """Run an open loop to its end, `cap` requests in flight and `most` in all.
 
     `began` is told of the session shortly before its t0.
     """
@@ -125,6 +126,7 @@ def drive(
         traces=Traces(0, run="test", ratio=0.0),
         t0=time.monotonic() + LEAD_S,
         on_row=lambda _: None,
+        most=most,
     )
     session.start()
     began(session)

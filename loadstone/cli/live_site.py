@@ -10,11 +10,11 @@ from typing import Any, Final, Protocol
 
 from rich.console import Console
 
-from loadgen.coordinator import endpoints_of
 from loadgen.files import read_text
 from loadgen.idle import in_flight
 from loadgen.options import plan_of, read_options
 from loadgen.plans import find_plan
+from loadgen.target import endpoints_of
 from loadgen.workload import stream_of
 
 from ..catalog.presets import preset_names, read_machine
@@ -191,7 +191,7 @@ class LiveSite:
 
     def _await_idle(self, stopping: Callable[[], bool]) -> tuple[str, ...]:
         """Wait for what the endpoint still runs; say what was found, if it matters."""
-        endpoints = endpoints_of(self.plan, read_options(self.given), os.environ)
+        endpoints = endpoints_of(self.plan.hosts, read_options(self.given), os.environ)
         deadline = time.monotonic() + _PATIENCE_S
         while not stopping():
             busy = in_flight(endpoints)

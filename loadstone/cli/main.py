@@ -15,6 +15,7 @@ VERBS: Final = {
     "serve": "the mock inference server",
     "run": "drive an endpoint: the mock or a real one",
     "plan": "plans of traffic: the built-in ones, checks, and their schema",
+    "agree": "how far two endpoints' answers agree, beside the speed gain",
     "simulate": "the same engine in virtual time",
     "report": "a run made readable: a page, JSON, CSV, Markdown",
     "bundle": "a run as evidence: one archive, every change to it detected",

@@ -11,15 +11,17 @@ from typing import Any, Final
 import click
 from rich.console import Console
 
-from loadgen.options import OPTIONS, Option, plan_of, read_options
+from loadgen.options import OPTIONS, Option, hosts_of, plan_of, read_options
 from loadgen.plans import SUFFIX
 from loadgen.pricing import is_file
+from loadgen.target import check_url
 
 from ..errors import LoadstoneError, UsageError
 from ..report.progress import Progress
 from ..report.table import print_summary
 from ..telemetry.otel.settings import read_settings
 from ..traffic.verdict import exit_code
+from .check import check
 from .find_max import find
 from .live_site import LiveSite
 from .load_options import load_options, options_of_plan
@@ -39,6 +41,8 @@ Examples:
   loadstone run chat --users 50 --think 2s --duration 5m
   loadstone run chat --trace azure_llm_2023_conv.csv --speedup 2 --duration 60s
   loadstone run chat --rate 5 --host https://llm.example.com --api-key-env LLM_KEY
+  loadstone run chat --rate 5 --host https://llm.example.com --api-key-env LLM_KEY \\
+    --check
   loadstone run chat --rate 90 --host http://vm-1:8000 --host http://vm-2:8000
   loadstone run chat --rate 20 --slo slo.toml --json > result.json
   loadstone run azure-chat --find-max --slo slo.toml --host http://127.0.0.1:8000
@@ -76,12 +80,20 @@ Examples:
     metavar="N",
     help="port of the web UI",
 )
+@click.option(
+    "--check",
+    "checking",
+    is_flag=True,
+    help="send a few short requests instead, say what is wrong with the endpoint,"
+    " and what the plan would take",
+)
 @click.option("--json", "as_json", is_flag=True, help="print the summary as JSON")
 @load_options({option.name for option in OPTIONS} - {"scenario"})
 @trial_options
 def command(
     *, scenario: str, hosts: tuple[str, ...], users: int | None, processes: int,
-    web: bool, web_port: int, as_json: bool, trials: Trials, **given: str | None,
+    web: bool, web_port: int, checking: bool, as_json: bool, trials: Trials,
+    **given: str | None,
 ) -> int:  # fmt: skip
     """Drive an endpoint with SCENARIO: tokens/s, tails, cost, how far to trust them.
 
@@ -96,6 +108,13 @@ def command(
     asked |= {name: text for name, text in given.items() if text}
     asked["scenario"] = scenario
     host = host or _HOST
+    for one in hosts_of(host):
+        check_url(one)
+    if checking:
+        return check(
+            read_options(asked), host=host, users=users, environ=os.environ,
+            console=Console(), as_json=as_json,
+        )  # fmt: skip
     # Wrong usage is told before anything starts.
     read_settings(os.environ)
     if trials:

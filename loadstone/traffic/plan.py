@@ -25,6 +25,7 @@ from .mix import Mix, Stream, whole_stream
 from .profile import Profile
 from .request import Request
 from .tenants import Tenant
+from .textfit import OWN_RULE, TextFit
 from .trace import TraceRow
 
 Loop = Literal["open", "closed", "trace", "offline"]
@@ -32,6 +33,12 @@ Loop = Literal["open", "closed", "trace", "offline"]
 DEFAULT_SCENARIO: Final = "azure-chat"
 DEFAULT_CAP: Final = 512
 """Requests in flight under open loop unless `users` says otherwise."""
+
+
+APIS: Final = ("chat", "completions", "responses", "embeddings")
+"""OpenAI's endpoints that a plan may be sent to; `wire.api` writes for each."""
+ON_429: Final = ("count", "retry")
+"""What may be done about a throttled request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +81,20 @@ class Plan:
     """What arrives; empty: what the catalog's plan of the scenario's name says."""
     tenants: tuple[Tenant, ...] = ()
 
+    api: str = "chat"
+    on_429: Literal["count", "retry"] = "count"
+    max_retries: int = 3
+    continuous_usage: bool = False
+    refused: tuple[str, ...] = ()
+    """Fields that the endpoint was found to refuse; see `wire.api.Dialect`."""
+    chars_per_token: float | None = None
+    """Of the endpoint's tokenizer, as its first replies say; None: four bytes."""
+    template_tokens: float | None = None
+    """What the endpoint adds to each prompt."""
+
     def __post_init__(self) -> None:
         """Refuse what cannot be run; raises `UsageError` naming the setting."""
+        self._check_choices()
         Arrivals.parse(self.arrivals)
         Profile.parse(self.profile)
         if self.rate is not None and self.trace is not None:
@@ -105,6 +124,14 @@ class Plan:
                 f" of {self.duration_s:g} s to measure"
             )
 
+    def _check_choices(self) -> None:
+        for name, known in (("api", APIS), ("on_429", ON_429)):
+            if getattr(self, name) not in known:
+                raise UsageError(
+                    f"{name} cannot be {getattr(self, name)!r}",
+                    hint=f"there is: {', '.join(known)}",
+                )
+
     @property
     def loop(self) -> Loop:
         """Which of the four ways of arriving this is."""
@@ -113,6 +140,13 @@ class Plan:
         if self.trace is not None:
             return "trace"
         return "closed" if self.rate is None else "open"
+
+    @property
+    def fit(self) -> TextFit:
+        """How much text makes how many tokens on the endpoint."""
+        if self.chars_per_token is None:
+            return OWN_RULE
+        return TextFit(self.chars_per_token, self.template_tokens or 0.0)
 
     def to_toml(self) -> dict[str, Any]:
         """Return the settings that are set, as TOML-ready values."""
@@ -131,11 +165,12 @@ class Plan:
         unknown = sorted(set(table) - set(cls.__dataclass_fields__))
         if unknown:
             raise UsageError(f"a plan has no setting {unknown[0]!r}")
+        lists = {k: tuple(v) for k, v in table.items() if isinstance(v, list)}
         rows = {
             name: tuple(read(row) for row in table.get(name, ()))
             for name, read in _TABLES.items()
         }
-        return cls(**{**table, **rows, "hosts": tuple(table.get("hosts", ()))})
+        return cls(**{**table, **lists, **rows})
 
     def retargeted(self, **changes: Any) -> "Plan":
         """Return the plan with some settings replaced."""
@@ -146,6 +181,7 @@ _LEAST: Final[dict[str, float]] = {
     "rate": 1e-9, "speedup": 1e-9, "users": 1, "think_s": 0, "duration_s": 1e-3,
     "drain_s": 0, "warmup_s": 0, "vms": 1, "offline": 1, "max_tokens": 1,
     "trace_from_s": 0, "trace_to_s": 1e-3, "trace_sample": 1e-9,
+    "max_retries": 0, "chars_per_token": 0.1, "template_tokens": 0,
 }  # fmt: skip
 
 
@@ -242,6 +278,10 @@ def _from_trace(plan: Plan, rows: Iterable[TraceRow]) -> Iterator[Request]:
         )  # fmt: skip
 
 
+_OF_THE_TARGET: Final = (
+    "hosts", "model", "price", "vms", "trace", "tenants", "refused",
+    "chars_per_token", "template_tokens",
+)  # fmt: skip
 _HASHED: Final = Struct("<dqqqqqq")
 """Due time, input, output, declared maximum, priority, blocks of a prefix and their
 size."""
@@ -250,7 +290,7 @@ size."""
 def plan_hash(plan: Plan, requests: Iterable[Request]) -> str:
     """Hash what decides the load: traffic settings and schedule; not the target."""
     settings = plan.to_toml()
-    for target in ("hosts", "model", "price", "vms", "trace", "tenants"):
+    for target in _OF_THE_TARGET:
         settings.pop(target, None)
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for r in requests:

@@ -131,8 +131,13 @@ class RequestRecord:
     stages: tuple[tuple[str, Seconds], ...] = ()
     """What its time went into, in order, where a flow did more than to send it."""
     retries: int = 0
+    """How often it was sent again because of what the server answered: 429, an expired
+    key, a field it does not know. Its stamps begin with the first attempt."""
     retry_after_s: Seconds | None = None
+    """How long the server last asked to be left alone."""
     sent_bytes: int = 0
+    """On the wire, over all attempts: heads, framing and TLS's records included; its
+    handshakes and the network's own headers are not."""
     received_bytes: int = 0
 
     @property
@@ -197,8 +202,11 @@ class RequestRecord:
 
     @property
     def ttft_error_s(self) -> Seconds | None:
-        """The client's TTFT minus the server's truth, where the server tells it."""
-        if self.truth is None or self.ttft_s is None:
+        """The client's TTFT minus the server's truth, where the server tells it.
+
+        The truth is of one attempt; after a retry there is nothing to compare.
+        """
+        if self.truth is None or self.ttft_s is None or self.retries:
             return None
         return self.ttft_s - self.truth.ttft_s
 

@@ -1,9 +1,9 @@
 """One event of an answer: whether it carries tokens, and what else it says.
 
 Forms read are those of OpenAI's chat and legacy completions as vLLM, SGLang, TGI,
-llama.cpp, Azure and the reasoning services write them. A role-only delta carries no
-token; a delta of reasoning or of a tool call does. Nothing here trusts the type of
-anything it was sent.
+llama.cpp, Azure and the reasoning services write them, and OpenAI's responses, which
+`as_chat` retells. A role-only delta carries no token; a delta of reasoning or of a tool
+call does. Nothing here trusts the type of anything it was sent.
 """
 
 import json
@@ -14,6 +14,7 @@ from typing import Any, Final, Self
 from ..traffic.record import Truth
 from ..units import Tokens
 from ..vocabulary import TRUTH_FIELD
+from .as_chat import as_chat, is_response
 
 Chunk = dict[str, Any]
 """A parsed event or body."""
@@ -21,6 +22,7 @@ Chunk = dict[str, Any]
 MAX_ERROR_TEXT: Final = 300
 """Most characters kept of what a server says about an error."""
 _MAX_COUNT: Final = 1 << 53
+_QUOTE: Final = 34
 _BACKSLASH: Final = 92
 _decode = json.JSONDecoder().decode
 
@@ -43,6 +45,12 @@ _DELTA_KEYS: Final = (
 )
 """Key, its length, and what it says."""
 _TEXT_KEYS: Final = ((b'"text":', 7, Kind.ANSWER),)
+_RESPONSE_DELTAS: Final = (
+    (b'"type":"response.output_text.delta"', Kind.ANSWER),
+    (b'"type":"response.reasoning_text.delta"', Kind.THOUGHT),
+    (b'"type":"response.function_call_arguments.delta"', Kind.TOOL),
+)
+"""What an event of the responses endpoint is whose delta is the text itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +114,9 @@ def parse(payload: bytes) -> Chunk | None:
         chunk = _decode(payload.decode())
     except (ValueError, RecursionError):
         return None
-    return chunk if isinstance(chunk, dict) else None
+    if not isinstance(chunk, dict):
+        return None
+    return as_chat(chunk) if is_response(chunk) else chunk
 
 
 def spot(body: bytes, start: int, end: int) -> tuple[Kind, int] | None:
@@ -116,6 +126,10 @@ def spot(body: bytes, start: int, end: int) -> tuple[Kind, int] | None:
     the bytes do not decide, not that there is no token.
     """
     delta = body.find(b'"delta":', start, end)
+    if delta >= 0 and body[delta + 8 : delta + 9] == b'"':
+        return _spot_response(body, start, delta + 9, end)
+    if delta < 0 and body.find(b'"response.', start, end) >= 0:
+        return None  # it tells a text again that its deltas told
     keys, begin = (_TEXT_KEYS, start) if delta < 0 else (_DELTA_KEYS, delta)
     for key, width, kind in keys:
         at = body.find(key, begin, end)
@@ -127,6 +141,17 @@ def spot(body: bytes, start: int, end: int) -> tuple[Kind, int] | None:
         opening = body[value : value + 2]
         if opening[:1] == b'"' and opening != b'""' and value + 1 < end:
             return kind, value + 1
+    return None
+
+
+def _spot_response(
+    body: bytes, start: int, text: int, end: int
+) -> tuple[Kind, int] | None:
+    if text >= end or body[text] == _QUOTE:
+        return None
+    for marker, kind in _RESPONSE_DELTAS:
+        if body.find(marker, start, end) >= 0:
+            return kind, text
     return None
 
 
@@ -148,6 +173,16 @@ def answer_of(chunk: Chunk) -> str:
     return "".join(
         _text(said.get("content") or said.get("text") or said.get("refusal"))
         for said in _sayings(chunk)
+    )
+
+
+def has_vectors(chunk: Chunk) -> bool:
+    """Say whether a body holds embeddings, as numbers or packed."""
+    data = chunk.get("data")
+    return (
+        isinstance(data, list)
+        and bool(data)
+        and all(bool(_mapping(item).get("embedding")) for item in data)
     )
 
 

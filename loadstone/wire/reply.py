@@ -20,7 +20,7 @@ from operator import sub
 from ..buckets import bucket_of
 from ..traffic.record import TokensSource, Truth
 from ..units import Seconds, Tokens
-from .chunks import ErrorObject, Kind, Usage, answer_of, kind_of, parse
+from .chunks import ErrorObject, Kind, Usage, answer_of, has_vectors, kind_of, parse
 from .content import ContentScan, Notes, Words
 from .http1 import WireError
 from .sse import Events
@@ -48,7 +48,7 @@ class ChatReply:
     finish_reason: str | None = None
     answered: bool = False
     """Whether it holds a token of any kind, or its usage counts some that were not
-    shown: hidden reasoning."""
+    shown (hidden reasoning), or it holds embeddings."""
     done: bool = False
     """Whether `[DONE]` came, or the body was a whole one."""
     error: ErrorObject | None = None
@@ -84,7 +84,7 @@ def read_body(body: bytes) -> ChatReply:
         tokens_source=TokensSource.USAGE if usage else TokensSource.NONE,
         usage=usage,
         finish_reason=notes.finish_reason,
-        answered=tokens > 0 or kind_of(chunk) is not None,
+        answered=tokens > 0 or kind_of(chunk) is not None or has_vectors(chunk),
         done=True,
         error=notes.error,
         truth=notes.truth,

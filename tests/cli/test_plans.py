@@ -1,6 +1,7 @@
 """Built-in plans keep in their rows what they promise; in virtual time, by the verb."""
 
 import json
+import re
 from collections import Counter, defaultdict
 from itertools import pairwise
 from pathlib import Path
@@ -242,3 +243,26 @@ def test_a_plan_is_listed_shown_checked_and_run(
     told = json.loads(verb("ways", str(folder), str(again.folder), "--json"))
     assert [run["way"] for run in told["runs"]] == ["virtual time"] * 2
     assert set(told["runs"][1]["ratio"].values()) <= {1.0, None}
+
+
+ONE = '[[class]]\nname = "own"\ninput = 5\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("rate = ", " is not TOML: Invalid value"),
+        ("rate = 5", ", line 1: a plan has no 'rate'"),
+        (ONE + "[options]\nrats = 5", ", line 5: no option 'rats'"),
+        (ONE + '[options]\nrate = "5"\nignore_eos = "False"', ": ignore_eos"),
+    ],
+)
+def test_file_that_is_no_plan_is_refused(
+    simulate: Simulate, tmp_path: Path, text: str, why: str
+) -> None:
+    """With its name."""
+    plan = tmp_path / "p.toml"
+    plan.write_text(text)
+    ran = simulate(str(plan))
+    assert ran.code == 2
+    assert re.search(f"p.toml{why}", ran.document["error"]["message"])

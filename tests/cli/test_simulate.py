@@ -3,7 +3,6 @@
 import itertools
 import json
 import os
-import re
 import signal
 import tomllib
 from pathlib import Path
@@ -24,7 +23,6 @@ PUBLISHED = 57_599, 62_804
 """Slowest and fastest VM of Azure's rack run, output tokens/s."""
 RACK = 1_100_948.3
 """Its 18 VMs together."""
-ONE = '[[class]]\nname = "own"\ninput = 5\n'
 TRACE = """TIMESTAMP,ContextTokens,GeneratedTokens
 2023-11-16 18:15:46.6805900,374,44
 2023-11-16 18:15:50.6805900,396,109
@@ -234,26 +232,6 @@ def test_plan_of_a_live_run_is_simulated(simulate: Simulate, tmp_path: Path) -> 
     ran = simulate(str(plan))
     assert ran.document["plan_hash"] == plan_hash(live, requests_of(live))
     assert ran.document["requests"]["sent"] == len(requests_of(live))
-
-
-@pytest.mark.parametrize(
-    ("text", "why"),
-    [
-        ("rate = ", " is not TOML: Invalid value"),
-        ("rate = 5", ", line 1: a plan has no 'rate'"),
-        (ONE + "[options]\nrats = 5", ", line 5: no option 'rats'"),
-        (ONE + '[options]\nrate = "5"\nignore_eos = "False"', ": ignore_eos"),
-    ],
-)
-def test_file_that_is_no_plan_is_refused(
-    simulate: Simulate, tmp_path: Path, text: str, why: str
-) -> None:
-    """With its name."""
-    plan = tmp_path / "p.toml"
-    plan.write_text(text)
-    ran = simulate(str(plan))
-    assert ran.code == 2
-    assert re.search(f"p.toml{why}", ran.document["error"]["message"])
 
 
 # ------------------------------------------------------------- other loads

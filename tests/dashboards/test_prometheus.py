@@ -66,7 +66,7 @@ def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
         workers = json.loads(fetch_when_up(f"{url}/workers"))["workers"]
         hosts = [part for worker in workers for part in ("--host", worker["url"])]
         process = start(
-            "run", "chat", "--rate", str(RATE), "--duration", f"{DURATION_S}s",
+            "run", "azure-chat", "--rate", str(RATE), "--duration", f"{DURATION_S}s",
             "--metrics-port", "0", "--out", str(folder), *hosts,
         )  # fmt: skip
         try:
@@ -149,7 +149,7 @@ def test_every_variable_offers_what_there_is(observed: Observed) -> None:
     """The chain of variables leads from the data source to what was run."""
     values = some_of_each(observed)
     assert (values["job"], values["server"]) == ("loadgen", "mock")
-    assert (values["scenario"], values["tenant"]) == ("chat", "default")
+    assert (values["scenario"], values["tenant"]) == ("azure-chat", "default")
     assert values["model"] == observed.results.summary["model"]
 
 

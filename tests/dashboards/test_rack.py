@@ -112,7 +112,7 @@ def rack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rack]:
         server.wait_for('count_over_time(loadstone_engine_gpus{engine="0"}[5s]) > 2')
         idle = time.time()
         process = start(
-            "run", "chat", "--rate", "50", "--duration", "6s", "--drain", "1s",
+            "run", "azure-chat", "--rate", "50", "--duration", "6s", "--drain", "1s",
             "--host", url, "--out", str(folder),
         )  # fmt: skip
         try:

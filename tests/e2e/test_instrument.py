@@ -39,7 +39,7 @@ def test_a_hundred_streams_are_read_right_or_not_stamped_ok(tmp_path: Path) -> N
     with mock_server() as url:
         done = loadstone(
             "run",
-            "chat",
+            "azure-chat",
             "--users",
             "100",
             "--duration",
@@ -65,7 +65,7 @@ def test_a_frozen_client_is_never_ok(tmp_path: Path) -> None:
     with mock_server() as url:
         process = start(
             "run",
-            "chat",
+            "azure-chat",
             "--rate",
             "40",
             "--duration",
@@ -138,7 +138,16 @@ def test_streams_are_read_over_tls_with_a_key(tmp_path: Path) -> None:
         str(tmp_path / "key.txt"),
     ) as url:
         assert url.startswith("https://")
-        common = ["run", "chat", "--rate", "10", "--duration", "2s", "--host", url]
+        common = [
+            "run",
+            "azure-chat",
+            "--rate",
+            "10",
+            "--duration",
+            "2s",
+            "--host",
+            url,
+        ]
         common += ["--out", str(out)]
         untrusted = loadstone(*common)
         keyless = loadstone(*common, "--ca-file", str(cert))
@@ -170,7 +179,7 @@ def test_a_unix_socket_is_a_host(tmp_path: Path) -> None:
     """What cannot be measured there is absent, and said to be."""
     uds = ("--uds", str(tmp_path / "s"))
     with truth_server(*uds, ttft=0.01, gap=0.001) as server:
-        common = ["run", "chat", "--rate", "20", "--duration", "1s"]
+        common = ["run", "azure-chat", "--rate", "20", "--duration", "1s"]
         common += ["--host", server.url, "--out", str(tmp_path / "runs")]
         done = loadstone(*common, "--json")
         assert done.returncode in (0, 4), done.stderr
@@ -194,7 +203,7 @@ def test_kernel_lag_and_shares_are_in_summary_and_rows(tmp_path: Path) -> None:
     """Over TCP every answer's first token has its lag, and the run its figures."""
     with truth_server(ttft=0.01, gap=0.001) as server:
         done = loadstone(
-            "run", "chat", "--rate", "20", "--duration", "2s", "--json",
+            "run", "azure-chat", "--rate", "20", "--duration", "2s", "--json",
             "--host", server.url, "--out", str(tmp_path),
         )  # fmt: skip
     instrument = json.loads(done.stdout)["instrument"]
@@ -216,7 +225,7 @@ def test_nobody_there_is_told_at_once(tmp_path: Path) -> None:
     """A refused connection is code 1, in words and JSON, and leaves no run folder."""
     done = loadstone(
         "run",
-        "chat",
+        "azure-chat",
         "--rate",
         "5",
         "--host",
@@ -227,7 +236,7 @@ def test_nobody_there_is_told_at_once(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     error = json.loads(done.stdout)["error"]
-    assert error["code"] == "unreachable"
+    assert error["code"] == "connect_refused"
     assert "127.0.0.1:9" in error["message"]
     assert "loadstone serve" in error["hint"]
     assert not (tmp_path / "runs").exists()
@@ -243,7 +252,7 @@ def test_wrong_usage_is_exit_code_2() -> None:
         (("--rate", "1", "--trace", "x.csv"), "--trace"),
         (("--trace", "no-such-file.csv"), "no-such-file.csv"),
     ):
-        done = loadstone("run", "chat", "--host", "http://127.0.0.1:9", *args)
+        done = loadstone("run", "azure-chat", "--host", "http://127.0.0.1:9", *args)
         assert (done.returncode, word in done.stderr) == (2, True), done.stderr
 
 

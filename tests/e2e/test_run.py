@@ -80,7 +80,7 @@ def test_a_trace_is_replayed_with_its_own_arrivals_and_lengths(
     with mock_server("--vms", "1") as url:
         done = loadstone(
             "run",
-            "chat",
+            "azure-chat",
             "--trace",
             str(trace),
             "--host",
@@ -113,7 +113,7 @@ def test_two_processes_send_the_plan_of_one(tmp_path: Path) -> None:
     options = ("--rate", "20", "--duration", "4s", "--seed", "7")
     with mock_server() as url:
         one = loadstone(
-            "run", "chat", "--host", url, *options, "--out", str(tmp_path / "one")
+            "run", "azure-chat", "--host", url, *options, "--out", str(tmp_path / "one")
         )
         assert one.returncode in (0, 4), one.stderr
         two = locust(
@@ -189,7 +189,7 @@ def test_a_cap_makes_requests_wait_and_the_run_says_so(tmp_path: Path) -> None:
     with mock_server() as url:
         done = loadstone(
             "run",
-            "chat",
+            "azure-chat",
             "--rate",
             "20",
             "--users",
@@ -226,7 +226,7 @@ def test_same_seed_same_plan(tmp_path: Path) -> None:
         for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
             loadstone(
                 "run",
-                "chat",
+                "azure-chat",
                 "--rate",
                 "15",
                 "--duration",
@@ -292,7 +292,12 @@ def test_start_stop_start_in_the_web_ui_makes_two_runs(tmp_path: Path) -> None:
             page = fetch_when_up("http://127.0.0.1:18089/")
             for field in ("scenario", "rate", "duration", "trace"):
                 assert f'"{field}"' in page
-            form = {"user_count": 50, "spawn_rate": 50, "host": url, "scenario": "chat"}
+            form = {
+                "user_count": 50,
+                "spawn_rate": 50,
+                "host": url,
+                "scenario": "azure-chat",
+            }
             post("swarm", form | {"rate": "10", "duration": "60s"})
             wait_for(lambda: metric_now() > 5)
             post("stop", {})

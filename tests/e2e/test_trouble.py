@@ -79,7 +79,7 @@ def test_a_killed_run_says_where_its_rows_are(tmp_path: Path) -> None:
     """Code 1, and the folder with what reached the disk."""
     with mock_server() as url:
         process = start(
-            "run", "chat", "--rate", "20", "--duration", "60s", "--host", url,
+            "run", "azure-chat", "--rate", "20", "--duration", "60s", "--host", url,
             "--out", str(tmp_path),
         )  # fmt: skip
         rows = tmp_path / "latest" / "requests.jsonl"
@@ -112,7 +112,7 @@ def test_a_terminal_that_stops_reading_does_not_stop_the_run(tmp_path: Path) -> 
     """The client goes on stamping answers while whoever shows them is suspended."""
     with mock_server() as url:
         process = start(
-            "run", "chat", "--rate", "20", "--duration", "6s", "--host", url,
+            "run", "azure-chat", "--rate", "20", "--duration", "6s", "--host", url,
             "--out", str(tmp_path),
         )  # fmt: skip
         rows = tmp_path / "latest" / "requests.jsonl"
@@ -224,7 +224,7 @@ def test_a_stop_before_the_start_is_done_sends_nothing(tmp_path: Path) -> None:
     ui = f"http://127.0.0.1:{free_port()}"
     SlowModels.go_on.set()
     process = start(
-        "run", "chat", "--rate", "20", "--duration", "1s", "--host", url, "--web",
+        "run", "azure-chat", "--rate", "20", "--duration", "1s", "--host", url, "--web",
         "--web-port", ui.rsplit(":", 1)[1], "--out", str(tmp_path),
     )  # fmt: skip
     try:
@@ -235,7 +235,7 @@ def test_a_stop_before_the_start_is_done_sends_nothing(tmp_path: Path) -> None:
         SlowModels.go_on.clear()
         SlowModels.asked.clear()
         form = {"user_count": "50", "spawn_rate": "50", "host": url, "rate": "50"}
-        post(f"{ui}/swarm", form | {"duration": "5s", "scenario": "chat"})
+        post(f"{ui}/swarm", form | {"duration": "5s", "scenario": "azure-chat"})
         assert SlowModels.asked.wait(PATIENCE_S)
         post(f"{ui}/stop", {})
         SlowModels.go_on.set()

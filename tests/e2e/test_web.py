@@ -75,7 +75,7 @@ def test_the_llm_tab_is_filled_and_the_charts_are_drawn(tmp_path: Path) -> None:
         stats = json.loads(fetch_when_up(f"{url}/stats/requests"))
     assert "TTFT p50 / p95 / p99, ms" in tab
     assert re.search(
-        r">chat<.*>generate<.*\d+\.\d / \d+\.\d / \d+\.\d<", tab, re.DOTALL
+        r">azure-chat<.*>generate<.*\d+\.\d / \d+\.\d / \d+\.\d<", tab, re.DOTALL
     )
     drawn = re.findall(r'id="(\w+)" data-points="(\d+)"', charts)
     assert {name for name, _ in drawn} == {"tokens", "ttft", "tpot", "requests"}
@@ -86,7 +86,7 @@ def test_the_llm_tab_is_filled_and_the_charts_are_drawn(tmp_path: Path) -> None:
     assert float(row["usd_per_request"]) > 0
     (table,) = stats["extended_stats"]
     assert table["key"] == "llm"
-    assert table["data"][0]["scenario"] == "chat"
+    assert table["data"][0]["scenario"] == "azure-chat"
 
 
 def test_our_pages_need_no_network(tmp_path: Path) -> None:

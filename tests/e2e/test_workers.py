@@ -286,7 +286,7 @@ def test_a_run_spreads_its_requests_over_hosts(running: Rack, tmp_path: Path) ->
     """In turn; rows say which host, the mock says which engine, the plan has both."""
     urls = [worker["url"] for worker in running.workers]
     ended = loadstone(
-        "run", "chat", "--rate", "30", "--duration", "1s", "--drain", "4s",
+        "run", "azure-chat", "--rate", "30", "--duration", "1s", "--drain", "4s",
         "--out", str(tmp_path), "--json",
         *(part for url in urls for part in ("--host", url)),
     )  # fmt: skip
@@ -313,7 +313,14 @@ def test_a_run_against_the_supervisor_is_told_whom_to_drive(
 ) -> None:
     """Before anything is sent or written."""
     ended = loadstone(
-        "run", "chat", "--rate", "1", "--host", running.url, "--out", str(tmp_path)
+        "run",
+        "azure-chat",
+        "--rate",
+        "1",
+        "--host",
+        running.url,
+        "--out",
+        str(tmp_path),
     )
     assert ended.returncode == 2
     assert "supervisor of 2 workers" in ended.stderr

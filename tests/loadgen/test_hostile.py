@@ -141,7 +141,7 @@ def play(
         theirs.close()
     assert len(got.scanner.body) <= limit
     assert len(got.parser._rest) <= max(MAX_HEAD, MAX_SIZE_LINE)
-    return judge(got, stream=True, connect_s=0.0, reconnects=0, wall=0.0, secret=None)
+    return judge(got, stream=True, connect_s=0.0, reconnects=0, wall=0.0, secrets=())
 
 
 def decoded(reads: list[bytes]) -> tuple[list[bytes], ChatReply]:

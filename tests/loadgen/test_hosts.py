@@ -11,6 +11,7 @@ from loadgen.endpoint import Endpoint
 from loadgen.options import hosts_of, plan_of, read_options
 from loadgen.probe import Target, probe_all
 from loadstone.errors import UsageError
+from loadstone.traffic.plan import Plan
 
 MOCK: dict[str, Any] = {
     "emulated": True, "preset": "p", "vms": 2, "engines": 8, "slowdown": 1.0,
@@ -36,7 +37,9 @@ def probed(*scripts: Script, model: str = "") -> Target:
     """Probe hosts that answer so, as one."""
     with ExitStack() as stack:
         servers = [stack.enter_context(serving(script)) for script in scripts]
-        return probe_all([Endpoint.parse(server.url) for server in servers], model)
+        plan = Plan(rate=1.0, model=model)
+        endpoints = [Endpoint.parse(server.url) for server in servers]
+        return probe_all(endpoints, plan, wanted=lambda: False)
 
 
 def test_hosts_come_with_commas_between_them() -> None:

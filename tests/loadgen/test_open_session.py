@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from loadgen.connection import Timeouts
-from loadgen.coordinator import Order, open_session
 from loadgen.options import plan_of, read_options
+from loadgen.order import Order, open_session
 from loadstone.traffic.plan import plan_hash
 
 

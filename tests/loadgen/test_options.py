@@ -7,6 +7,7 @@ import pytest
 
 from loadgen.connection import Timeouts
 from loadgen.options import OPTIONS, Option, plan_of, read_options, timeouts_of
+from loadgen.target import ENTRA_SCOPE
 from loadstone.catalog.plans import load_plan, plan_names
 from loadstone.errors import UsageError
 from loadstone.traffic.plan import DEFAULT_CAP, Plan
@@ -39,6 +40,28 @@ TEXTS: dict[str, tuple[str, Any, str | None]] = {
     "--slo": ("slo.toml", "slo.toml", None),
     "--api-key-env": ("KEY", "KEY", None),
     "--api-key-file": ("key.txt", "key.txt", None),
+    "--api": ("responses", "responses", None),
+    "--continuous-usage": ("true", True, "yes"),
+    "--on-429": ("retry", "retry", None),
+    "--max-retries": ("5", 5, "many"),
+    "--chars-per-token": ("3.5", 3.5, "0.1"),
+    "--api-key-cmd": ("vault read key", "vault read key", None),
+    "--auth": ("api-key", "api-key", None),
+    "--entra-scope": (
+        "https://ai.azure.com/.default",
+        "https://ai.azure.com/.default",
+        None,
+    ),
+    "--azure-deployment": ("gpt", "gpt", None),
+    "--azure-api-version": ("v1", "v1", None),
+    "--max-usd": ("2.5", 2.5, "0"),
+    "--max-requests": ("100", 100.0, "-1"),
+    "--max-tokens": ("1e6", 1e6, "inf"),
+    "--server-metrics": (
+        "auto,http://h:9400/metrics",
+        "auto,http://h:9400/metrics",
+        "http://u:p@h/metrics",
+    ),
     "--ca-file": ("ca.pem", "ca.pem", None),
     "--proxy": ("http://proxy:3128", "http://proxy:3128", "http://u:p@proxy"),
     "--connect-timeout": ("2s", 2.0, "0"),
@@ -80,7 +103,8 @@ def test_wrong_text_names_the_flag(flag: str) -> None:
     wrong = TEXTS[flag][2]
     with pytest.raises(UsageError) as caught:
         read_options({name_of(flag): wrong})
-    assert caught.value.message.startswith(f"{flag} {wrong}: ")
+    shown = "this URL" if wrong and "@" in wrong else wrong
+    assert caught.value.message.startswith(f"{flag} {shown}: ")
 
 
 @pytest.mark.parametrize(
@@ -121,6 +145,12 @@ def test_defaults_where_nothing_or_an_empty_text_is_given(
         "warmup": 0.0,
         "seed": 0,
         "ignore_eos": True,
+        "api": "chat",
+        "continuous_usage": False,
+        "on_429": "count",
+        "max_retries": 3,
+        "auth": "auto",
+        "entra_scope": ENTRA_SCOPE,
         "connect_timeout": 10.0,
         "first_byte_timeout": 300.0,
         "idle_timeout": 120.0,
@@ -174,6 +204,8 @@ def test_every_setting_reaches_the_plan() -> None:
         drain_s=0.0, warmup_s=2.0, classes=load_plan("mlperf").classes,
         seed=-7, ignore_eos=False, price="list", vms=3, salt="fresh",
         skip_bad_rows=True,
+        api="responses", on_429="retry", max_retries=5, continuous_usage=True,
+        chars_per_token=3.5,
     )  # fmt: skip
     replay = given_plan(trace="t.csv", speedup="4")
     assert (replay.trace, replay.speedup) == ("t.csv", 4.0)
@@ -238,6 +270,7 @@ def test_load_must_be_said(given: dict[str, str]) -> None:
         (None, {"rate": "1", "vms": "0"}, "vms must be at least 1"),
         (None, {"rate": "1", "scenario": "dance"}, "no plan 'dance'"),
         (None, {"rate": "1", "arrivals": "dance"}, "no arrival process 'dance'"),
+        (None, {"rate": "1", "max_retries": "-1"}, "max_retries must be at least 0"),
         (None, {"rate": "1", "warmup": "60s"}, "a warm-up of 60 s leaves nothing"),
     ],
 )
@@ -254,6 +287,17 @@ def test_every_built_in_plan_is_a_scenario(name: str) -> None:
     """By its name, with its classes."""
     plan = given_plan(rate="1", scenario=name)
     assert (plan.scenario, plan.classes) == (name, load_plan(name).classes)
+
+
+def test_choices_are_what_a_plan_accepts() -> None:
+    """The form offers no more and no less."""
+    for option in OPTIONS:
+        for choice in option.choices if option.setting else ():
+            plan = given_plan(**({"rate": "1"} | {option.name: choice}))
+            assert getattr(plan, option.setting or "") == choice
+    assert {option.flag for option in OPTIONS if option.choices} == {
+        "--api", "--on-429", "--auth",
+    }  # fmt: skip
 
 
 def test_option_is_named_as_an_attribute() -> None:

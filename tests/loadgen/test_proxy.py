@@ -23,6 +23,7 @@ from loadgen.client import Endpoint
 from loadgen.probe import probe
 from loadgen.proxy import Proxy, proxy_for
 from loadstone.errors import LoadstoneError, NotModelledError, UsageError
+from loadstone.traffic.plan import Plan
 
 PASSWORD = "s3cret:%40"
 BASIC = base64.b64encode(b"u:s3cret:@").decode()
@@ -135,7 +136,7 @@ def test_a_proxy_that_refuses_is_told_before_the_run(url: str) -> None:
     with serving(once(refusal, close=True)) as proxy:
         endpoint = Endpoint.parse(url, proxy=proxy.url, verify=False)
         with pytest.raises(LoadstoneError, match="407") as caught:
-            probe(endpoint)
+            probe(endpoint, Plan(rate=1.0))
     assert caught.value.code == "proxy"
     assert "--proxy env" in caught.value.hint
 

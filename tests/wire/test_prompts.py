@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from loadstone.traffic.prompt import Message, Span, made, name_of
 from loadstone.traffic.request import Prefix, Request
-from loadstone.wire.prompts import messages_of, text_of_prompt
+from loadstone.wire.prompts import messages_of
 from loadstone.wire.tokens import count, count_chat, pad, tokenize_chat
 from mock_server.prefix import block_ids as ids_of_text
 
@@ -95,4 +95,5 @@ def test_prompts_of_their_own_share_nothing() -> None:
 
 def test_text_to_embed_has_no_template() -> None:
     """As many tokens as the input, in one text."""
-    assert count(text_of_prompt(Request(0, 0.0, 77, 1, kind="embed"))) == 77
+    (said,) = messages_of(Request(0, 0.0, 77, 1, kind="embed"), template=0)
+    assert count(said["content"]) == 77
