@@ -30,12 +30,13 @@ from peer import compare
 from loadgen.client import Endpoint, StreamingClient
 from loadgen.connection import Timeouts
 from loadgen.results import RowWriter
-from loadgen.session import Session, Share
+from loadgen.session import Session
 from loadgen.stats import ClientStats
 from loadgen.tracing import Traces
 from loadstone.traffic.plan import Plan
 from loadstone.traffic.quantiles import nearest_rank
 from loadstone.traffic.record import RequestRecord
+from loadstone.traffic.share import Share
 from loadstone.traffic.verdict import Evidence, judge
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -26,8 +26,8 @@ from gevent.lock import RLock
 from loadstone.errors import UsageError
 from loadstone.units import Seconds
 
+from .files import read_text
 from .findings import fault
-from .workload import read_text
 
 _log = logging.getLogger("loadstone")
 

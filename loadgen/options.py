@@ -5,14 +5,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from loadstone.catalog.plans import plan_names
 from loadstone.errors import UsageError
 from loadstone.traffic.arrivals import PROCESSES, Arrivals
-from loadstone.traffic.plan import APIS, DEFAULT_CAP, ON_429, SCENARIOS, Plan
+from loadstone.traffic.plan import (
+    APIS,
+    DEFAULT_CAP,
+    DEFAULT_SCENARIO,
+    ON_429,
+    Plan,
+)
 from loadstone.traffic.profile import PROFILES, Profile
+from loadstone.traffic.window import EVER, Window
 from loadstone.units import Seconds, parse_duration
 
 from .connection import Timeouts
 from .pages import AUTO, metrics_url
+from .plans import find_plan
 from .proxy import FROM_ENVIRONMENT, Proxy
 from .target import API_VERSION, ENTRA_SCOPE, HEADERS
 
@@ -122,9 +131,8 @@ _TIMEOUTS: Final = {
 """The fields of `Timeouts`, each of which is an option."""
 
 OPTIONS: Final = (
-    Option(flag="--scenario", setting="scenario", default="chat",
-           choices=tuple(SCENARIOS), metavar="NAME", in_form=True,
-           text="what kind of requests"),
+    Option(flag="--scenario", default=DEFAULT_SCENARIO, metavar="PLAN", in_form=True,
+           text=f"what arrives: {', '.join(plan_names())}, or a plan's file (TOML)"),
     Option(flag="--rate", setting="rate", read=float, metavar="REQ/S", in_form=True,
            text="open loop: requests per second, whatever the answers do;"
                 " empty: closed loop"),
@@ -132,7 +140,18 @@ OPTIONS: Final = (
            metavar="TIME", in_form=True, text="how long requests arrive (30s, 5m)"),
     Option(flag="--trace", setting="trace", metavar="FILE", in_form=True,
            text="replay arrivals and lengths of a trace: Azure's CSV"
-                " (TIMESTAMP,ContextTokens,GeneratedTokens) or Mooncake's JSON lines"),
+                " (TIMESTAMP,ContextTokens,GeneratedTokens), Mooncake's JSON lines, or"
+                " the requests.jsonl of a run"),
+    Option(flag="--trace-from", setting="trace_from_s", read=parse_duration,
+           default="0s", metavar="TIME", text="leave out what was recorded before"),
+    Option(flag="--trace-to", setting="trace_to_s", read=parse_duration,
+           metavar="TIME", text="leave out what was recorded from then on"),
+    Option(flag="--trace-sample", setting="trace_sample", read=float, metavar="X",
+           text="replay this share of the trace's requests, chosen by the seed"),
+    Option(flag="--skip-bad-rows", setting="skip_bad_rows", read=_boolean,
+           default="false", metavar="BOOL",
+           text="leave out lines of a trace or of prompts that cannot be read, and"
+                " count them, instead of refusing the file"),
     Option(flag="--speedup", setting="speedup", read=float, default="1", metavar="X",
            in_form=True, text="replay the trace this many times as fast"),
     Option(flag="--arrivals", setting="arrivals", default="poisson", in_form=True,
@@ -153,8 +172,15 @@ OPTIONS: Final = (
            text="how long running requests may finish after the last arrival"),
     Option(flag="--warmup", setting="warmup_s", read=parse_duration, default="0s",
            metavar="TIME", text="requests due in this time are not in the percentiles"),
+    Option(flag="--window", read=_checked(Window.parse), metavar="FROM:TO",
+           text="only requests due in this stretch of the run (30s:2m) are in the"
+                " percentiles and objectives; empty: all, and a steady window is looked"
+                " for"),
     Option(flag="--seed", setting="seed", read=int, default="0", metavar="N",
            in_form=True, text="same seed, same arrivals and lengths"),
+    Option(flag="--salt", setting="salt", metavar="TEXT",
+           text="goes into every made prompt, so that what a server has cached of"
+                " other runs is no help; fresh: another one each time"),
     Option(flag="--model", setting="model", metavar="NAME", in_form=True,
            text="model to ask for; empty: the first that the endpoint lists"),
     Option(flag="--ignore-eos", setting="ignore_eos", read=_boolean, default="true",
@@ -228,6 +254,9 @@ OPTIONS: Final = (
 
 _ONLY: Final = {
     "speedup": ("trace", "it is for a --trace"),
+    "trace_from_s": ("trace", "it is for a --trace"),
+    "trace_to_s": ("trace", "it is for a --trace"),
+    "trace_sample": ("trace", "it is for a --trace"),
     "arrivals": ("open", "it is for a --rate"),
     "profile": ("open", "it is for a --rate"),
     "think_s": ("closed", "it is for a closed loop, --users without --rate or --trace"),
@@ -265,6 +294,11 @@ def timeouts_of(values: Mapping[str, Any]) -> Timeouts:
     return Timeouts(**{name: values[f"{name}_timeout"] for name in _TIMEOUTS})
 
 
+def window_of(values: Mapping[str, Any]) -> Window:
+    """Return which stretch of the run is measured, of read options."""
+    return Window.parse(values["window"]) if values["window"] else EVER
+
+
 def plan_of(
     values: Mapping[str, Any], *, host: str, users: int | None, **more: Any
 ) -> Plan:
@@ -286,7 +320,11 @@ def plan_of(
             hint="give --rate 10 (open loop), --users 20 (closed loop) or --trace FILE",
         )
     users = DEFAULT_CAP if users is None else users
-    plan = Plan(hosts=hosts_of(host), users=users, **settings)
+    found = find_plan(values["scenario"])
+    plan = Plan(
+        scenario=found.name, classes=found.classes, tenants=found.tenants,
+        hosts=hosts_of(host), users=users, **settings,
+    )  # fmt: skip
     for setting, (loop, why) in _ONLY.items():
         if plan.loop != loop and getattr(plan, setting) != _PLAIN[setting]:
             flag = next(o.flag for o in OPTIONS if o.setting == setting)

@@ -3,7 +3,7 @@
 `runs/<id>/` holds `plan.toml` (written before the first request), `environment.json`,
 `requests.jsonl` (one per worker where there are several), and at the end `summary.json`
 and `metrics.prom`. A run that was killed has no summary; its rows are whole up to the
-last second.
+last second, and `alive.json` (one per worker) says which second that was.
 """
 
 import json
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from .errors import UsageError
+from .traffic.accounts import Pulse
 from .traffic.record import RequestRecord
 
 PLAN: Final = "plan.toml"
@@ -23,6 +24,7 @@ METRICS: Final = "metrics.prom"
 ROWS: Final = "requests*.jsonl"
 SERVER_METRICS: Final = "server_metrics.jsonl"
 """What the server said of itself while the run went on, where it was watched."""
+PULSES: Final = "alive*.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,19 @@ class RunFiles:
         """Read the rows one by one; see `read_rows`."""
         return read_rows(self.path)
 
+    def pulses(self) -> list[Pulse]:
+        """Return the last signs of life of its processes; none of a run that ended.
+
+        Raises `UsageError` for a file that is not one.
+        """
+        found = []
+        for path in sorted(self.path.glob(PULSES)):
+            try:
+                found.append(Pulse.from_json(self._json(path.name) or {}))
+            except (KeyError, TypeError, ValueError) as wrong:
+                raise UsageError(f"{path} is not a sign of life: {wrong}") from None
+        return found
+
     def _json(self, name: str) -> dict[str, Any] | None:
         path = self.path / name
         try:
@@ -90,8 +105,8 @@ def read_rows(folder: Path) -> Iterator[RequestRecord]:
                 if not line.endswith("\n"):
                     break
                 try:
-                    yield RequestRecord.from_json(json.loads(line))
-                except (ValueError, TypeError, KeyError) as wrong:
+                    yield RequestRecord.from_line(line)
+                except ValueError as wrong:
                     raise UsageError(
                         f"{path}: line {number} is not a row: {wrong}"
                     ) from None

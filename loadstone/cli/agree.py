@@ -10,8 +10,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from loadgen.files import read_text
 from loadgen.options import OPTIONS, read_options
-from loadgen.workload import read_text
 
 from ..errors import ExitCode, UsageError
 from ..report.table import number

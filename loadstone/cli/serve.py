@@ -29,7 +29,6 @@ from ..observers import Observers
 from ..telemetry.gpus import GpuFacts, Gpus
 from ..telemetry.otel.settings import read_settings
 from ..telemetry.server import About, server_metrics
-from ..traffic.plan import SCENARIOS
 from ..units import parse_duration
 from .config_file import config_option
 from .engine_options import build_live, engine_options
@@ -262,7 +261,7 @@ def serve_part(*, place: Place | None = None, **options: Any) -> None:
         machine, rack_vms, name=config.model, slowdown=config.slowdown,
         tenants=tuple(tenant.name for tenant in config.tenants) or (DEFAULT,),
     )  # fmt: skip
-    lengths = load_lengths(SCENARIOS["chat"].output_lengths)
+    lengths = load_lengths("azure-2023-conversation-output")
     with _observers(config.model, stats) as observers:
         asyncio.run(
             serve(

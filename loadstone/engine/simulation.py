@@ -4,8 +4,11 @@ from collections.abc import Callable, Iterator
 from math import inf
 
 from ..buckets import LogHistogram
+from ..traffic.coursing import Coursing
+from ..traffic.flow import Stages
 from ..traffic.plan import Plan
 from ..traffic.record import Outcome, RequestRecord, TokensSource, Truth
+from ..traffic.request import Request
 from ..traffic.source import Source
 from ..units import Seconds, Tokens
 from .fleet import Cluster
@@ -77,7 +80,7 @@ class Simulation:
                 self.icl.add(0.0, at_once)
 
     def _answer(self, served: Served) -> RequestRecord:
-        request, sequence, engine = served
+        request, sequence, engine, sent_s = served
         first, last = sequence.first_s, sequence.last_s
         assert first is not None
         assert last is not None
@@ -88,7 +91,7 @@ class Simulation:
             tenant=request.tenant,
             stage=request.stage,
             intended_s=request.intended_s,
-            sent_s=request.intended_s,
+            sent_s=sent_s,
             end_s=last,
             outcome=Outcome.OK,
             first_s=first,
@@ -103,8 +106,19 @@ class Simulation:
             tokens_source=TokensSource.USAGE,
             finish_reason="length" if request.output_tokens == declared else "stop",
             warmup=request.intended_s < self.plan.warmup_s,
-            truth=Truth(request.intended_s, first, first, last, engine),
+            conversation=request.conversation,
+            turn=request.turn,
+            slice=request.slice,
+            cached_tokens=sequence.cached_tokens or 0,
+            stages=self._stages(request, last - sent_s),
+            truth=Truth(sent_s, first, first, last, engine),
         )
+
+    def _stages(self, request: Request, e2e_s: Seconds) -> Stages:
+        if not isinstance(self._source, Coursing):
+            return ()
+        before, after = self._source.stages_of(request)
+        return (*before, (request.stage, e2e_s), *after) if before or after else ()
 
     def _left(self, served: Served) -> RequestRecord:
         request = served.request
@@ -116,11 +130,14 @@ class Simulation:
             tenant=request.tenant,
             stage=request.stage,
             intended_s=request.intended_s,
-            sent_s=request.intended_s,
+            sent_s=served.sent_s,
             end_s=max(self.now, request.intended_s) if stopped else self.until,
             outcome=outcome,
             error=outcome.value,
             asked_input_tokens=request.input_tokens,
             asked_output_tokens=request.max_output_tokens or request.output_tokens,
             warmup=request.intended_s < self.plan.warmup_s,
+            conversation=request.conversation,
+            turn=request.turn,
+            slice=request.slice,
         )

@@ -12,6 +12,8 @@ from enum import StrEnum
 from operator import attrgetter
 from typing import Any, Self
 
+import msgspec
+
 from ..units import Seconds, Tokens
 
 
@@ -114,6 +116,17 @@ class RequestRecord:
     truth: Truth | None = None
     trace_id: str | None = None
     """Of the distributed trace, in hex, if it was sampled."""
+    conversation: str = ""
+    """What it was a part of; empty for a request that stood alone."""
+    turn: int = 0
+    slice: str = ""
+    """What its prompt was told apart by in the file that it came from."""
+    cached_tokens: Tokens = 0
+    """Prompt tokens that the server had in its prefix cache, as it says."""
+    reasoning_tokens: Tokens = 0
+    """Output tokens that were reasoning, as the server says."""
+    stages: tuple[tuple[str, Seconds], ...] = ()
+    """What its time went into, in order, where a flow did more than to send it."""
     retries: int = 0
     """How often it was sent again because of what the server answered: 429, an expired
     key, a field it does not know. Its stamps begin with the first attempt."""
@@ -220,17 +233,13 @@ class RequestRecord:
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Self:
-        """Read what `to_json` wrote.
+        """Read what `to_json` wrote; raises `ValueError` naming what is wrong."""
+        return msgspec.convert(row, cls)
 
-        Raises `KeyError`, `TypeError` or `ValueError` for anything else.
-        """
-        values = dict(row)
-        values["outcome"] = Outcome(values["outcome"])
-        values["tokens_source"] = TokensSource(values.get("tokens_source", "none"))
-        values["icl"] = tuple((int(b), int(n)) for b, n in values.get("icl", ()))
-        if values.get("truth") is not None:
-            values["truth"] = Truth(**values["truth"])
-        return cls(**values)
+    @staticmethod
+    def from_line(line: str) -> "RequestRecord":
+        """Read what `to_line` wrote; raises `ValueError` naming what is wrong."""
+        return _decode(line)
 
 
 _NAMES = tuple(f.name for f in fields(RequestRecord))
@@ -238,3 +247,5 @@ _DEFAULTS = tuple(f.default for f in fields(RequestRecord))
 _VALUES = attrgetter(*_NAMES)
 _TRUTH = tuple(f.name for f in fields(Truth))
 _encode = json.JSONEncoder(separators=(",", ":")).encode
+# Typed by the fields above, and a third of the time of the standard library's.
+_decode = msgspec.json.Decoder(RequestRecord).decode

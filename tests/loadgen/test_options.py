@@ -8,6 +8,7 @@ import pytest
 from loadgen.connection import Timeouts
 from loadgen.options import OPTIONS, Option, plan_of, read_options, timeouts_of
 from loadgen.target import ENTRA_SCOPE
+from loadstone.catalog.plans import load_plan, plan_names
 from loadstone.errors import UsageError
 from loadstone.traffic.plan import DEFAULT_CAP, Plan
 
@@ -16,6 +17,11 @@ BY_FLAG = {option.flag: option for option in OPTIONS}
 # Text as a user writes it, what is read, and a wrong text (None: any text will do).
 TEXTS: dict[str, tuple[str, Any, str | None]] = {
     "--scenario": ("mlperf", "mlperf", None),
+    "--salt": ("fresh", "fresh", None),
+    "--trace-from": ("10s", 10.0, "soon"),
+    "--trace-to": ("1m", 60.0, "later"),
+    "--trace-sample": ("0.5", 0.5, "half"),
+    "--skip-bad-rows": ("true", True, "yes"),
     "--rate": ("12.5", 12.5, "fast"),
     "--duration": ("1m30s", 90.0, "soon"),
     "--trace": ("t.csv", "t.csv", None),
@@ -25,6 +31,7 @@ TEXTS: dict[str, tuple[str, Any, str | None]] = {
     "--think": ("500ms", 0.5, "-1s"),
     "--drain": ("0", 0.0, "5 s"),
     "--warmup": ("2s", 2.0, ":"),
+    "--window": ("30s:", "30s:", "2m:1m"),
     "--seed": ("-7", -7, "1.5"),
     "--model": ("llama", "llama", None),
     "--ignore-eos": ("False", False, "no"),
@@ -125,8 +132,10 @@ def test_defaults_where_nothing_or_an_empty_text_is_given(
     """As a form that is sent with its fields empty; the rest is None."""
     values = read_options(given)
     assert {name: value for name, value in values.items() if value is not None} == {
-        "scenario": "chat",
+        "scenario": "azure-chat",
         "duration": 60.0,
+        "trace_from": 0.0,
+        "skip_bad_rows": False,
         "speedup": 1.0,
         "arrivals": "poisson",
         "rate_profile": "flat",
@@ -153,7 +162,8 @@ def test_defaults_where_nothing_or_an_empty_text_is_given(
 def test_defaults_are_those_of_a_plan() -> None:
     """So a plan file and the command line mean the same by saying nothing."""
     plan = plan_of(read_options({"rate": "1"}), host="h", users=None)
-    assert plan == Plan(rate=1.0, hosts=("h",))
+    classes = load_plan("azure-chat").classes
+    assert plan == Plan(rate=1.0, hosts=("h",), classes=classes)
 
 
 def test_timeouts_are_the_clients() -> None:
@@ -171,6 +181,9 @@ def test_settings_are_fields_of_a_plan() -> None:
     assert set(settings) <= set(Plan.__dataclass_fields__)
 
 
+OF_A_TRACE = ("--trace", "--speedup", "--trace-from", "--trace-to", "--trace-sample")
+
+
 def given_plan(users: int | None = None, **given: str) -> Plan:
     """Return the plan of options given as text."""
     return plan_of(read_options(given), host="http://h", users=users)
@@ -181,14 +194,15 @@ def test_every_setting_reaches_the_plan() -> None:
     given = {
         name_of(flag): text
         for flag, (text, _, _) in TEXTS.items()
-        if flag not in ("--trace", "--rate", "--speedup", "--think")
+        if flag not in (*OF_A_TRACE, "--rate", "--think")
     }
     assert given_plan(users=9, rate="12.5", **given) == Plan(
         scenario="mlperf", hosts=("http://h",), model="llama", rate=12.5,
         arrivals="constant", profile="ramp:0..1", users=9, duration_s=90.0,
-        drain_s=0.0, warmup_s=2.0, seed=-7, ignore_eos=False, price="list", vms=3,
-        api="responses", on_429="retry", max_retries=5, continuous_usage=True,
-        chars_per_token=3.5,
+        drain_s=0.0, warmup_s=2.0, classes=load_plan("mlperf").classes,
+        seed=-7, ignore_eos=False, price="list", vms=3, salt="fresh",
+        skip_bad_rows=True, api="responses", on_429="retry", max_retries=5,
+        continuous_usage=True, chars_per_token=3.5,
     )  # fmt: skip
     replay = given_plan(trace="t.csv", speedup="4")
     assert (replay.trace, replay.speedup) == ("t.csv", 4.0)
@@ -251,7 +265,7 @@ def test_load_must_be_said(given: dict[str, str]) -> None:
         (None, {"rate": "nan"}, "rate must be at least"),
         (None, {"rate": "inf"}, "rate must be at least"),
         (None, {"rate": "1", "vms": "0"}, "vms must be at least 1"),
-        (None, {"rate": "1", "scenario": "dance"}, "no scenario 'dance'"),
+        (None, {"rate": "1", "scenario": "dance"}, "no plan 'dance'"),
         (None, {"rate": "1", "arrivals": "dance"}, "no arrival process 'dance'"),
         (None, {"rate": "1", "max_retries": "-1"}, "max_retries must be at least 0"),
         (None, {"rate": "1", "warmup": "60s"}, "a warm-up of 60 s leaves nothing"),
@@ -265,15 +279,22 @@ def test_loads_that_cannot_be_are_refused(
         given_plan(users=users, **given)
 
 
+@pytest.mark.parametrize("name", plan_names())
+def test_every_built_in_plan_is_a_scenario(name: str) -> None:
+    """By its name, with its classes."""
+    plan = given_plan(rate="1", scenario=name)
+    assert (plan.scenario, plan.classes) == (name, load_plan(name).classes)
+
+
 def test_choices_are_what_a_plan_accepts() -> None:
     """The form offers no more and no less."""
     for option in OPTIONS:
         for choice in option.choices if option.setting else ():
             plan = given_plan(**({"rate": "1"} | {option.name: choice}))
             assert getattr(plan, option.setting or "") == choice
-    assert {option.flag for option in OPTIONS if option.choices} == {
-        "--scenario", "--api", "--on-429", "--auth",
-    }  # fmt: skip
+    assert {"--api", "--on-429", "--auth"} <= {
+        option.flag for option in OPTIONS if option.choices
+    }
 
 
 def test_option_is_named_as_an_attribute() -> None:

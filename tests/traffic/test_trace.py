@@ -14,8 +14,6 @@ from loadstone.errors import UsageError
 from loadstone.traffic.request import Prefix
 from loadstone.traffic.trace import (
     TraceRow,
-    read_azure_csv,
-    read_mooncake_jsonl,
     read_trace,
 )
 
@@ -28,7 +26,7 @@ ROW = "2023-11-16 18:15:46.6805900,374,44"
 
 def read(*rows: str, header: str = HEADER) -> list[TraceRow]:
     """Read a trace of the given lines."""
-    return read_azure_csv([header, *rows], name="t.csv")
+    return read_trace([header, *rows], name="t.csv").rows
 
 
 @pytest.fixture
@@ -116,9 +114,6 @@ def test_bom_blank_lines_and_spaces_do_no_harm() -> None:
     [
         ("time,prompt,answer", "time,prompt,answer"),
         ("TIMESTAMP,ContextTokens", "TIMESTAMP,ContextTokens"),
-        ("TIMESTAMP,GeneratedTokens,ContextTokens", "TIMESTAMP,GeneratedTokens"),
-        ("timestamp,contexttokens,generatedtokens", "timestamp"),
-        (HEADER + ",More", "More"),
         (ROW, "2023-11-16"),
         ("", "an empty line"),
     ],
@@ -136,7 +131,7 @@ def test_another_header_is_another_format(header: str, found: str) -> None:
 def test_trace_without_rows_is_refused(lines: list[str]) -> None:
     """An empty file, or a header alone."""
     with pytest.raises(UsageError, match=r"^t\.csv: "):
-        read_azure_csv(lines, name="t.csv")
+        read_trace(lines, name="t.csv")
 
 
 @pytest.mark.parametrize(
@@ -149,7 +144,6 @@ def test_trace_without_rows_is_refused(lines: list[str]) -> None:
         ("2023-11-16 18:00:00.,1,1", "not a timestamp"),
         ("2023-11-16 18:00:00.5+25:00,1,1", "not a timestamp"),
         (",1,1", "not a timestamp"),
-        ("1700158546.68,1,1", "not a timestamp"),
         ("2023-11-16 18:00:00,x,1", "'x' is not a count of tokens"),
         ("2023-11-16 18:00:00,1,", "'' is not a count of tokens"),
         ("2023-11-16 18:00:00,1.5,1", "'1.5' is not a count of tokens"),
@@ -181,7 +175,7 @@ def test_file_that_is_no_csv_is_named_too(line: int) -> None:
     lines = [HEADER, ROW, ROW]
     lines[line - 1] = "x" * 200_000
     with pytest.raises(UsageError, match=rf"^t\.csv: line {line}: field larger"):
-        read_azure_csv(lines, name="t.csv")
+        read_trace(lines, name="t.csv")
 
 
 # ------------------------------------------------------------- Mooncake's JSON lines
@@ -196,7 +190,7 @@ def test_mooncake_lines_by_hand() -> None:
     """Milliseconds, in order of time from the first; ids are of 512 tokens."""
     later = LINE.replace("500", "2500.5").replace("[4, 9]", "[4, 7]")
     bare = '{"timestamp": 3500, "input_length": 5, "output_length": 1, "priority": -2}'
-    rows = read_trace([later, "", LINE, bare], name="t.jsonl")
+    rows = read_trace([later, "", LINE, bare], name="t.jsonl").rows
     assert rows == [
         TraceRow(0.0, 600, 44, 0, Prefix(512, (4, 9))),
         TraceRow(pytest.approx(2.0005), 600, 44, 0, Prefix(512, (4, 7))),
@@ -206,8 +200,11 @@ def test_mooncake_lines_by_hand() -> None:
 
 def test_formats_are_told_apart() -> None:
     """By the first character that is not blank, a byte order mark or not."""
-    assert read_trace(["", "\ufeff" + LINE], name="t")[0].prefix == Prefix(512, (4, 9))
-    assert read_trace(["\ufeff" + HEADER, ROW], name="t") == [TraceRow(0.0, 374, 44)]
+    assert read_trace(["", "\ufeff" + LINE], name="t").rows[0].prefix == Prefix(
+        512, (4, 9)
+    )
+    plain = read_trace(["\ufeff" + HEADER, ROW], name="t").rows
+    assert plain == [TraceRow(0.0, 374, 44)]
     with pytest.raises(UsageError, match="line 1: expected the columns"):
         read_trace([], name="t")
 
@@ -218,7 +215,6 @@ def test_formats_are_told_apart() -> None:
         ('{"timestamp": 0,', "is not JSON"),
         ("[1]", "not a JSON object"),
         (ROW, "is not JSON"),
-        (LINE.replace("hash_ids", "hashes"), "unknown field 'hashes'"),
         (LINE.replace('"timestamp": 500, ', ""), "no field 'timestamp'"),
         (LINE.replace("500", '"500"'), "timestamp '500' is not a time in milli"),
         (LINE.replace("500", "NaN"), "timestamp nan is not a time"),
@@ -239,7 +235,7 @@ def test_formats_are_told_apart() -> None:
 def test_wrong_line_is_named(line: str, why: str) -> None:
     """With its number, blank lines counted, and what a line should be."""
     with pytest.raises(UsageError) as caught:
-        read_mooncake_jsonl([LINE, "", line, LINE], name="t.jsonl")
+        read_trace([LINE, "", line, LINE], name="t.jsonl")
     assert caught.value.message.startswith("t.jsonl: line 3: ")
     assert why in caught.value.message
     assert '"hash_ids": [0, 1]' in caught.value.hint
@@ -252,22 +248,16 @@ def test_there_is_an_id_for_each_begun_block(length: int) -> None:
     line = json.dumps(
         {"timestamp": 0, "input_length": length, "output_length": 1, "hash_ids": ids}
     )
-    assert read_mooncake_jsonl([line], name="t")[0].prefix == Prefix(512, tuple(ids))
+    assert read_trace([line], name="t").rows[0].prefix == Prefix(512, tuple(ids))
     more = line.replace("]", ", 99]")
     with pytest.raises(UsageError, match="hash_ids for"):
-        read_mooncake_jsonl([more], name="t")
-
-
-def test_mooncake_trace_without_lines_is_refused() -> None:
-    """Not an empty run."""
-    with pytest.raises(UsageError, match="has no rows"):
-        read_mooncake_jsonl(["", " "], name="t")
+        read_trace([more], name="t")
 
 
 @pytest.mark.skipif(not MOONCAKE.exists(), reason="the published trace is not here")
 def test_published_trace_has_the_reuse_it_is_known_for() -> None:
     """12,031 requests; an unlimited cache would hold 36.6 % of their blocks."""
-    rows = read_trace(MOONCAKE.read_text().splitlines(), name="m")
+    rows = read_trace(MOONCAKE.read_text().splitlines(), name="m").rows
     assert len(rows) == 12_031
     assert rows[-1].at_s == pytest.approx(3537, abs=1)
     seen: set[int] = set()
