@@ -102,7 +102,7 @@ def _rows(text: str, name: str) -> Iterator[tuple[int, Any]]:
             if line.strip():
                 yield number, _parsed(line)
     else:
-        reader = csv.DictReader(text.splitlines())
+        reader = csv.DictReader(text.splitlines(keepends=True))
         try:
             for row in reader:
                 yield reader.line_num, row

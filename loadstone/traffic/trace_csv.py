@@ -37,7 +37,7 @@ _EPOCH_MS: Final = 1e11
 
 def read_csv(lines: Iterable[str], name: str) -> Read:
     """Yield the rows; raises `UsageError` where the header is not of this format."""
-    reader = csv.reader(lines)
+    reader = csv.reader(line.lstrip("\ufeff") for line in lines)
     header: list[str] | None = None
     try:
         for cells in reader:
@@ -59,7 +59,7 @@ def read_csv(lines: Iterable[str], name: str) -> Read:
 
 
 def _places(header: list[str], name: str, line: int) -> tuple[int, int, int]:
-    names = [cell.strip().lstrip("\ufeff").strip().casefold() for cell in header]
+    names = [cell.strip().casefold() for cell in header]
     found = [
         next((names.index(each) for each in known if each in names), None)
         for known in COLUMNS.values()

@@ -14,7 +14,9 @@ from loadstone.errors import UsageError
 from loadstone.traffic.request import Prefix
 from loadstone.traffic.trace import (
     TraceRow,
+    cut,
     read_trace,
+    sample,
 )
 
 CALIBRATION = Path(__file__).parents[3] / "shared" / "calibration"
@@ -115,7 +117,6 @@ def test_bom_blank_lines_and_spaces_do_no_harm() -> None:
         ("time,prompt,answer", "time,prompt,answer"),
         ("TIMESTAMP,ContextTokens", "TIMESTAMP,ContextTokens"),
         (ROW, "2023-11-16"),
-        ("", "an empty line"),
     ],
 )
 def test_another_header_is_another_format(header: str, found: str) -> None:
@@ -268,3 +269,68 @@ def test_published_trace_has_the_reuse_it_is_known_for() -> None:
         total += len(row.prefix.blocks)
         seen.update(row.prefix.blocks)
     assert hits / total == pytest.approx(0.366, abs=0.001)
+
+
+# ------------------------------------------------------------- unseen files
+
+
+@pytest.mark.parametrize(
+    ("header", "rows"),
+    [
+        (HEADER, ["2023-11-16 18:00:00.0000000,5,6", "2023-11-16 18:00:01.5,7,8"]),
+        ("GeneratedTokens,TIMESTAMP,ContextTokens", ["6,0.0,5", "8,1.5,7"]),
+        ("timestamp,contexttokens,generatedtokens,More",
+         ["1700158546.25,5,6,x", "1700158547.75,7,8,"]),
+        ('"TIMESTAMP","ContextTokens","GeneratedTokens"',
+         ["1700158546250,5,6", "1700158547750,7,8"]),
+        ("Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type",
+         ["5,ChatGPT,5,6,11,API log", "6.5,GPT-4,7,8,15,API log"]),
+        ("arrival_time,input_tokens,output_tokens", ["100,5,6", "101.5,7,8"]),
+    ],
+)  # fmt: skip
+def test_columns_are_found_by_name_and_times_read_as_they_are(
+    header: str, rows: list[str]
+) -> None:
+    """Any order, more columns, others' names; dates, epochs, seconds since a start."""
+    found = read_trace(["\ufeff" + header, *rows], name="t").rows
+    assert [(r.input_tokens, r.output_tokens) for r in found] == [(5, 6), (7, 8)]
+    assert found[1].at_s == pytest.approx(1.5, abs=1e-6)
+
+
+def test_mooncake_lines_may_say_more() -> None:
+    """Fields of others are passed over."""
+    line = LINE.replace("}", ', "session": "x", "turn": 3}')
+    assert read_trace([line], name="t").rows == [
+        TraceRow(0.0, 600, 44, 0, Prefix(512, (4, 9)))
+    ]
+
+
+def test_bad_rows_may_be_left_out_and_are_counted() -> None:
+    """All of them, and the first few word by word."""
+    lines = [HEADER, ROW, *["x,1,1"] * 7, ROW.replace("46.68", "47.68")]
+    found = read_trace(lines, name="t", skip_bad=True)
+    assert (len(found.rows), found.skipped, len(found.shown)) == (2, 7, 5)
+    assert found.shown[0] == "line 3: 'x' is not a timestamp"
+    with pytest.raises(UsageError, match="has no rows"):
+        read_trace([HEADER, "x,1,1"], name="t", skip_bad=True)
+
+
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=50), st.floats(0, 50),
+       st.floats(1, 60))  # fmt: skip
+def test_a_part_of_a_trace_begins_at_zero(
+    times: list[float], since: float, length: float
+) -> None:
+    """From `since` on, and before its end."""
+    rows = [TraceRow(at, 1, 1) for at in sorted(times)]
+    part = cut(rows, since, since + length)
+    kept = [at for at in sorted(times) if since <= at < since + length]
+    assert [row.at_s for row in part] == [at - since for at in kept]
+
+
+def test_a_sample_is_chosen_by_the_seed() -> None:
+    """About the share that was asked for; all of them for 1."""
+    rows = [TraceRow(float(i), 1, 1) for i in range(5000)]
+    some = sample(rows, 0.2, seed=1)
+    assert some == sample(rows, 0.2, seed=1) != sample(rows, 0.2, seed=2)
+    assert len(some) == pytest.approx(1000, rel=0.1)
+    assert sample(rows, 1.0, seed=1) == rows
