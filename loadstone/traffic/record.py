@@ -10,11 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from operator import attrgetter
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import msgspec
 
 from ..units import Seconds, Tokens
+
+STAMP_DIGITS: Final = 6
+"""Instants are written to the microsecond."""
 
 
 class Outcome(StrEnum):
@@ -222,7 +225,9 @@ class RequestRecord:
         # NOTE: all values in one call, and an encoder that is kept: 25 us a row less.
         for name, default, value in zip(_NAMES, _DEFAULTS, _VALUES(self), strict=True):
             if value != default:
-                row[name] = round(value, 6) if isinstance(value, float) else value
+                row[name] = (
+                    round(value, STAMP_DIGITS) if isinstance(value, float) else value
+                )
         if self.truth is not None:
             row["truth"] = {name: getattr(self.truth, name) for name in _TRUTH}
         return row
