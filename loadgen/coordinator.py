@@ -6,7 +6,6 @@ gave it.
 """
 
 import math
-import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,9 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
-from loadstone.catalog.workloads import load_price, price_of_preset
 from loadstone.errors import LoadstoneError, UsageError
-from loadstone.physics.cost import Rent, no_price
+from loadstone.physics.cost import no_price
 from loadstone.runs import (
     METRICS,
     PULSES,
@@ -31,7 +29,7 @@ from loadstone.traffic.machine import Standing, loads_of
 from loadstone.traffic.plan import Plan, journeys, plan_hash
 from loadstone.traffic.record import RequestRecord
 from loadstone.traffic.request import Request
-from loadstone.traffic.serverside import describe_server, read_scrapes
+from loadstone.traffic.serverside import read_scrapes
 from loadstone.traffic.share import Share
 from loadstone.traffic.slo import Slo, read_slos
 from loadstone.traffic.summary import describe, describe_histogram, summarize
@@ -42,7 +40,7 @@ from . import merged
 from .budget import Budget
 from .client import Endpoint, StreamingClient
 from .clocks import Offset
-from .described import describe_endpoint
+from .described import describe_target
 from .files import read_text
 from .flows import flows_of
 from .folder import RunFolder
@@ -51,6 +49,7 @@ from .options import plan_of, timeouts_of, window_of
 from .plans import find_plan
 from .probe import Target, probe_all
 from .receive import ReceiveLags, why_absent
+from .resolve import rent_of, resolve
 from .results import RowWriter, pulse_name, rows_name
 from .scrape import Scraper, watch_of
 from .selfcheck import standing
@@ -60,10 +59,8 @@ from .settling import Settled, by_rows, by_totals
 from .stats import ClientStats, SliceStats, total
 from .target import endpoints_of, endpoints_of_tenants
 from .tracing import Traces
-from .workload import mix_of, requests_of, skipped_of, with_trace_located
+from .workload import mix_of, requests_of, skipped_of
 
-FRESH: Final = "fresh"
-"""The salt that stands for another one in each run."""
 LEAD_S: Final = 0.5
 """From the order to t0: time to spawn users and open connections."""
 LEAD_OF_WORKERS_S: Final = 2.0
@@ -180,7 +177,7 @@ class Run:
         self.workers = workers
         self.slos = slos
         self.standing = standing
-        self.rent = _rent(plan)
+        self.rent = rent_of(plan)
         self.budget = Budget.of(values)
         self.target = target
         self._endpoints = endpoints
@@ -234,8 +231,8 @@ class Run:
         target = probe_all(endpoints, plan, wanted)
         if not wanted():
             raise LoadstoneError("stopped before the run began", code="stopped")
-        plan = _resolve(plan, target)
-        if "usd" in Budget.of(values).limits and _rent(plan) is None:
+        plan = resolve(plan, target)
+        if "usd" in Budget.of(values).limits and rent_of(plan) is None:
             raise UsageError(
                 "--max-usd needs a price", hint="give --prices NAME and --vms N"
             )
@@ -397,16 +394,9 @@ class Run:
 
     def _of_the_target(self, rows: list[RequestRecord]) -> dict[str, Any]:
         """Return what is known of the endpoint, and what it says of itself."""
-        keyed = any(endpoint.credential for endpoint in self._endpoints)
-        told = {
-            "endpoint": describe_endpoint(self.plan, self.target, rows, keyed=keyed)
-        }
         scrapes = read_scrapes(self.folder.lines(SERVER_METRICS))
-        if scrapes:
-            last = max((row.intended_s for row in rows), default=self.plan.duration_s)
-            until = max(last, self.plan.warmup_s)
-            told["server"] = describe_server(scrapes, rows, (self.plan.warmup_s, until))
-        return told
+        keyed = any(endpoint.credential for endpoint in self._endpoints)
+        return describe_target(self.plan, self.target, rows, scrapes, keyed=keyed)
 
     def _pulses(self) -> list[Pulse]:
         """Return how long each process lived: to the end, unless it was lost."""
@@ -592,42 +582,6 @@ def _slos_of(values: Mapping[str, Any]) -> tuple[Slo, ...]:
     return read_slos(read_text(path, "SLO file"), name=path) if path else ()
 
 
-def _resolve(plan: Plan, target: Target) -> Plan:
-    """Fill what the endpoint and files tell: model, price, VMs, the trace's hash."""
-    changes: dict[str, Any] = {}
-    if not plan.model:
-        if not target.models:
-            raise UsageError("the endpoint lists no model", hint="give --model NAME")
-        changes["model"] = target.models[0]
-    if target.refused:
-        changes["refused"] = target.refused
-    if target.fit is not None and plan.chars_per_token is None:
-        changes["chars_per_token"] = target.fit.chars_per_token
-        changes["template_tokens"] = target.fit.template_tokens
-    if plan.salt == FRESH:
-        changes["salt"] = secrets.token_hex(8)
-    plan = with_price(plan, target.mock)
-    return with_trace_located(plan.retargeted(**changes))
-
-
-def with_price(plan: Plan, mock: Mapping[str, Any] | None) -> Plan:
-    """Return the plan with the price and the VMs of the mock, unless it has its own."""
-    if mock is None:
-        return plan
-    return plan.retargeted(
-        price=plan.price or price_of_preset(str(mock.get("preset"))),
-        vms=plan.vms or mock.get("vms"),
-    )
-
-
-def priced(
-    plan: Plan, mock: Mapping[str, Any] | None, seconds: Seconds
-) -> float | None:
-    """Return the rent of so many seconds, None without a price."""
-    rent = _rent(with_price(plan, mock))
-    return rent.total(seconds) if rent else None
-
-
 def _given(values: Mapping[str, Any], host: str, users: int | None) -> dict[str, Any]:
     """Return what was asked for, as `loadstone run plan.toml` reads it again."""
     # What the plan's own tables say is not said again: their file may be gone by then.
@@ -637,17 +591,6 @@ def _given(values: Mapping[str, Any], host: str, users: int | None) -> dict[str,
         if value is not None and name not in ("scenario", "slo")
     }
     return given | {"host": host} | ({} if users is None else {"users": users})
-
-
-def _rent(plan: Plan) -> Rent | None:
-    if plan.price is None:
-        return None
-    price = load_price(plan.price)
-    if plan.vms is None:
-        raise UsageError(
-            "a price without a number of VMs says nothing", hint="give --vms N"
-        )
-    return Rent(price.usd_per_vm_hour.value, plan.vms, (price.assumption(),))
 
 
 def order_message(order: Order) -> dict[str, Any]:

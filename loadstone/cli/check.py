@@ -58,7 +58,7 @@ def _spend(
     plan: Plan, costs: "Estimate", mock: Mapping[str, Any] | None
 ) -> float | None:
     """Return what the plan would cost in US dollars; None without a price."""
-    from loadgen.coordinator import priced
+    from loadgen.resolve import priced
 
     return priced(plan, mock, costs.seconds)
 
