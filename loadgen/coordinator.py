@@ -6,7 +6,6 @@ gave it.
 """
 
 import math
-import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
-from loadstone.catalog.tariffs import price_of_preset
 from loadstone.cost.meter import usd_so_far
 from loadstone.errors import LoadstoneError, UsageError
 from loadstone.runs import METRICS, PULSES, SERVER_METRICS, SUMMARY, RunFiles, read_rows
@@ -24,37 +22,36 @@ from loadstone.traffic.machine import Standing, loads_of
 from loadstone.traffic.plan import Plan, plan_hash
 from loadstone.traffic.record import RequestRecord
 from loadstone.traffic.request import Request
-from loadstone.traffic.serverside import describe_server, read_scrapes
+from loadstone.traffic.serverside import read_scrapes
 from loadstone.traffic.slo import Slo, read_slos
 from loadstone.traffic.summary import describe, describe_histogram, summarize
 from loadstone.traffic.verdict import Evidence, Verdict, judge
-from loadstone.units import Seconds
+from loadstone.units import Seconds, Tokens, Usd
 
 from . import merged
 from .budget import Budget
 from .client import Endpoint
 from .clocks import Offset
-from .described import describe_endpoint
+from .described import describe_target
 from .files import read_text
 from .flows import flows_of
 from .folder import RunFolder
 from .ledger import Ledger
 from .options import plan_of, window_of
-from .order import Order, endpoints_of_tenants
+from .order import Order
 from .plans import find_plan
 from .pricing import cost_of, fleet_of
 from .probe import Target, probe_all
 from .receive import why_absent
+from .resolve import resolve
 from .scrape import Scraper, watch_of
 from .selfcheck import standing
 from .series import Series
 from .settling import Settled, by_rows, by_totals
 from .stats import ClientStats, SliceStats, total
-from .target import endpoints_of
-from .workload import requests_of, skipped_of, with_trace_located
+from .target import endpoints_of, endpoints_of_tenants
+from .workload import requests_of, skipped_of
 
-FRESH: Final = "fresh"
-"""The salt that stands for another one in each run."""
 LEAD_S: Final = 0.5
 """From the order to t0: time to spawn users and open connections."""
 LEAD_OF_WORKERS_S: Final = 2.0
@@ -145,7 +142,7 @@ class Run:
         target = probe_all(endpoints, plan, wanted)
         if not wanted():
             raise LoadstoneError("stopped before the run began", code="stopped")
-        plan = _resolve(plan, target)
+        plan = resolve(plan, target)
         if fleet_of(plan) is None and "usd" in Budget.of(values).limits:
             raise UsageError(
                 "--max-usd needs a price", hint="give --prices NAME and --vms N"
@@ -233,12 +230,13 @@ class Run:
 
     def cost_usd(self) -> float:
         """Return what it has cost since t0; 0 without a price."""
+        whole = self.stats().whole()
+        return self._usd(whole.input_tokens, whole.output_tokens)
+
+    def _usd(self, input_tokens: Tokens, output_tokens: Tokens) -> Usd:
         if self.fleet is None:
             return 0.0
-        whole = self.stats().whole()
-        return usd_so_far(
-            self.fleet, self.elapsed_s(), whole.input_tokens, whole.output_tokens
-        )
+        return usd_so_far(self.fleet, self.elapsed_s(), input_tokens, output_tokens)
 
     def spent(self) -> dict[str, float]:
         """Return what was spent so far of what may be limited.
@@ -247,11 +245,12 @@ class Run:
         """
         stats = self.stats()
         parts = stats.slices.values()
-        tokens = sum(part.input_tokens + part.output_tokens for part in parts)
+        n_in = stats.reserved[0] + sum(part.input_tokens for part in parts)
+        n_out = stats.reserved[1] + sum(part.output_tokens for part in parts)
         return {
-            "usd": self.cost_usd(),
+            "usd": self._usd(n_in, n_out),
             "requests": sum(part.sent for part in parts),
-            "tokens": tokens + sum(stats.reserved),
+            "tokens": n_in + n_out,
         }
 
     def progress(self) -> dict[str, Any]:
@@ -313,6 +312,12 @@ class Run:
         self.folder.forget(PULSES)
         return summary
 
+    def _of_the_target(self, rows: list[RequestRecord]) -> dict[str, Any]:
+        """Return what is known of the endpoint, and what it says of itself."""
+        scrapes = read_scrapes(self.folder.lines(SERVER_METRICS))
+        keyed = any(endpoint.credential for endpoint in self._endpoints)
+        return describe_target(self.plan, self.target, rows, scrapes, keyed=keyed)
+
     def _pulses(self) -> list[Pulse]:
         """Return how long each process lived: to the end, unless it was lost."""
         if self.ledger is None:
@@ -325,19 +330,6 @@ class Run:
         lost = {pulse.rank for pulse in pulses}
         ended = set(range(self.workers)) - lost
         return pulses + [Pulse(rank, math.inf, closed=True) for rank in ended]
-
-    def _of_the_target(self, rows: list[RequestRecord]) -> dict[str, Any]:
-        """Return what is known of the endpoint, and what it says of itself."""
-        keyed = self._endpoints[0].credential is not None
-        told = {
-            "endpoint": describe_endpoint(self.plan, self.target, rows, keyed=keyed)
-        }
-        scrapes = read_scrapes(self.folder.lines(SERVER_METRICS))
-        if scrapes:
-            last = max((row.intended_s for row in rows), default=0.0)
-            until = max(last, self.plan.warmup_s)
-            told["server"] = describe_server(scrapes, rows, (self.plan.warmup_s, until))
-        return told
 
     def settle(
         self,
@@ -501,42 +493,6 @@ class Run:
 def _slos_of(values: Mapping[str, Any]) -> tuple[Slo, ...]:
     path = values["slo"]
     return read_slos(read_text(path, "SLO file"), name=path) if path else ()
-
-
-def _resolve(plan: Plan, target: Target) -> Plan:
-    """Fill what the endpoint and files tell: model, price, VMs, the trace's hash."""
-    changes: dict[str, Any] = {}
-    if not plan.model:
-        if not target.models:
-            raise UsageError("the endpoint lists no model", hint="give --model NAME")
-        changes["model"] = target.models[0]
-    if plan.salt == FRESH:
-        changes["salt"] = secrets.token_hex(8)
-    if target.refused:
-        changes["refused"] = target.refused
-    if target.fit is not None and plan.chars_per_token is None:
-        changes["chars_per_token"] = target.fit.chars_per_token
-        changes["template_tokens"] = target.fit.template_tokens
-    plan = with_price(plan, target.mock)
-    return with_trace_located(plan.retargeted(**changes))
-
-
-def with_price(plan: Plan, mock: Mapping[str, Any] | None) -> Plan:
-    """Return the plan with the price and the VMs of the mock, unless it has its own."""
-    if mock is None:
-        return plan
-    return plan.retargeted(
-        price=plan.price or price_of_preset(str(mock.get("preset"))),
-        vms=plan.vms or mock.get("vms"),
-    )
-
-
-def priced(
-    plan: Plan, mock: Mapping[str, Any] | None, seconds: Seconds
-) -> float | None:
-    """Return the rent of so many seconds, None without a price."""
-    fleet = fleet_of(with_price(plan, mock))
-    return usd_so_far(fleet, seconds, 0, 0) if fleet else None
 
 
 def _given(values: Mapping[str, Any], host: str, users: int | None) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """What a run found out about its endpoint, for the summary: pure, from its rows."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from loadstone.traffic.plan import Plan
 from loadstone.traffic.record import Outcome, RequestRecord
+from loadstone.traffic.serverside import Scrape, describe_server
 
 from .diagnose import code_of_exchange
 from .exchange import Exchange
@@ -13,6 +14,23 @@ from .findings import FINDINGS
 from .probe import Target
 
 _ENDED_BY_IT: Final = (Outcome.FAILED, Outcome.THROTTLED)
+
+
+def describe_target(
+    plan: Plan,
+    target: Target,
+    rows: Sequence[RequestRecord],
+    scrapes: Sequence[Scrape],
+    *,
+    keyed: bool,
+) -> dict[str, Any]:
+    """Return the summary's `endpoint`, and its `server` where that was watched."""
+    told = {"endpoint": describe_endpoint(plan, target, rows, keyed=keyed)}
+    if scrapes:
+        last = max((row.intended_s for row in rows), default=plan.duration_s)
+        window = (plan.warmup_s, max(last, plan.warmup_s))
+        told["server"] = describe_server(scrapes, rows, window)
+    return told
 
 
 def describe_endpoint(

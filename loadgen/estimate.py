@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, Final
 
 from loadstone.traffic.plan import Plan, journeys
 from loadstone.traffic.request import Request
@@ -11,8 +11,8 @@ from loadstone.units import Seconds, Tokens
 
 from .workload import mix_of
 
-_SAMPLE = 2000
-"""Lengths drawn to estimate a closed loop's means."""
+_SAMPLE: Final = 500
+"""Journeys drawn to estimate a closed loop's means."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,17 +62,19 @@ def estimate(
 
 
 def _closed(plan: Plan, ttft_s: Seconds, tpot_s: Seconds) -> Estimate:
-    drawn = islice(journeys(plan, mix_of(plan)), _SAMPLE)
-    pairs = [(r.input_tokens, r.output_tokens) for journey in drawn for r in journey]
-    ins, outs = zip(*pairs, strict=True)
-    mean_in, mean_out = sum(ins) / len(ins), sum(outs) / len(outs)
-    turn = max(ttft_s + tpot_s * mean_out + plan.think_s, 1e-3)
+    drawn = list(islice(journeys(plan, mix_of(plan), 0, 1), _SAMPLE))
+    asked = [request for journey in drawn for request in journey]
+    mean_in = sum(r.input_tokens for r in asked) / len(drawn)
+    mean_out = sum(r.output_tokens for r in asked) / len(drawn)
+    turns = len(asked) / len(drawn)
+    longest = max(r.output_tokens for r in asked)
+    turn = max(turns * ttft_s + tpot_s * mean_out + plan.think_s, 1e-3)
     n = plan.users * (1 + int(plan.duration_s / turn))
     return Estimate(
-        requests=n,
+        requests=round(n * turns),
         input_tokens=round(n * mean_in),
         output_tokens=round(n * mean_out),
-        seconds=plan.duration_s + min(plan.drain_s, ttft_s + tpot_s * max(outs)),
+        seconds=plan.duration_s + min(plan.drain_s, ttft_s + tpot_s * longest),
         basis="an upper bound: users come around as fast as the one answer that was"
         " seen, on an endpoint without load",
     )

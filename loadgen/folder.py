@@ -78,11 +78,6 @@ class RunFolder:
         """Write a text file whole or not at all."""
         self._write(name, content.decode())
 
-    def forget(self, pattern: str) -> None:
-        """Remove files that only a run under way has."""
-        for path in self.path.glob(pattern):
-            path.unlink(missing_ok=True)
-
     def lines(self, name: str) -> list[str]:
         """Return the lines of a file; none where there is no such file."""
         try:
@@ -90,6 +85,11 @@ class RunFolder:
         except FileNotFoundError:
             return []
         return text.splitlines(keepends=True)
+
+    def forget(self, pattern: str) -> None:
+        """Remove files that only a run under way has."""
+        for path in self.path.glob(pattern):
+            path.unlink(missing_ok=True)
 
     def _write(self, name: str, text: str) -> None:
         part = self.path / (name + ".part")

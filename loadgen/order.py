@@ -23,7 +23,7 @@ from .receive import ReceiveLags
 from .results import RowWriter, pulse_name, rows_name
 from .session import Session
 from .stats import ClientStats
-from .target import endpoints_of
+from .target import endpoints_of, endpoints_of_tenants
 from .tracing import Traces
 from .workload import mix_of, requests_of
 
@@ -51,21 +51,6 @@ class Order:
     def message(self) -> dict[str, Any]:
         """Return it as a message; `Order(**message)` reads it."""
         return asdict(self)
-
-
-def endpoints_of_tenants(
-    plan: Plan, values: Mapping[str, Any], environ: Mapping[str, str]
-) -> dict[str, list[Endpoint]]:
-    """Return the same for each tenant that has a key of its own."""
-    return {
-        tenant.name: endpoints_of(
-            plan.hosts,
-            {**values, "api_key_env": tenant.key_env, "api_key_file": tenant.key_file},
-            environ,
-        )
-        for tenant in plan.tenants
-        if tenant.key_env or tenant.key_file
-    }
 
 
 def open_session(

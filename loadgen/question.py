@@ -4,8 +4,7 @@ from typing import Any
 
 from loadstone.traffic.plan import Plan
 from loadstone.traffic.request import Request
-from loadstone.units import Tokens
-from loadstone.wire.api import Question
+from loadstone.wire.api import Api, Question
 from loadstone.wire.prompts import messages_of
 
 
@@ -14,18 +13,24 @@ def api_of(request: Request, plan: Plan) -> str:
     return "embeddings" if request.kind == "embed" else plan.api
 
 
-def question_of(request: Request, plan: Plan, template: Tokens) -> Question:
-    """Return what it asks; `template` is what the API adds to a message's tokens."""
+def question_of(request: Request, plan: Plan, api: Api) -> Question:
+    """Return what it asks of an API."""
     more: dict[str, Any] = {}
-    if request.reasoning:
-        more["reasoning_effort"] = request.reasoning
-    if request.priority:
+    if api.streams and request.reasoning:
+        more |= _effort(api, request.reasoning)
+    if api.streams and request.priority:
         more["priority"] = request.priority
     return Question(
         model=plan.model,
-        messages=messages_of(request, plan.salt, plan.fit, template),
+        messages=messages_of(request, plan.salt, plan.fit, api.template),
         max_tokens=request.output_tokens,
         ignore_eos=plan.ignore_eos,
         continuous_usage=plan.continuous_usage,
         more=more,
     )
+
+
+def _effort(api: Api, effort: str) -> dict[str, Any]:
+    if api.name == "responses":
+        return {"reasoning": {"effort": effort}}
+    return {"reasoning_effort": effort}

@@ -182,7 +182,7 @@ class Service:
         try:
             asker = self._asker_of(request)
             exchange = asker.ask(
-                question_of(request, self._plan, asker.api.template),
+                question_of(request, self._plan, asker.api),
                 {TRUTH_HEADER: "1", TRACEPARENT_HEADER: str(trace)},
             )
             row = self._rows.of(request, exchange, self._clients.host_of(request))

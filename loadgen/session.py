@@ -239,7 +239,11 @@ class Session:
         together = self._journeys.begin(journey)
         while together:
             gevent.sleep(max(0.0, self.t0 + together[0].intended_s - self._clock.now()))
-            if self._closed() or not all(self._may_send() for _ in together):
+            if self._closed():
+                return False
+            # What a budget leaves may be a part of what is asked together.
+            together = tuple(each for each in together if self._may_send())
+            if not together:
                 return False
             beside = [gevent.spawn(self._beside, each) for each in together[1:]]
             together = self._serve_one(together[0])

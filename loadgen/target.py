@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from loadstone.errors import UsageError
+from loadstone.traffic.plan import Plan
 
 from .auth import Credential, credential_of
 from .endpoint import Azure, Endpoint
@@ -14,6 +15,8 @@ HEADERS: Final = {"bearer": "authorization", "api-key": "api-key",
 
 API_VERSION: Final = "2024-10-21"
 """The last dated version of Azure's inference API that is generally available."""
+_NO_KEY: Final = {"api_key_cmd": None}
+"""What a tenant's own key takes the place of, beside what it names itself."""
 ENTRA_SCOPE: Final = "https://cognitiveservices.azure.com/.default"
 
 
@@ -29,6 +32,26 @@ def endpoints_of(
         check_url(host)
     credential = credential_of(values, environ)
     return [with_credential(host, values, credential) for host in hosts]
+
+
+def endpoints_of_tenants(
+    plan: Plan, values: Mapping[str, Any], environ: Mapping[str, str]
+) -> dict[str, list[Endpoint]]:
+    """Return the same for each tenant of a plan that has a key of its own."""
+    return {
+        tenant.name: endpoints_of(
+            plan.hosts,
+            {
+                **values,
+                **_NO_KEY,
+                "api_key_env": tenant.key_env,
+                "api_key_file": tenant.key_file,
+            },
+            environ,
+        )
+        for tenant in plan.tenants
+        if tenant.key_env or tenant.key_file
+    }
 
 
 def endpoint_of(

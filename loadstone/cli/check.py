@@ -58,9 +58,9 @@ def _spend(
     plan: Plan, costs: "Estimate", mock: Mapping[str, Any] | None
 ) -> float | None:
     """Return what the plan would cost in US dollars; None without a price."""
-    from loadgen.coordinator import priced
+    from loadgen.resolve import priced
 
-    return priced(plan, mock, costs.seconds)
+    return priced(plan, mock, costs.seconds, costs.input_tokens, costs.output_tokens)
 
 
 def _show(seen: "Preflight", console: Console) -> None:

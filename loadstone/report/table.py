@@ -167,7 +167,37 @@ def _figures(summary: Mapping[str, Any]) -> Table:
         grid.add_row("Errors", Text(share, style="red"))
     for error, count in summary["errors"].items():
         grid.add_row("Errors", f"{count:,} x {error}")
+    for label, text in _of_the_endpoint(summary):
+        grid.add_row(label, Text(text))
     return grid
+
+
+def _of_the_endpoint(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield what failures mean, which limit was reached, and the server's own view."""
+    for found in summary.get("endpoint", {}).get("findings", ()):
+        yield "Cause", f"{found['code']}: {found['cause']}; {found['remedy']}"
+    budget = summary.get("budget")
+    if budget is not None and budget["stopped_by"]:
+        flag = "--" + budget["stopped_by"].replace("_", "-")
+        yield "Budget", f"{flag} closed the arrivals"
+    server = summary.get("server", {})
+    levels = [
+        f"{label} {number(server[name]['mean'] * scale)}"
+        f" (most {number(server[name]['max'] * scale)}){unit}"
+        for name, label, scale, unit in _LEVELS
+        if name in server
+    ]
+    if levels:
+        yield "Server", ", ".join(levels)
+
+
+_LEVELS: Final = (
+    ("running", "running", 1.0, ""),
+    ("waiting", "waiting", 1.0, ""),
+    ("kv_usage", "KV", 100.0, " %"),
+    ("power_w", "power", 1e-3, " kW"),
+)
+"""Levels of the server, what they are called, and the unit they are shown in."""
 
 
 def _steadiness(window: Mapping[str, Any] | None) -> Iterator[str]:

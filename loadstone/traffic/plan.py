@@ -80,7 +80,6 @@ class Plan:
     classes: tuple[TrafficClass, ...] = ()
     """What arrives; empty: what the catalog's plan of the scenario's name says."""
     tenants: tuple[Tenant, ...] = ()
-
     api: str = "chat"
     on_429: Literal["count", "retry"] = "count"
     max_retries: int = 3
@@ -94,7 +93,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run; raises `UsageError` naming the setting."""
-        self._check_choices()
+        self._check_words()
         Arrivals.parse(self.arrivals)
         Profile.parse(self.profile)
         if self.rate is not None and self.trace is not None:
@@ -124,7 +123,7 @@ class Plan:
                 f" of {self.duration_s:g} s to measure"
             )
 
-    def _check_choices(self) -> None:
+    def _check_words(self) -> None:
         for name, known in (("api", APIS), ("on_429", ON_429)):
             if getattr(self, name) not in known:
                 raise UsageError(
@@ -165,12 +164,12 @@ class Plan:
         unknown = sorted(set(table) - set(cls.__dataclass_fields__))
         if unknown:
             raise UsageError(f"a plan has no setting {unknown[0]!r}")
-        lists = {k: tuple(v) for k, v in table.items() if isinstance(v, list)}
         rows = {
             name: tuple(read(row) for row in table.get(name, ()))
             for name, read in _TABLES.items()
         }
-        return cls(**{**table, **lists, **rows})
+        lists = {name: tuple(table.get(name, ())) for name in ("hosts", "refused")}
+        return cls(**{**table, **rows, **lists})
 
     def retargeted(self, **changes: Any) -> "Plan":
         """Return the plan with some settings replaced."""

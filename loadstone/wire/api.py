@@ -114,6 +114,9 @@ _INSTEAD: Final[Mapping[str, Callable[[Body], Body]]] = {
     "stream_options": lambda _: {},
     "store": lambda _: {},
     "seed": lambda _: {},
+    "priority": lambda _: {},
+    "reasoning_effort": lambda _: {},
+    "reasoning": lambda _: {},
     "temperature": lambda _: {},
 }
 """A field that a service may refuse, and what is sent instead of it."""
