@@ -18,6 +18,7 @@ VERBS: Final = {
     "selfcheck": "up to which load this machine measures right",
     "validate": "the timing model against published figures",
     "fit": "constants from your own measurements",
+    "index": "documents into a store for retrieval, and its recall",
     "dashboards": "Grafana dashboards: make their JSON, or check it",
 }
 
