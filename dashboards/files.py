@@ -19,6 +19,7 @@ from .normal import Json
 from .overview import overview
 from .queries import RATE
 from .rack import rack
+from .rag import rag
 from .server import server
 
 PROVISIONING: Final = Path(__file__).parent / "provisioning"
@@ -32,6 +33,7 @@ BOARDS: Final[dict[str, Callable[[], Json]]] = {
     "load.json": load,
     "server.json": server,
     "rack.json": rack,
+    "rag.json": rag,
 }
 _BEGIN: Final = "<!-- panels: `loadstone dashboards build` writes from here -->"
 _END: Final = "<!-- panels: to here -->"

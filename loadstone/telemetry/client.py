@@ -37,6 +37,7 @@ def read_client(run: Run) -> Iterator[Reading]:
     )
     for name, spec in LATENCIES.items():
         yield spec, [(key, part.histograms[name]) for key, part in slices.items()]
+    yield from stats.pipelines.read()
     if run.rent is not None:
         yield Client.COST, [(("rent",), run.cost_usd())]
     now, _ = run.verdict_now()

@@ -10,9 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from operator import attrgetter
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from ..units import Seconds, Tokens
+
+GENERATE: Final = "generate"
+"""The stage of a pipeline that asks for the answer."""
 
 
 class Outcome(StrEnum):
@@ -112,6 +115,13 @@ class RequestRecord:
     truth: Truth | None = None
     trace_id: str | None = None
     """Of the distributed trace, in hex, if it was sampled."""
+    stages: tuple[tuple[str, Seconds], ...] = ()
+    """A pipeline's stages in order, each beginning where the one before ended; they add
+    up to `e2e_s`. `sent_s` is then when the first one began."""
+    hits: int | None = None
+    """Passages that its search brought, if it searched."""
+    recall: float | None = None
+    """Share of a labelled question's documents among them."""
 
     @property
     def ok(self) -> bool:
@@ -127,6 +137,23 @@ class RequestRecord:
     def ttft_s(self) -> Seconds | None:
         """First content event, from the first byte sent."""
         return None if self.first_s is None else self.first_s - self.sent_s
+
+    @property
+    def asked_s(self) -> Seconds:
+        """When the answer was asked for: a pipeline has stages before that."""
+        before = 0.0
+        for stage, seconds in self.stages:
+            if stage == GENERATE:
+                return self.sent_s + before
+            before += seconds
+        return self.sent_s
+
+    @property
+    def generation_ttft_s(self) -> Seconds | None:
+        """First content event of a pipeline, from when its answer was asked for."""
+        if self.first_s is None or not self.stages:
+            return None
+        return self.first_s - self.asked_s
 
     @property
     def ttft_intended_s(self) -> Seconds | None:
@@ -178,7 +205,8 @@ class RequestRecord:
         """The client's TTFT minus the server's truth, where the server tells it."""
         if self.truth is None or self.ttft_s is None:
             return None
-        return self.ttft_s - self.truth.ttft_s
+        assert self.first_s is not None
+        return self.first_s - self.asked_s - self.truth.ttft_s
 
     @property
     def tpot_error(self) -> float | None:
@@ -196,6 +224,8 @@ class RequestRecord:
         for name, default, value in zip(_NAMES, _DEFAULTS, _VALUES(self), strict=True):
             if value != default:
                 row[name] = round(value, 6) if isinstance(value, float) else value
+        if self.stages:
+            row["stages"] = [(name, round(took, 6)) for name, took in self.stages]
         if self.truth is not None:
             row["truth"] = {name: getattr(self.truth, name) for name in _TRUTH}
         return row
@@ -213,6 +243,9 @@ class RequestRecord:
         values = dict(row)
         values["outcome"] = Outcome(values["outcome"])
         values["tokens_source"] = TokensSource(values.get("tokens_source", "none"))
+        values["stages"] = tuple(
+            (str(n), float(s)) for n, s in values.get("stages", ())
+        )
         values["icl"] = tuple((int(b), int(n)) for b, n in values.get("icl", ()))
         if values.get("truth") is not None:
             values["truth"] = Truth(**values["truth"])

@@ -20,6 +20,7 @@ from ..buckets import BucketArray, LogHistogram
 from .quantiles import QUANTILES, nearest_rank
 from .record import Outcome, RequestRecord
 from .slo import Slo, meets_all
+from .stages import Stages
 from .steady import Spans
 
 LATENCIES: Final = (
@@ -68,6 +69,7 @@ class Fold:
         self._latencies = {name: array("d") for name in LATENCIES}
         self._waits = [array("d") for _ in slos]
         self._spans = Spans()
+        self._stages = Stages()
         self._icl = LogHistogram()
 
     def __repr__(self) -> str:
@@ -106,6 +108,7 @@ class Fold:
         if row.warmup:
             return
         self._icl.merge(row.icl)
+        self._stages.add(row)
         for name, values in self._latencies.items():
             if (value := getattr(row, name)) is not None:
                 values.append(value)
@@ -126,6 +129,7 @@ class Fold:
             "throughput": self._throughput(),
             **{name: describe(values) for name, values in self._latencies.items()},
             "icl_s": describe_histogram(self._icl if icl is None else icl),
+            **({"stages": stages} if (stages := self._stages.summary()) else {}),
             "errors": dict(self._errors.most_common(10)),
             "slo": [
                 slo.judge_waits(waits)
