@@ -122,7 +122,7 @@ def _embedder(endpoint: dict[str, str | None]) -> Iterator[tuple[str, Embedder]]
         return
     from loadgen.client import Endpoint, StreamingClient
     from loadgen.coordinator import read_key
-    from loadgen.embeddings import EndpointEmbedder
+    from loadgen.embedder import EndpointEmbedder
     from loadgen.probe import probe
 
     place = Endpoint.parse(

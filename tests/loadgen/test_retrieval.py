@@ -12,7 +12,7 @@ import pytest
 from gevent.event import Event
 from processes import alive, descendants, wait_for
 
-from loadgen.embeddings import embeddings_body, vectors_of
+from loadstone.retrieval.embeddings import embeddings_body, vectors_of
 from loadgen.retrieval import RetrievalError, Searchers
 from loadstone.errors import LoadstoneError
 from loadstone.retrieval.documents import read_documents
