@@ -6,6 +6,7 @@ gave it.
 """
 
 import math
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -17,7 +18,7 @@ from loadstone.errors import LoadstoneError, UsageError
 from loadstone.physics.cost import Rent, no_price
 from loadstone.runs import METRICS, SUMMARY, read_rows
 from loadstone.traffic.machine import loads_of
-from loadstone.traffic.plan import Plan, draw, plan_hash
+from loadstone.traffic.plan import Plan, journeys, plan_hash
 from loadstone.traffic.record import RequestRecord
 from loadstone.traffic.request import Request
 from loadstone.traffic.slo import Slo, read_slos
@@ -26,9 +27,12 @@ from loadstone.traffic.verdict import Evidence, Verdict, judge
 from loadstone.units import Seconds
 
 from .client import Endpoint, StreamingClient
+from .files import read_text
 from .folder import RunFolder
 from .options import plan_of, timeouts_of
+from .plans import find_plan
 from .probe import Target, probe
+from .rag import FLOW, check_options, prepare, retrieval
 from .receive import why_absent
 from .results import RowWriter, rows_name
 from .selfcheck import standing
@@ -36,8 +40,10 @@ from .series import Series
 from .session import Session, Share
 from .stats import ClientStats, SliceStats, total
 from .tracing import Traces
-from .workload import lengths_of, read_text, requests_of, with_trace_located
+from .workload import mix_of, requests_of, with_trace_located
 
+FRESH: Final = "fresh"
+"""The salt that stands for another one in each run."""
 LEAD_S: Final = 0.5
 """From the order to t0: time to spawn users and open connections."""
 LEAD_OF_WORKERS_S: Final = 2.0
@@ -108,14 +114,21 @@ def open_session(
             f"worker {order.rank} draws another schedule than the master",
             hint="run the same loadstone and the same trace file on every host",
         )
+    own = endpoint_of(plan, order.values, environ)
+    timeouts = timeouts_of(order.values)
+    more: dict[str, Any] = {}
+    if FLOW in mix_of(plan).flows:
+        ready = retrieval(plan, order.values, Path(order.folder))
+        more = {"flows": ready.flows, "on_stop": ready.close}
+        if order.values["embeddings_host"] is not None:
+            embeds = _embeds(plan, order.values, environ)
+            more["embeddings"] = StreamingClient(embeds, timeouts=timeouts)
     return Session(
         plan,
         share=Share(order.rank, order.workers),
         requests=requests,
-        lengths=draw(plan, lengths_of(plan), order.rank),
-        client=StreamingClient(
-            endpoint_of(plan, order.values, environ), timeouts=timeouts_of(order.values)
-        ),
+        drawn=journeys(plan, mix_of(plan), order.rank, order.workers),
+        client=StreamingClient(own, timeouts=timeouts),
         rows=RowWriter(
             Path(order.folder) / rows_name(order.rank, order.workers), on_disk_failure
         ),
@@ -125,7 +138,17 @@ def open_session(
         ),
         t0=time.monotonic() + order.t0_epoch - time.time(),
         on_row=on_row,
+        **more,
     )
+
+
+def _embeds(
+    plan: Plan, values: Mapping[str, Any], environ: Mapping[str, str]
+) -> Endpoint:
+    """Return who embeds questions: the endpoint itself unless another one is named."""
+    host = values["embeddings_host"]
+    place = plan if host is None else plan.retargeted(hosts=(host,))
+    return endpoint_of(place, values, environ)
 
 
 class Run:
@@ -151,7 +174,9 @@ class Run:
                 "no endpoint to drive", hint="give --host http://127.0.0.1:8000"
             )
         plan = plan_of(values, host=host, users=users)
-        self.slos = self._read_slos(values["slo"])
+        retrieves = FLOW in mix_of(plan).flows
+        check_options(values, used=retrieves)
+        self.slos = self._read_slos(values["slo"]) or find_plan(values["scenario"]).slos
         self.standing = standing(values["selfcheck"], environ)
         began = time.monotonic()
         self.requests = requests_of(plan)
@@ -164,8 +189,15 @@ class Run:
         self.workers = workers
         self.digest = plan_hash(plan, self.requests)
         self.folder = RunFolder.create(Path(values["out"]), plan.scenario)
-        self.folder.write_plan(plan, self.digest, options=_given(values, host, users))
+        self.folder.write_plan(
+            plan,
+            self.digest,
+            options=_given(values, host, users),
+            slo=[asdict(slo) for slo in self.slos] or None,
+        )
         self.folder.write_environment(self.target.mock, workers)
+        if retrieves:
+            prepare(plan, values, _embeds(plan, values, environ), self.folder.path)
         # Workers draw the schedule again before they can send; some are slower than we.
         lead = LEAD_S if workers == 1 else LEAD_OF_WORKERS_S + 3 * drawing_s
         self.t0_epoch = time.time() + lead
@@ -247,9 +279,11 @@ class Run:
         for row in rows:
             settled.add(row)
         for request in self.requests:
-            if request.intended_s <= until:
+            if request.intended_s <= until and request.turn == 0:
                 slice_of = settled.slice_of
                 slice_of(request.scenario, request.tenant, request.stage).scheduled += 1
+        for key, part in seen.slices.items():
+            settled.slice_of(*key).scheduled += part.followed
         for part in settled.slices.values():
             part.dropped = max(0, part.scheduled - part.sent)
         settled.loop_lag = seen.loop_lag
@@ -263,7 +297,11 @@ class Run:
         figures = summarize(rows, dropped=stats.whole().dropped, slos=self.slos)
         requests, tokens = figures["requests"], figures["tokens"]
         cost = (
-            self.rent.summary(figures["makespan_s"], requests["ok"], tokens["output"])
+            self.rent.summary(
+                figures["makespan_s"],
+                requests["ok"] - requests["beside"],
+                tokens["output"],
+            )
             if self.rent
             else no_price("no price: give --prices NAME and --vms N")
         )
@@ -359,12 +397,19 @@ def _resolve(plan: Plan, target: Target) -> Plan:
     if target.mock is not None:
         changes["price"] = plan.price or price_of_preset(str(target.mock.get("preset")))
         changes["vms"] = plan.vms or target.mock.get("vms")
+    if plan.salt == FRESH:
+        changes["salt"] = secrets.token_hex(8)
     return with_trace_located(plan.retargeted(**changes))
 
 
 def _given(values: Mapping[str, Any], host: str, users: int | None) -> dict[str, Any]:
     """Return what was asked for, as `loadstone run plan.toml` reads it again."""
-    given = {name: str(value) for name, value in values.items() if value is not None}
+    # What the plan's own tables say is not said again: their file may be gone by then.
+    given = {
+        name: str(value)
+        for name, value in values.items()
+        if value is not None and name not in ("scenario", "slo")
+    }
     return given | {"host": host} | ({} if users is None else {"users": users})
 
 

@@ -4,13 +4,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from loadstone.catalog.plans import plan_names
 from loadstone.errors import UsageError
 from loadstone.traffic.arrivals import PROCESSES, Arrivals
-from loadstone.traffic.plan import DEFAULT_CAP, SCENARIOS, Plan
+from loadstone.traffic.plan import DEFAULT_CAP, DEFAULT_SCENARIO, Plan
 from loadstone.traffic.profile import PROFILES, Profile
 from loadstone.units import Seconds, parse_duration
 
 from .connection import Timeouts
+from .plans import find_plan
 from .proxy import FROM_ENVIRONMENT, Proxy
 
 Value = str | None
@@ -92,9 +94,8 @@ _TIMEOUTS: Final = {
 """The fields of `Timeouts`, each of which is an option."""
 
 OPTIONS: Final = (
-    Option(flag="--scenario", setting="scenario", default="chat",
-           choices=tuple(SCENARIOS), metavar="NAME", in_form=True,
-           text="what kind of requests"),
+    Option(flag="--scenario", default=DEFAULT_SCENARIO, metavar="PLAN", in_form=True,
+           text=f"what arrives: {', '.join(plan_names())}, or a plan's file (TOML)"),
     Option(flag="--rate", setting="rate", read=float, metavar="REQ/S", in_form=True,
            text="open loop: requests per second, whatever the answers do;"
                 " empty: closed loop"),
@@ -125,6 +126,9 @@ OPTIONS: Final = (
            metavar="TIME", text="requests due in this time are not in the percentiles"),
     Option(flag="--seed", setting="seed", read=int, default="0", metavar="N",
            in_form=True, text="same seed, same arrivals and lengths"),
+    Option(flag="--salt", setting="salt", metavar="TEXT",
+           text="goes into every made prompt, so that what a server has cached of"
+                " other runs is no help; fresh: another one each time"),
     Option(flag="--model", setting="model", metavar="NAME", in_form=True,
            text="model to ask for; empty: the first that the endpoint lists"),
     Option(flag="--ignore-eos", setting="ignore_eos", read=_boolean, default="true",
@@ -147,6 +151,18 @@ OPTIONS: Final = (
     *(Option(flag=f"--{name.replace('_', '-')}-timeout", read=_patience,
              default=f"{getattr(Timeouts(), name):g}s", metavar="TIME", text=text)
       for name, text in _TIMEOUTS.items()),
+    Option(flag="--store", metavar="STORE",
+           text="what a plan with retrieval searches: a file of `loadstone index`, or"
+                " postgresql://...; empty: loadstone's own sample"),
+    Option(flag="--questions", metavar="FILE",
+           text="what it asks: JSON lines with `question` and, for the recall,"
+                " `documents`; `sample` is the sample's own"),
+    Option(flag="--passages", read=int, metavar="N",
+           text="passages that a prompt is given; empty: 5"),
+    Option(flag="--embeddings-host", metavar="URL",
+           text="endpoint that embeds the questions; empty: the one that answers"),
+    Option(flag="--embeddings-model", metavar="NAME",
+           text="model that embeds the questions; empty: the one that answers"),
     Option(flag="--selfcheck", metavar="FILE",
            text="judge the load by this profile of `loadstone selfcheck`; without it"
                 " by the user's own, if there is one"),
@@ -202,7 +218,11 @@ def plan_of(
             hint="give --rate 10 (open loop), --users 20 (closed loop) or --trace FILE",
         )
     users = DEFAULT_CAP if users is None else users
-    plan = Plan(hosts=(host,), users=users, **settings)
+    found = find_plan(values["scenario"])
+    plan = Plan(
+        scenario=found.name, classes=found.classes, tenants=found.tenants,
+        hosts=(host,), users=users, **settings,
+    )  # fmt: skip
     for setting, (loop, why) in _ONLY.items():
         if plan.loop != loop and getattr(plan, setting) != _PLAIN[setting]:
             flag = next(o.flag for o in OPTIONS if o.setting == setting)

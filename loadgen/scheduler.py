@@ -2,14 +2,16 @@
 
 The dispatcher sleeps to absolute deadlines, so lateness does not add up, and puts each
 due request on a queue. Whoever is free takes it from there; when nobody is (the cap on
-requests in flight), it waits in the queue with its intended time kept.
+requests in flight), it waits in the queue with its intended time kept. Requests that
+answers bring about are added as the run goes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
 import gevent
 from gevent.event import Event
 from gevent.queue import SimpleQueue
+from greenlet import greenlet
 
 from loadstone.clock import Clock
 from loadstone.traffic.request import Request
@@ -21,7 +23,7 @@ class Dispatcher:
 
     def __init__(
         self,
-        requests: Sequence[Request],
+        requests: Iterable[Request],
         *,
         clock: Clock,
         t0: Seconds,
@@ -36,20 +38,37 @@ class Dispatcher:
         self.released = 0
         self.taken = 0
         self.exhausted = Event()
-        """Set when the last request was released."""
+        """Set when the last request of the schedule was released."""
+        self._later: dict[greenlet, gevent.Greenlet[..., None]] = {}
 
     def __repr__(self) -> str:
-        due = len(self._requests)
-        return f"<Dispatcher {self.released} of {due} due, {self.taken} taken>"
+        return f"<Dispatcher {self.released} due, {self.taken} taken>"
 
     def start(self) -> None:
         """Begin to release."""
-        self._greenlet = gevent.spawn(self._release)
+        self._greenlet = gevent.spawn(self._release_all)
 
     def stop(self) -> None:
         """Release no more; harmless when it never began or is done."""
         if self._greenlet is not None:
             self._greenlet.kill()
+        gevent.killall(list(self._later.values()))
+        self._later.clear()
+
+    def add(self, request: Request) -> None:
+        """Release one more when it is due."""
+        wait = self._t0 + request.intended_s - self._clock.now()
+        if wait <= 0:
+            self._release(request)
+        else:
+            later = gevent.Greenlet(self._release_later, request)
+            self._later[later] = later
+            later.start_later(wait)
+
+    @property
+    def awaited(self) -> int:
+        """Requests that were added and are not due."""
+        return len(self._later)
 
     def take(self) -> Request:
         """Return the next due request, waiting for one as long as it takes."""
@@ -62,14 +81,24 @@ class Dispatcher:
         """Requests that are due and not taken."""
         return self.released - self.taken
 
-    def _release(self) -> None:
+    def _release_all(self) -> None:
         for request in self._requests:
-            due = self._t0 + request.intended_s
-            # A timer may fire early by what the loop's cached time is behind: look
-            # again.
-            while (wait := due - self._clock.now()) > 0:
-                gevent.sleep(wait)
-            self.released += 1
-            self._on_due(request)
-            self._queue.put(request)
+            self._wait_for(request)
+            self._release(request)
         self.exhausted.set()
+
+    def _release_later(self, request: Request) -> None:
+        self._wait_for(request)
+        del self._later[gevent.getcurrent()]
+        self._release(request)
+
+    def _wait_for(self, request: Request) -> None:
+        due = self._t0 + request.intended_s
+        # A timer may fire early by what the loop's cached time is behind: look again.
+        while (wait := due - self._clock.now()) > 0:
+            gevent.sleep(wait)
+
+    def _release(self, request: Request) -> None:
+        self.released += 1
+        self._on_due(request)
+        self._queue.put(request)

@@ -11,7 +11,7 @@ from loadstone import __version__
 from loadstone.errors import LoadstoneError, UsageError
 from loadstone.traffic.machine import Machine, Profile, Standing
 
-from .workload import read_text
+from .files import read_text
 
 _CPUINFO: Final = Path("/proc/cpuinfo")
 _MAKE: Final = "`loadstone selfcheck` makes one"

@@ -5,37 +5,34 @@ greenlets as there may be requests in flight (open loop) or users (closed loop),
 `stop` at the end.
 """
 
-import json
-import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from random import Random
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Final
 
 import gevent
 from gevent.event import Event
 from greenlet import greenlet
 
 from loadstone.clock import Clock
+from loadstone.traffic.flow import Flows
+from loadstone.traffic.journey import Journey, Journeys, journeys_of
 from loadstone.traffic.plan import Plan
 from loadstone.traffic.record import Outcome, RequestRecord
 from loadstone.traffic.request import Request
-from loadstone.units import Seconds, Tokens
-from loadstone.vocabulary import TRACEPARENT_HEADER, TRUTH_HEADER
-from loadstone.wire.reply import ChatReply
-from loadstone.wire.tokens import prompt_of
+from loadstone.units import Seconds
 
-from .client import Exchange, StreamingClient
+from .client import StreamingClient
 from .results import RowWriter
+from .rows import Rows
 from .scheduler import Dispatcher
-from .stats import ClientStats, SliceStats
+from .service import Abandon, Clients, Service
+from .stats import ClientStats
 from .tracing import Traces
 from .watch import Watch
 
-_log = logging.getLogger("loadstone")
-
-CHAT_PATH: Final = "/v1/chat/completions"
 WARM_CONNECTIONS: Final = 64
 """Most connections opened before the start; the rest open when they are needed."""
 
@@ -48,24 +45,30 @@ class MonotonicClock:
         return time.monotonic()
 
 
-class _Abandon(BaseException):
-    """Thrown into a greenlet whose request must end now, as `outcome`."""
-
-    def __init__(self, outcome: Outcome) -> None:
-        super().__init__(outcome)
-        self.outcome = outcome
+_NONE: Final[Mapping[str, StreamingClient]] = MappingProxyType({})
+_NO_FLOWS: Final[Flows] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """One process's part of the plan: requests of index `rank` modulo `workers`."""
+    """One process's part of the plan: journeys of number `rank` modulo `workers`."""
 
     rank: int = 0
     workers: int = 1
 
     def of(self, requests: list[Request]) -> list[Request]:
-        """Return this share; over all ranks they are the whole, without overlap."""
-        return requests[self.rank :: self.workers]
+        """Return this share; over all ranks they are the whole, without overlap.
+
+        A conversation is of one share as a whole.
+        """
+        if self.workers == 1:
+            return requests
+        return [
+            request
+            for number, journey in enumerate(journeys_of(requests))
+            if number % self.workers == self.rank
+            for request in journey
+        ]
 
 
 class Session:
@@ -77,7 +80,7 @@ class Session:
         *,
         share: Share,
         requests: list[Request],
-        lengths: Iterator[tuple[Tokens, Tokens]],
+        drawn: Iterator[Journey],
         client: StreamingClient,
         rows: RowWriter,
         stats: ClientStats,
@@ -85,7 +88,15 @@ class Session:
         t0: Seconds,
         on_row: Callable[[RequestRecord], None],
         clock: Clock | None = None,
+        by_tenant: Mapping[str, StreamingClient] = _NONE,
+        embeddings: StreamingClient | None = None,
+        flows: Flows = _NO_FLOWS,
+        on_stop: Callable[[], None] = lambda: None,
     ) -> None:
+        """`drawn` gives a closed loop its journeys; `by_tenant` sends for tenants.
+
+        `embeddings` sends what is to be embedded, where that goes to another endpoint.
+        """
         self.plan = plan
         self.share = share
         self.stats = stats
@@ -93,20 +104,32 @@ class Session:
         self.rows = rows
         self.finished = Event()
         """Set when every request of this share has ended, by itself or by the drain."""
-        self._lengths = lengths
-        self._client = client
+        self._drawn = drawn
+        self._clients = Clients(client, by_tenant, embeddings)
+        self._on_stop = on_stop
         self._on_row = on_row
-        self._traces = traces
         self._think = Random(f"{plan.seed}/think/{share.rank}")
         self._clock = clock or MonotonicClock()
         self._watch = Watch(stats, rows.stops)
         stats.recv_lags = client.lags
+        for other in self._clients.all():
+            other.lags = client.lags
         self._open = plan.loop != "closed"
-        self._dispatcher = Dispatcher(
-            share.of(requests), clock=self._clock, t0=t0, on_due=self._count_due
+        self._journeys = Journeys(plan.duration_s)
+        arrivals = (
+            request
+            for journey in journeys_of(share.of(requests))
+            for request in self._journeys.begin(journey)
         )
+        self._dispatcher = Dispatcher(
+            arrivals, clock=self._clock, t0=t0, on_due=self._count_due
+        )
+        self._service = Service(
+            plan, clients=self._clients, flows=flows, stats=stats, traces=traces,
+            rows=Rows(t0=t0, warmup_s=plan.warmup_s, rank=share.rank),
+            note=self._note, clock=self._clock,
+        )  # fmt: skip
         self._active: dict[greenlet, None] = {}
-        self._asked = 0
         self._over = False
         self._closing: gevent.Greenlet[..., None] | None = None
 
@@ -115,7 +138,9 @@ class Session:
 
     def start(self) -> None:
         """Open connections, begin the schedule and arrange for the end."""
-        self._client.warm(min(WARM_CONNECTIONS, self.plan.users))
+        each = min(WARM_CONNECTIONS, self.plan.users) // len(self._clients.all())
+        for client in self._clients.all():
+            client.warm(max(1, each))
         self._watch.start()
         if self._open:
             self._dispatcher.start()
@@ -127,22 +152,19 @@ class Session:
         if self._closing is not None:
             self._closing.kill()
         self._watch.stop()
-        self._client.close()
+        for client in self._clients.all():
+            client.close()
+        self._on_stop()
         self.rows.close()
 
     def serve(self, stopping: Callable[[], bool]) -> None:
         """Serve one request after another until `stopping()` or the run's end."""
+        one = self._serve_due if self._open else self._serve_user
         try:
-            while not (self._over or stopping()):
-                request = self._dispatcher.take() if self._open else self._ask()
-                # The end may have come while it was waited for: then it was never sent.
-                if request is None or self._over:
-                    return
-                self._run(request)
-                if not self._open and self.plan.think_s > 0:
-                    gevent.sleep(self._think.expovariate(1 / self.plan.think_s))
-        except _Abandon:
-            # The request it was thrown for ended by itself in the meantime.
+            while not (self._over or stopping()) and one():
+                pass
+        except Abandon:
+            # What it was thrown for ended: in its row, or by itself in the meantime.
             return
 
     # ---------------------------------------------------------------- the end
@@ -158,8 +180,9 @@ class Session:
         self.finished.set()
 
     def _unfinished(self) -> bool:
+        dispatcher = self._dispatcher
         waiting = self._open and (
-            self._dispatcher.queued or not self._dispatcher.exhausted.is_set()
+            dispatcher.queued or dispatcher.awaited or not dispatcher.exhausted.is_set()
         )
         return bool(self._active or waiting)
 
@@ -167,165 +190,69 @@ class Session:
         self._over = True
         self._dispatcher.stop()
         for serving in list(self._active):
-            gevent.kill(serving, _Abandon(outcome))
+            gevent.kill(serving, Abandon(outcome))
         while self._active:
             gevent.sleep(0.001)
         if self._open:
             for part in self.stats.slices.values():
                 part.dropped = part.scheduled - part.sent
 
-    # ---------------------------------------------------------------- one request
-
-    def _slice_of(self, request: Request) -> SliceStats:
-        return self.stats.slice_of(request.scenario, request.tenant, request.stage)
+    # ---------------------------------------------------------------- requests
 
     def _count_due(self, request: Request) -> None:
-        self._slice_of(request).scheduled += 1
+        part = self.stats.slice_of(request.scenario, request.tenant, request.stage)
+        part.scheduled += 1
+        part.followed += request.turn > 0
 
-    def _ask(self) -> Request | None:
-        """Return a closed loop's next request, due now; None once arrivals are over."""
+    def _note(self, row: RequestRecord) -> None:
+        self.rows.write(row)
+        self._on_row(row)
+
+    def _serve_due(self) -> bool:
+        """Serve the next due request of an open loop; False once there is an end."""
+        request = self._dispatcher.take()
+        # The end may have come while it was waited for: then it was never sent.
+        if self._over:
+            return False
+        for following in self._serve_one(request):
+            self._dispatcher.add(following)
+        return True
+
+    def _serve_user(self) -> bool:
+        """Let a user of a closed loop go through one journey, and think."""
         now = self._clock.now()
         if now < self.t0:
             gevent.sleep(self.t0 - now)
             now = self._clock.now()
         due = now - self.t0
         if due >= self.plan.duration_s:
-            return None
-        index = self.share.rank + self.share.workers * self._asked
-        self._asked += 1
-        n_in, n_out = next(self._lengths)
-        return Request(index, due, n_in, n_out, self.plan.scenario)
+            return False
+        journey = tuple(replace(r, intended_s=due) for r in next(self._drawn))
+        together = self._journeys.begin(journey)
+        while together:
+            gevent.sleep(max(0.0, self.t0 + together[0].intended_s - self._clock.now()))
+            if self._over:
+                return False
+            beside = [gevent.spawn(self._beside, each) for each in together[1:]]
+            together = self._serve_one(together[0])
+            for each in beside:
+                together = each.get() or together
+        if self.plan.think_s > 0:
+            gevent.sleep(self._think.expovariate(1 / self.plan.think_s))
+        return True
 
-    def _run(self, request: Request) -> None:
+    def _beside(self, request: Request) -> Journey:
+        try:
+            return self._serve_one(request)
+        except Abandon:
+            return ()
+
+    def _serve_one(self, request: Request) -> Journey:
+        """Carry a request out, and return what it brings about."""
         me = gevent.getcurrent()
         self._active[me] = None
-        part = self._slice_of(request)
-        part.in_flight += 1
-        trace = self._traces.of(request.index)
-        began = self._clock.now()
-        killed: gevent.GreenletExit | None = None
         try:
-            exchange = self._client.send(
-                self._body(request),
-                path=CHAT_PATH,
-                headers={TRUTH_HEADER: "1", TRACEPARENT_HEADER: str(trace)},
-                stream=True,
-            )
-            row = self._row(request, exchange)
-        except _Abandon as end:
-            row = self._abandoned(request, began, end.outcome)
-        except gevent.GreenletExit as end:
-            killed = end
-            row = self._abandoned(request, began, Outcome.CANCELLED)
-        except Exception:  # noqa: BLE001 - ours, not the server's
-            # It is logged, and the request still ends in an outcome.
-            _log.exception(
-                "request %s ended by an error of the load generator", request.id
-            )
-            row = self._abandoned(request, began, Outcome.FAILED, "internal")
+            self._service.serve(request)
+            return self._journeys.ended(request, self._clock.now() - self.t0)
         finally:
-            part.in_flight -= 1
             self._active.pop(me, None)
-        if trace.sampled:
-            row = replace(row, trace_id=trace.trace_hex)
-        self.stats.add(row)
-        self.rows.write(row)
-        self._on_row(row)
-        if killed is not None:
-            raise killed
-
-    def _body(self, request: Request) -> bytes:
-        body = {
-            "model": self.plan.model,
-            "messages": [
-                {
-                    "role": "user",
-                    "content": prompt_of(request.input_tokens, request.index),
-                }
-            ],
-            "max_tokens": request.output_tokens,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
-        if self.plan.ignore_eos:
-            body["ignore_eos"] = True
-        return json.dumps(body).encode()
-
-    def _base(
-        self,
-        request: Request,
-        sent: Seconds,
-        end: Seconds,
-        outcome: Outcome,
-        **more: Any,
-    ) -> RequestRecord:
-        return RequestRecord(
-            id=request.id,
-            scenario=request.scenario,
-            tenant=request.tenant,
-            stage=request.stage,
-            intended_s=request.intended_s,
-            sent_s=sent - self.t0,
-            end_s=end - self.t0,
-            outcome=outcome,
-            asked_input_tokens=request.input_tokens,
-            asked_output_tokens=request.output_tokens,
-            warmup=request.intended_s < self.plan.warmup_s,
-            worker=self.share.rank,
-            **more,
-        )
-
-    def _abandoned(
-        self,
-        request: Request,
-        began: Seconds,
-        outcome: Outcome,
-        error: str | None = None,
-    ) -> RequestRecord:
-        said = error or outcome.value
-        return self._base(request, began, self._clock.now(), outcome, error=said)
-
-    def _row(self, request: Request, exchange: Exchange) -> RequestRecord:
-        reply = exchange.reply
-        return self._base(
-            request,
-            exchange.sent,
-            exchange.end,
-            outcome_of(exchange),
-            connect_s=exchange.connect_s,
-            recv_lag_s=exchange.recv_lag_s,
-            worst_recv_lag_s=exchange.worst_recv_lag_s,
-            reconnects=exchange.reconnects,
-            status=exchange.status,
-            error=exchange.error,
-            error_kind=(reply.error.kind or None) if reply and reply.error else None,
-            # An answer whose tokens are all hidden has a count and no first event.
-            **(self._of_reply(request, reply) if reply and reply.answered else {}),
-        )
-
-    def _of_reply(self, request: Request, reply: ChatReply) -> dict[str, Any]:
-        usage = reply.usage
-        return {
-            "first_s": self._since_t0(reply.first),
-            "last_s": self._since_t0(reply.last),
-            "first_output_s": self._since_t0(reply.first_answer),
-            "first_tool_s": self._since_t0(reply.first_tool),
-            "input_tokens": usage.input_tokens if usage else request.input_tokens,
-            "output_tokens": reply.output_tokens,
-            "first_event_tokens": reply.first_event_tokens,
-            "events": reply.events,
-            "tokens_source": reply.tokens_source,
-            "finish_reason": reply.finish_reason,
-            "icl": reply.icl,
-            "truth": reply.truth,
-        }
-
-    def _since_t0(self, instant: Seconds | None) -> Seconds | None:
-        return None if instant is None else instant - self.t0
-
-
-def outcome_of(exchange: Exchange) -> Outcome:
-    """Say how an exchange ended: throttled apart from failed."""
-    if exchange.status == 429:
-        return Outcome.THROTTLED
-    return Outcome.OK if exchange.error is None else Outcome.FAILED

@@ -4,44 +4,42 @@ import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from loadstone.catalog.plans import load_plan
 from loadstone.catalog.workloads import load_lengths
-from loadstone.errors import NotModelledError, UsageError
 from loadstone.traffic.lengths import Lengths
-from loadstone.traffic.plan import SCENARIOS, Plan, in_turn
+from loadstone.traffic.mix import Draw, Mix
+from loadstone.traffic.plan import Plan, in_turn
 from loadstone.traffic.request import Request
 from loadstone.traffic.trace import read_trace
 
+from .files import read_text
 
-def read_text(path: str, what: str) -> str:
-    """Read a file the user named; raises `UsageError` saying which and why not."""
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as failed:
-        reason = getattr(failed, "strerror", None) or "is not UTF-8 text"
-        raise UsageError(f"cannot read the {what} {path}: {reason}") from None
+
+def mix_of(plan: Plan) -> Mix:
+    """Return what the plan's classes draw from; reads the files and tables they name.
+
+    A plan without classes has those of the built-in plan of its scenario's name.
+    """
+    classes = plan.classes or load_plan(plan.scenario).classes
+    return Mix(
+        tuple(
+            Draw(each, load_lengths, seed=plan.seed, limit=plan.max_tokens)
+            for each in classes
+        )
+    )
 
 
 def lengths_of(plan: Plan) -> tuple[Lengths, Lengths]:
-    """Return the input and output length tables of the plan's scenario."""
-    scenario = SCENARIOS[plan.scenario]
-    return load_lengths(scenario.input_lengths), load_lengths(scenario.output_lengths)
+    """Return how long the plan's prompts and answers are, over all its requests."""
+    return mix_of(plan).pooled()
 
 
 def requests_of(plan: Plan) -> list[Request]:
     """Draw the plan's requests for a live run; none for a closed loop.
 
-    The same in every process. Raises `NotModelledError` for what is not sent yet.
+    The same in every process.
     """
-    if plan.loop == "closed":
-        return []
-    requests = list(stream_of(plan)())
-    if any(request.prefix or request.priority for request in requests):
-        raise NotModelledError(
-            f"{plan.trace}: its shared prefixes and priorities are not sent to an"
-            " endpoint yet",
-            hint="replay it in virtual time: loadstone simulate --trace FILE",
-        )
-    return requests
+    return [] if plan.loop == "closed" else list(stream_of(plan)())
 
 
 def stream_of(plan: Plan) -> Callable[[], Iterator[Request]]:
@@ -49,8 +47,8 @@ def stream_of(plan: Plan) -> Callable[[], Iterator[Request]]:
     rows = None
     if plan.trace is not None:
         rows = read_trace(read_text(plan.trace, "trace").splitlines(), name=plan.trace)
-    lengths = lengths_of(plan)
-    return lambda: in_turn(plan, lengths, rows)
+    mix = mix_of(plan)
+    return lambda: in_turn(plan, mix, rows)
 
 
 def with_trace_located(plan: Plan) -> Plan:

@@ -205,7 +205,6 @@ class MockLlm:
         from .observers import Observers
         from .telemetry.gpus import GpuFacts, Gpus
         from .telemetry.server import About, server_metrics
-        from .traffic.plan import SCENARIOS
 
         asked, machine, fleet = self.options, self._machine, self._fleet
         self._loop = asyncio.get_running_loop()
@@ -229,7 +228,7 @@ class MockLlm:
         observers = Observers(_fail)
         observers.add(self)
         length = asked.output_tokens
-        chats = load_lengths(SCENARIOS["chat"].output_lengths)
+        chats = load_lengths("azure-2023-conversation-output")
         await serve(
             config,
             fleet,

@@ -117,7 +117,7 @@ def drive(
         plan,
         share=Share(),
         requests=requests,
-        lengths=iter(()),
+        drawn=iter(()),
         client=StreamingClient(Endpoint.parse(url)),
         rows=RowWriter(folder / "requests.jsonl", unexpected),
         stats=ClientStats(),

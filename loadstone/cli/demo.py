@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 
 from ..errors import ExitCode
+from ..traffic.plan import DEFAULT_SCENARIO
 from .mock_child import mock_server
 from .run import drive, locust_arguments, web_arguments
 
@@ -59,7 +60,7 @@ def command(*, duration: str, rate: str, seed: str, out: str, web: bool) -> int:
     """Emulate one ND GB300 v6 VM, drive chat traffic at it, print what was measured."""
     console = Console()
     given: dict[str, str | None] = {
-        "scenario": "chat", "rate": rate, "duration": duration, "seed": seed,
+        "scenario": DEFAULT_SCENARIO, "rate": rate, "duration": duration, "seed": seed,
         "out": out, "metrics_port": "0",
     }  # fmt: skip
     # What is wrong with the options is told before anything starts.

@@ -11,7 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from loadgen.workload import read_text
+from loadgen.files import read_text
 
 from ..calibration.own import Fitted, fit_law
 from ..calibration.preset_file import preset_text

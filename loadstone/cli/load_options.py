@@ -7,6 +7,7 @@ from typing import Any, Final
 import click
 
 from loadgen.options import OPTIONS
+from loadgen.plans import find_plan
 
 _AS_THEY_ARE: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -36,3 +37,15 @@ def load_options(
         return command
 
     return add
+
+
+def options_of_plan(scenario: str) -> dict[str, str]:
+    """Return the options that a plan brings: a built-in one, a file, or a run's.
+
+    Raises `UsageError` for a plan there is not.
+    """
+    return dict(find_plan(scenario, known=("host", "users", *NAMES)).options)
+
+
+NAMES: Final = tuple(option.name for option in OPTIONS if option.name != "scenario")
+"""The options that a plan's file may set."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from loadgen.workload import read_text
+from loadgen.files import read_text
 
 from ..catalog.models import model_name, model_names
 from ..catalog.own_preset import SUFFIX, read_own_preset

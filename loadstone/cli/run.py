@@ -3,7 +3,6 @@
 import json
 import os
 import socket
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -12,14 +11,14 @@ import click
 from rich.console import Console
 
 from loadgen.options import OPTIONS, plan_of, read_options
-from loadgen.workload import read_text
+from loadgen.plans import SUFFIX
 
 from ..errors import LoadstoneError, UsageError
 from ..report.progress import Progress
 from ..report.table import print_summary
 from ..telemetry.otel.settings import read_settings
 from ..traffic.verdict import exit_code
-from .load_options import load_options
+from .load_options import load_options, options_of_plan
 from .locust_child import LocustChild, failed, running
 
 _HOST: Final = "http://127.0.0.1:8000"
@@ -73,35 +72,17 @@ def command(
     the answers do. With --users alone it is a closed loop. SCENARIO may also be the
     plan.toml of an earlier run, to run it again; options given beside it win.
     """
-    if scenario.endswith(".toml"):
-        earlier = _read_plan(scenario)
-        host = host or earlier.pop("host", None)
-        users = users or int(earlier.pop("users", None) or "0") or None
-        asked = earlier | {name: text for name, text in given.items() if text}
-    else:
-        asked = given | {"scenario": scenario}
+    asked: dict[str, str | None] = dict(options_of_plan(scenario))
+    host = host or asked.pop("host", None)
+    users = users or int(asked.pop("users", None) or "0") or None
+    asked |= {name: text for name, text in given.items() if text}
+    asked["scenario"] = scenario
     host = host or _HOST
     # Wrong usage is told before anything starts.
     read_settings(os.environ)
     arguments = locust_arguments(asked, host=host, users=users, processes=processes)
     arguments += web_arguments(web_port) if web else ["--headless"]
     return drive(arguments, console=Console(stderr=as_json), as_json=as_json, web=web)
-
-
-def _read_plan(path: str) -> dict[str, str | None]:
-    """Read the options that an earlier run was given; raises `UsageError`."""
-    try:
-        table = tomllib.loads(read_text(path, "plan"))
-    except tomllib.TOMLDecodeError as wrong:
-        raise UsageError(f"{path}: {wrong}") from None
-    options = table.get("options")
-    known = {"host", "users", *(option.name for option in OPTIONS)}
-    if not isinstance(options, dict) or not set(options) <= known:
-        raise UsageError(
-            f"{path}: no [options] of a run, or unknown ones",
-            hint="give the plan.toml of a run folder that `loadstone run` wrote",
-        )
-    return {name: str(value) for name, value in options.items()}
 
 
 def web_arguments(port: int) -> list[str]:
@@ -158,6 +139,8 @@ def locust_arguments(
         text = given.get(option.name) or option.default
         if text and option.metavar in ("FILE", "DIR"):
             # The child has a working folder of its own.
+            text = str(Path(text).absolute())
+        if text and option.name == "scenario" and text.endswith(SUFFIX):
             text = str(Path(text).absolute())
         arguments.append(f"{option.flag}={text}")
     return arguments

@@ -24,7 +24,6 @@ from ..observers import Observers
 from ..telemetry.gpus import GpuFacts, Gpus
 from ..telemetry.otel.settings import read_settings
 from ..telemetry.server import About, server_metrics
-from ..traffic.plan import SCENARIOS
 from ..units import parse_duration
 from .config_file import config_option
 from .engine_options import build_live, engine_options
@@ -207,7 +206,7 @@ def command(
         machine, vms, name=model, slowdown=config.slowdown,
         tenants=tuple(tenant.name for tenant in config.tenants) or (DEFAULT,),
     )  # fmt: skip
-    lengths = load_lengths(SCENARIOS["chat"].output_lengths)
+    lengths = load_lengths("azure-2023-conversation-output")
     with _observers(model, stats) as observers:
         asyncio.run(
             serve(

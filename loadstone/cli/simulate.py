@@ -1,7 +1,6 @@
 """`loadstone simulate`: a workload on the engine in virtual time."""
 
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +9,11 @@ from typing import Any, Final
 import click
 from rich.console import Console
 
+from loadgen.files import read_text
 from loadgen.folder import RunFolder
-from loadgen.options import OPTIONS, plan_of, read_options
-from loadgen.workload import read_text, with_trace_located
+from loadgen.options import plan_of, read_options
+from loadgen.plans import find_plan
+from loadgen.workload import with_trace_located
 
 from ..catalog.recipes import RECIPES, Recipe, load_recipe
 from ..catalog.workloads import load_price
@@ -21,13 +22,14 @@ from ..errors import UsageError
 from ..report.table import print_summary
 from ..report.virtual import VirtualProgress
 from ..runs import SUMMARY
+from ..traffic.plan import DEFAULT_SCENARIO
 from ..traffic.slo import read_slos
 from ..traffic.summary import Fold
 from ..traffic.survey import Survey
 from ..traffic.verdict import exit_code
 from .engine_options import build, engine_options
 from .find_max import SearchSettings, find, search_options
-from .load_options import load_options
+from .load_options import NAMES, load_options
 from .virtual_run import VirtualRun, interruptible
 
 _LOAD: Final = frozenset({
@@ -44,26 +46,19 @@ _ENGINE: Final = frozenset({
 })  # fmt: skip
 _DEFAULTS: Final = {"duration": "10m"}
 """Where time is cheap, a run is longer."""
+_SCENARIO: Final = {"scenario": f"{DEFAULT_SCENARIO}; mlperf with --offline"}
 
 
 def _from_plan(ctx: click.Context, _: click.Parameter, path: str | None) -> None:
     """Let the options of an earlier run be the defaults of this one."""
     if path is None:
         return
-    try:
-        options = tomllib.loads(read_text(path, "plan")).get("options")
-    except tomllib.TOMLDecodeError as wrong:
-        raise UsageError(f"{path}: {wrong}") from None
-    known = {parameter.name for parameter in ctx.command.params}
-    endpoint = {"host", *(option.name for option in OPTIONS)}
-    if not isinstance(options, dict) or not set(options) <= known | endpoint:
-        raise UsageError(
-            f"{path}: no [options] of a run, or unknown ones",
-            hint="give the plan.toml of a run folder",
-        )
-    if options.get("ignore_eos", "True") != "True":
+    own = {parameter.name for parameter in ctx.command.params if parameter.name}
+    options = find_plan(path, known=sorted(own | {"host", *NAMES})).options
+    if options.get("ignore_eos", "True").lower() != "true":
         raise UsageError(f"{path}: ignore_eos=false: virtual answers have set lengths")
-    ctx.default_map = {k: v for k, v in options.items() if k in known - {"out"}}
+    kept = {k: v for k, v in options.items() if k in own - {"out"}}
+    ctx.default_map = kept | {"scenario": path}
 
 
 @click.command(
@@ -91,7 +86,9 @@ Examples:
               "  [default: its true length]")  # fmt: skip
 @click.option("--recipe", type=click.Choice(RECIPES),
               help="lengths, maximum and limits of an MLPerf scenario")  # fmt: skip
-@load_options(_LOAD, _DEFAULTS | {"scenario": "chat; mlperf with --offline"})
+@load_options(
+    _LOAD, _DEFAULTS | {"scenario": f"{DEFAULT_SCENARIO}; mlperf with --offline"}
+)
 @search_options
 @click.option("--no-rows", is_flag=True, help="write no requests.jsonl")
 @click.option("--json", "as_json", is_flag=True, help="print the summary as JSON")
@@ -103,8 +100,8 @@ def command(
     """Run a workload through the emulated engines as fast as the CPU allows.
 
     Exactly one of --rate, --users, --trace and --offline says how much load there is.
-    PLAN is the plan.toml of an earlier run, of `run` or of `simulate`: its options are
-    used where none is given here.
+    PLAN is a built-in plan, a plan's file, or the plan.toml of an earlier run, of `run`
+    or of `simulate`: its options are used where none is given here.
     """
     asked = _Asked(given)
     console = Console(stderr=as_json)
@@ -185,7 +182,7 @@ class _Asked:
         values["seed"], values["vms"] = engine["seed"], vms
         values["price"] = values["prices"] or machine.price
         values["scenario"] = load["scenario"] or (
-            "mlperf" if kinds == ["offline"] else "chat"
+            "mlperf" if kinds == ["offline"] else DEFAULT_SCENARIO
         )
         plan = plan_of(
             values | {"prices": values["price"]}, host="", users=load["users"],
@@ -200,7 +197,8 @@ class _Asked:
             plan=with_trace_located(plan),
             engine=engine,
             price=load_price(values["price"]),
-            slos=slos or (recipe.slos if recipe else ()),
+            slos=slos
+            or (recipe.slos if recipe else find_plan(values["scenario"]).slos),
             recipe=recipe,
         )
 

@@ -9,7 +9,7 @@ from statistics import fmean
 from types import FrameType
 from typing import Any, Final
 
-from loadgen.workload import lengths_of, stream_of
+from loadgen.workload import lengths_of, mix_of, stream_of
 
 from ..catalog.presets import Preset
 from ..catalog.recipes import Recipe
@@ -20,7 +20,7 @@ from ..engine.virtual import rare_collections
 from ..errors import UsageError
 from ..physics.cost import Rent
 from ..report.table import number
-from ..traffic.plan import Plan, draw
+from ..traffic.plan import Plan, journeys
 from ..traffic.record import RequestRecord
 from ..traffic.slo import Slo
 from ..traffic.source import Scheduled, Source, Users
@@ -186,8 +186,9 @@ class VirtualRun:
 
 def _source(plan: Plan) -> Source:
     if plan.loop == "closed":
-        return Users(plan, draw(plan, lengths_of(plan)))
-    return Scheduled(stream_of(plan)())
+        return Users(plan, journeys(plan, mix_of(plan)))
+    offline = plan.loop == "offline"
+    return Scheduled(stream_of(plan)(), inf if offline else plan.duration_s)
 
 
 def vm_rates(built: Built) -> list[float]:

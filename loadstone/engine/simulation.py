@@ -103,6 +103,9 @@ class Simulation:
             tokens_source=TokensSource.USAGE,
             finish_reason="length" if request.output_tokens == declared else "stop",
             warmup=request.intended_s < self.plan.warmup_s,
+            conversation=request.conversation,
+            turn=request.turn,
+            slice=request.slice,
             truth=Truth(request.intended_s, first, first, last, engine),
         )
 
@@ -123,4 +126,7 @@ class Simulation:
             asked_input_tokens=request.input_tokens,
             asked_output_tokens=request.max_output_tokens or request.output_tokens,
             warmup=request.intended_s < self.plan.warmup_s,
+            conversation=request.conversation,
+            turn=request.turn,
+            slice=request.slice,
         )

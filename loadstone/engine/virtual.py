@@ -129,14 +129,13 @@ def whole_sequence(block_size: Tokens) -> Callable[[Request], Sequence]:
     """
 
     def sequence(request: Request) -> Sequence:
-        prefix = request.prefix
         return Sequence(
             request.id,
             request.input_tokens,
             request.output_tokens,
             max_output_tokens=request.max_output_tokens,
             priority=request.priority,
-            prefix_ids=prefix.ids(request.input_tokens, block_size) if prefix else (),
+            prefix_ids=request.block_ids(block_size),
             tenant=request.tenant,
         )
 

@@ -1,11 +1,11 @@
 """The flow of retrieval-augmented generation, as a generator of steps.
 
-    tokenize     count the question's tokens                         here
-    embed        turn it into a vector                               /v1/embeddings
-    retrieve     find the passages nearest to it                     the store
-    assemble     passages, numbered, then the question: a prompt     here
-    generate     ask for the answer                                  /v1/chat/completions
-    postprocess  read the citations, leave out the invented ones     here
+    tokenize     count the question's tokens                     here
+    embed        turn it into a vector                           /v1/embeddings
+    retrieve     find the passages nearest to it                 the store
+    assemble     passages, numbered, then the question           here
+    generate     ask for the answer                              /v1/chat/completions
+    postprocess  read the citations, leave out invented ones     here
 
 The two requests are rows of their own; that of the answer has the stages. Times of the
 local stages in virtual time are `TAKES_S`.
@@ -64,31 +64,32 @@ class Pipeline:
     search: Search
     seed: int
     passages: int = PASSAGES
+    model: str = ""
+    """Who embeds the questions, where that is not the plan's model."""
 
     def __call__(self, request: Request) -> Flow:
         """Return the steps; raises `LoadstoneError` where a step cannot go on."""
         question = self.question_of(request.index)
         text = question.text
-        tokens = yield Local("tokenize", lambda: len(tokenize(text)), TAKES_S["tokenize"])
+        tokens = yield _here("tokenize", lambda: len(tokenize(text)))
         answer: Answer = yield Ask(
             replace(
                 request, kind="embed", stage="embed", input_tokens=tokens,
                 output_tokens=1, messages=(written("user", text, tokens),),
+                model=self.model,
             ),
             beside=True,
         )  # fmt: skip
         vector = _vector(answer, text)
-        hits = yield Local(
-            "retrieve", lambda: self.search(vector, self.passages), TAKES_S["retrieve"]
-        )
-        messages = yield Local(
-            "assemble", lambda: assembled(question, hits), TAKES_S["assemble"]
-        )
+        hits = yield _here("retrieve", lambda: self.search(vector, self.passages))
+        messages = yield _here("assemble", lambda: assembled(question, hits))
         length = sum(message.tokens for message in messages)
         answer = yield Ask(replace(request, messages=messages, input_tokens=length))
         if answer.ok:
             yield Local(
-                "postprocess", lambda: checked(answer.text, hits), TAKES_S["postprocess"]
+                "postprocess",
+                lambda: checked(answer.text, hits),
+                TAKES_S["postprocess"],
             )
         return {"hits": len(hits), "recall": recall(hits, question.documents)}
 
@@ -129,6 +130,10 @@ def _vector(answer: Answer, text: str) -> bytes:
     if not answer.body:
         return own_embedder([text])[0]
     return vectors_of(answer.body, 1)[0]
+
+
+def _here(stage: str, work: Callable[[], object]) -> Local:
+    return Local(stage, work, TAKES_S[stage])
 
 
 @lru_cache(maxsize=4)

@@ -1,11 +1,14 @@
 """How long prompts and answers are: distributions given by their quantiles."""
 
 from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
+from typing import Any, Final, Self, TypeAlias
 
 from ..errors import CatalogError
 from ..units import Tokens
+from .fields import Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,11 @@ class Lengths:
                 "a length table needs rising levels 0..1 and tokens >= 1"
             )
 
+    @classmethod
+    def between(cls, low: Tokens, high: Tokens) -> Self:
+        """Return the uniform distribution; of one value if both are equal."""
+        return cls((0.0, 1.0), (low, high))
+
     def at(self, level: float) -> Tokens:
         """Return the quantile at `level`, 0 to 1."""
         i = min(max(bisect_left(self.levels, level), 1), len(self.levels) - 1)
@@ -50,3 +58,49 @@ class Lengths:
             / 2
             for i in range(1, len(self.levels))
         )
+
+    @property
+    def most(self) -> Tokens:
+        """The longest there may be."""
+        return self.tokens[-1]
+
+
+LengthSpec: TypeAlias = str | tuple[int, int]
+"""A table of the catalog by its name, or the least and the most."""
+
+
+def resolve(spec: LengthSpec, named: Callable[[str], Lengths]) -> Lengths:
+    """Return the distribution that is meant; `named` finds a table by its name."""
+    return named(spec) if isinstance(spec, str) else Lengths.between(*spec)
+
+
+def _read_spec(value: Any) -> LengthSpec:
+    if isinstance(value, str) and value:
+        return value
+    low, high = value if isinstance(value, list | tuple) else (value, value)
+    for each in (low, high):
+        if not isinstance(each, int) or isinstance(each, bool):
+            raise ValueError(value)  # noqa: TRY004 - told as all wrong values are
+    if not 1 <= low <= high:
+        raise ValueError(value)
+    return low, high
+
+
+_NUMBER: Final = {"type": "integer", "minimum": 1}
+_PAIR: Final = {"type": "array", "items": _NUMBER, "minItems": 2, "maxItems": 2}
+NUMBERS: Final = Kind(
+    "a number, or two for the least and the most, such as [2, 6]",
+    lambda value: _read_spec(None if isinstance(value, str) else value),
+    {
+        "oneOf": [
+            _NUMBER,
+            {"type": "array", "items": _NUMBER, "minItems": 2, "maxItems": 2},
+        ]
+    },
+)
+"""A count that is drawn: one number, or the least and the most."""
+LENGTHS: Final = Kind(
+    "a length: a number, two such as [100, 400], or the name of a table of the catalog",
+    _read_spec,
+    {"oneOf": [*NUMBERS.schema["oneOf"], {"type": "string", "minLength": 1}]},
+)

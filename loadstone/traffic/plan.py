@@ -8,8 +8,9 @@ runs with the same hash sent the same requests at the same intended times.
 import hashlib
 import json
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from heapq import merge
 from random import Random
 from struct import Struct
 from typing import Any, Final, Literal
@@ -17,50 +18,19 @@ from typing import Any, Final, Literal
 from ..errors import UsageError
 from ..units import Seconds, Tokens
 from .arrivals import Arrivals
-from .lengths import Lengths
+from .classes import TrafficClass
+from .journey import Journey
+from .mix import Mix, Stream, whole_stream
 from .profile import Profile
 from .request import Request
+from .tenants import Tenant
 from .trace import TraceRow
 
 Loop = Literal["open", "closed", "trace", "offline"]
 
+DEFAULT_SCENARIO: Final = "azure-chat"
 DEFAULT_CAP: Final = 512
 """Requests in flight under open loop unless `users` says otherwise."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scenario:
-    """A kind of traffic: the names of its length tables in the catalog."""
-
-    name: str
-    text: str
-    input_lengths: str
-    output_lengths: str
-
-
-SCENARIOS: Final = {
-    "chat": Scenario(
-        name="chat",
-        text="one question, one answer; lengths of Azure's 2023 conversation trace",
-        input_lengths="azure-2023-conversation-input",
-        output_lengths="azure-2023-conversation-output",
-    ),
-    "mlperf": Scenario(
-        name="mlperf",
-        text=(
-            "lengths of MLPerf's Llama2-70B data set,"
-            " answers as long as FP4 runs generate"
-        ),
-        input_lengths="mlperf-llama2-70b-input",
-        output_lengths="mlperf-llama2-70b-output",
-    ),
-    "mlperf-llama-3.1-405b": Scenario(
-        name="mlperf-llama-3.1-405b",
-        text="lengths of MLPerf's Llama3.1-405B data set, from its percentiles",
-        input_lengths="mlperf-llama-3.1-405b-input",
-        output_lengths="mlperf-llama-3.1-405b-output",
-    ),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +44,7 @@ class Plan:
     ask again.
     """
 
-    scenario: str = "chat"
+    scenario: str = DEFAULT_SCENARIO
     hosts: tuple[str, ...] = ()
     model: str = ""
     rate: float | None = None
@@ -94,14 +64,13 @@ class Plan:
     ignore_eos: bool = True
     price: str | None = None
     vms: int | None = None
+    salt: str = ""
+    classes: tuple[TrafficClass, ...] = ()
+    """What arrives; empty: what the catalog's plan of the scenario's name says."""
+    tenants: tuple[Tenant, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run; raises `UsageError` naming the setting."""
-        if self.scenario not in SCENARIOS:
-            raise UsageError(
-                f"no scenario {self.scenario!r}",
-                hint=f"there is: {', '.join(SCENARIOS)}",
-            )
         Arrivals.parse(self.arrivals)
         Profile.parse(self.profile)
         if self.rate is not None and self.trace is not None:
@@ -119,6 +88,8 @@ class Plan:
                     f"{name.removesuffix('_s')} must be at least {least:g},"
                     f" not {value:g}"
                 )
+        if self.rate is None and any(each.profile for each in self.classes):
+            raise UsageError("the profile of a class is for an open loop: give a rate")
         if self.warmup_s >= self.duration_s:
             raise UsageError(
                 f"a warm-up of {self.warmup_s:g} s leaves nothing"
@@ -136,19 +107,26 @@ class Plan:
 
     def to_toml(self) -> dict[str, Any]:
         """Return the settings that are set, as TOML-ready values."""
-        return {
-            k: list(v) if isinstance(v, tuple) else v
-            for k, v in asdict(self).items()
-            if v is not None
-        }
+        table: dict[str, Any] = {}
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if each.name in _TABLES:
+                value = [row.to_toml() for row in value] or None
+            if value is not None and not (each.name == "salt" and not value):
+                table[each.name] = list(value) if isinstance(value, tuple) else value
+        return table
 
     @classmethod
-    def from_toml(cls, table: dict[str, Any]) -> "Plan":
+    def from_toml(cls, table: Mapping[str, Any]) -> "Plan":
         """Read what `to_toml` wrote; raises `UsageError` for a setting there is not."""
         unknown = sorted(set(table) - set(cls.__dataclass_fields__))
         if unknown:
             raise UsageError(f"a plan has no setting {unknown[0]!r}")
-        return cls(**{**table, "hosts": tuple(table.get("hosts", ()))})
+        rows = {
+            name: tuple(read(row) for row in table.get(name, ()))
+            for name, read in _TABLES.items()
+        }
+        return cls(**{**table, **rows, "hosts": tuple(table.get("hosts", ()))})
 
     def retargeted(self, **changes: Any) -> "Plan":
         """Return the plan with some settings replaced."""
@@ -161,36 +139,33 @@ _LEAST: Final[dict[str, float]] = {
 }  # fmt: skip
 
 
+_TABLES: Final = {"classes": TrafficClass.from_toml, "tenants": Tenant.from_toml}
+
+
 def schedule(
-    plan: Plan,
-    lengths: tuple[Lengths, Lengths],
-    trace: Sequence[TraceRow] | None = None,
+    plan: Plan, mix: Mix, trace: Sequence[TraceRow] | None = None
 ) -> list[Request]:
     """Draw the requests of a plan that has a schedule, in order of intended time.
 
     Raises `UsageError` for a closed loop, and when no arrival falls into the duration.
     """
-    return list(in_turn(plan, lengths, trace))
+    return list(in_turn(plan, mix, trace))
 
 
 def in_turn(
-    plan: Plan,
-    lengths: tuple[Lengths, Lengths],
-    trace: Sequence[TraceRow] | None = None,
+    plan: Plan, mix: Mix, trace: Sequence[TraceRow] | None = None
 ) -> Iterator[Request]:
     """Draw the same one by one, as they are asked for, and keep none.
 
-    `lengths` are the scenario's input and output tables; `trace` the rows of the plan's
-    trace.
+    `mix` is of the plan's classes; `trace` the rows of the plan's trace. Requests of
+    one conversation follow each other.
     """
     if plan.loop == "closed":
         raise UsageError(
             "a closed loop has no schedule: its users ask when they are ready"
         )
     drawn = (
-        _from_trace(plan, trace or ())
-        if plan.loop == "trace"
-        else _drawn(plan, lengths)
+        _from_trace(plan, trace or ()) if plan.loop == "trace" else _drawn(plan, mix)
     )
     first = next(drawn, None)
     if first is None:
@@ -202,53 +177,64 @@ def in_turn(
     yield from drawn
 
 
-def _drawn(plan: Plan, lengths: tuple[Lengths, Lengths]) -> Iterator[Request]:
-    times = enumerate(_times(plan))
-    for (i, due), of in zip(times, draw(plan, lengths), strict=False):
-        yield request_of(plan, i, due, of)
+def _drawn(plan: Plan, mix: Mix) -> Iterator[Request]:
+    lengths, picks = Random(f"{plan.seed}/lengths/0"), Random(f"{plan.seed}/classes/0")
+    index = 0
+    for due, stream in _arrivals(plan, mix):
+        journey = stream.pick(picks).journey(lengths, due, index)
+        index += len(journey)
+        yield from journey
 
 
-def _times(plan: Plan) -> Iterator[Seconds]:
-    """Yield when the requests of an offline or open-loop plan are due."""
+def _arrivals(plan: Plan, mix: Mix) -> Iterator[tuple[Seconds, Stream]]:
+    """Yield when the journeys of an offline or open-loop plan begin, and of what."""
     if plan.rate is None:
-        yield from (0.0 for _ in range(plan.offline or 0))
-    else:
-        yield from Arrivals.parse(plan.arrivals).times(
-            plan.rate,
-            plan.duration_s,
-            Random(f"{plan.seed}/arrivals"),
-            Profile.parse(plan.profile),
-        )
+        stream = whole_stream(mix)
+        yield from ((0.0, stream) for _ in range(plan.offline or 0))
+        return
+    streams = mix.streams()
+    yield from merge(
+        *(_times(plan, stream, i) for i, stream in enumerate(streams)),
+        key=lambda arrival: arrival[0],
+    )
 
 
-def request_of(
-    plan: Plan, index: int, due: Seconds, lengths: tuple[Tokens, Tokens]
-) -> Request:
-    """Make a request of a drawn (input, output) length, cut at the plan's maximum."""
-    n_in, n_out = lengths
-    limit = plan.max_tokens
-    return Request(
-        index, due, n_in, n_out if limit is None else min(n_out, limit), plan.scenario,
-        max_output_tokens=limit,
-    )  # fmt: skip
+def _times(plan: Plan, stream: Stream, i: int) -> Iterator[tuple[Seconds, Stream]]:
+    assert plan.rate is not None
+    times = Arrivals.parse(plan.arrivals).times(
+        plan.rate * stream.share,
+        plan.duration_s,
+        Random(f"{plan.seed}/arrivals" + (f"/{i}" if i else "")),
+        Profile.parse(stream.course or plan.profile),
+    )
+    return ((due, stream) for due in times)
 
 
-def draw(
-    plan: Plan, lengths: tuple[Lengths, Lengths], rank: int = 0
-) -> Iterator[tuple[Tokens, Tokens]]:
-    """Draw (input, output) lengths without end; each closed-loop worker has its own."""
-    rng = Random(f"{plan.seed}/lengths/{rank}")
+def journeys(
+    plan: Plan, mix: Mix, rank: int = 0, workers: int = 1
+) -> Iterator[Journey]:
+    """Draw journeys without end; each worker of a closed loop has its own."""
+    lengths = Random(f"{plan.seed}/lengths/{rank}")
+    picks = Random(f"{plan.seed}/classes/{rank}")
+    stream, index = whole_stream(mix), rank
     while True:
-        yield lengths[0].draw(rng), lengths[1].draw(rng)
+        journey = stream.pick(picks).journey(lengths, 0.0, index, workers)
+        index += workers * len(journey)
+        yield journey
 
 
 def _from_trace(plan: Plan, rows: Iterable[TraceRow]) -> Iterator[Request]:
+    limit = plan.max_tokens
     for i, row in enumerate(rows):
         due = row.at_s / plan.speedup
         if due >= plan.duration_s:
             return
-        plain = request_of(plan, i, due, (row.input_tokens, row.output_tokens))
-        yield replace(plain, priority=row.priority, prefix=row.prefix)
+        n_out = row.output_tokens
+        yield Request(
+            i, due, row.input_tokens, n_out if limit is None else min(n_out, limit),
+            plan.scenario, max_output_tokens=limit, priority=row.priority,
+            prefix=row.prefix,
+        )  # fmt: skip
 
 
 _HASHED: Final = Struct("<dqqqqqq")
@@ -259,7 +245,7 @@ size."""
 def plan_hash(plan: Plan, requests: Iterable[Request]) -> str:
     """Hash what decides the load: traffic settings and schedule; not the target."""
     settings = plan.to_toml()
-    for target in ("hosts", "model", "price", "vms", "trace"):
+    for target in ("hosts", "model", "price", "vms", "trace", "tenants"):
         settings.pop(target, None)
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for r in requests:
@@ -271,4 +257,8 @@ def plan_hash(plan: Plan, requests: Iterable[Request]) -> str:
             )
         )  # fmt: skip
         digest.update(array("q", blocks).tobytes())
+        if r.conversation or r.messages:
+            said = [(m.role, m.spans) for m in r.messages]
+            rest = (r.conversation, r.turn, r.think_s, r.stage, r.slice, said)
+            digest.update(json.dumps(rest).encode())
     return digest.hexdigest()

@@ -115,6 +115,18 @@ class RequestRecord:
     truth: Truth | None = None
     trace_id: str | None = None
     """Of the distributed trace, in hex, if it was sampled."""
+    conversation: str = ""
+    """What it was a part of; empty for a request that stood alone."""
+    turn: int = 0
+    slice: str = ""
+    """What its prompt was told apart by in the file that it came from."""
+    cached_tokens: Tokens = 0
+    """Prompt tokens that the server had in its prefix cache, as it says."""
+    reasoning_tokens: Tokens = 0
+    """Output tokens that were reasoning, as the server says."""
+    beside: bool = False
+    """Whether a pipeline asked it beside the request that was due, which its time is a
+    stage of; latencies and rates of answers leave it out."""
     stages: tuple[tuple[str, Seconds], ...] = ()
     """A pipeline's stages in order, each beginning where the one before ended; they add
     up to `e2e_s`. `sent_s` is then when the first one began."""
@@ -243,10 +255,8 @@ class RequestRecord:
         values = dict(row)
         values["outcome"] = Outcome(values["outcome"])
         values["tokens_source"] = TokensSource(values.get("tokens_source", "none"))
-        values["stages"] = tuple(
-            (str(n), float(s)) for n, s in values.get("stages", ())
-        )
         values["icl"] = tuple((int(b), int(n)) for b, n in values.get("icl", ()))
+        values["stages"] = tuple((str(n), s) for n, s in values.get("stages", ()))
         if values.get("truth") is not None:
             values["truth"] = Truth(**values["truth"])
         return cls(**values)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..units import Seconds, Tokens
+from .prompt import Message, block_ids
 
 
 class Prefix(NamedTuple):
@@ -29,7 +30,13 @@ class Prefix(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to ask, and when: `intended_s` is in seconds since the run's t0."""
+    """What to ask, and when: `intended_s` is in seconds since the run's t0.
+
+    Requests of one `conversation` depend on each other: those of a turn are due
+    together, `think_s` after the last answer of the turn before, and only those of turn
+    0 at a time that is known beforehand. For the others `intended_s` is when the
+    conversation begins, until they are due.
+    """
 
     index: int
     intended_s: Seconds
@@ -43,8 +50,35 @@ class Request:
     priority: int = 0
     """The lower the sooner, as in vLLM."""
     prefix: Prefix | None = None
+    conversation: str = ""
+    """What it is a part of; empty for a request that stands alone."""
+    turn: int = 0
+    think_s: Seconds = 0.0
+    messages: tuple[Message, ...] = ()
+    """What it says, where that is not a text of its own; see `prompt`."""
+    slice: str = ""
+    """What its prompt was told apart by in the file that it came from."""
+    flow: str = ""
+    """Who asks it, where that is more than to send it; see `flow`."""
+    kind: str = "generate"
+    """`generate` or `embed`."""
+    reasoning: str = ""
+    """The effort of reasoning that it asks for."""
+    model: str = ""
+    """Whom it asks, where that is not the plan's model."""
+    part: int = 0
+    """Which of several requests that a flow made of one."""
 
     @property
     def id(self) -> str:
         """A name that is unique within the run and sorts in plan order."""
-        return f"{self.index:06d}"
+        return f"{self.index:06d}" + (f".{self.part}" if self.part else "")
+
+    def block_ids(self, block_size: Tokens) -> tuple[int, ...]:
+        """Return ids of its prompt's whole blocks, equal where prompts begin alike.
+
+        None are given for a prompt that has nothing in common with any other.
+        """
+        if self.prefix is not None:
+            return self.prefix.ids(self.input_tokens, block_size)
+        return block_ids(self.messages, block_size)

@@ -91,6 +91,13 @@ def read_slos(text: str, *, name: str) -> tuple[Slo, ...]:
         raise UsageError(
             f"{name}: holds no [[slo]] entries, or other things too", hint=_EXAMPLE
         )
+    return slos_of(entries, name)
+
+
+def slos_of(entries: Any, name: str) -> tuple[Slo, ...]:
+    """Read the `[[slo]]` entries of a file; raises `UsageError` naming a wrong one."""
+    if not isinstance(entries, list):
+        raise UsageError(f"{name}: slo is no list", hint=_EXAMPLE)
     return tuple(
         _read(entry, f"{name}: [[slo]] number {i}")
         for i, entry in enumerate(entries, 1)

@@ -1,13 +1,16 @@
 """Where a run in virtual time gets its requests from: a schedule, or users who wait."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from heapq import heapify, heappop, heappush
+from itertools import count
 from math import inf
 from random import Random
 from typing import Protocol, runtime_checkable
 
-from ..units import Seconds, Tokens
-from .plan import Plan, request_of
+from ..units import Seconds
+from .journey import Journey, Journeys, journeys_of
+from .plan import Plan
 from .request import Request
 
 
@@ -29,30 +32,62 @@ class Source(Protocol):
         ...
 
 
-class Scheduled:
-    """Requests that come whatever the answers do, drawn as they are needed."""
+class _Due:
+    """Requests by when they are due; at one instant first come, first taken."""
 
-    def __init__(self, requests: Iterable[Request]) -> None:
-        self._rest = iter(requests)
-        self._next = next(self._rest, None)
+    def __init__(self) -> None:
+        self._heap: list[tuple[Seconds, int, Request]] = []
+        self._order = count()
 
     def __repr__(self) -> str:
-        return f"<Scheduled next={self._next}>"
+        return f"<_Due {len(self._heap)}>"
+
+    def add(self, requests: Iterable[Request]) -> None:
+        for each in requests:
+            heappush(self._heap, (each.intended_s, next(self._order), each))
+
+    @property
+    def next_at(self) -> Seconds:
+        return self._heap[0][0] if self._heap else inf
+
+    def pop(self) -> Request:
+        return heappop(self._heap)[2]
+
+
+class Scheduled:
+    """Arrivals that come whatever the answers do, drawn as they are needed.
+
+    Later turns of a conversation come after its answers, and not after `until`.
+    """
+
+    def __init__(self, requests: Iterable[Request], until: Seconds = inf) -> None:
+        self._arrivals = journeys_of(requests)
+        self._next = next(self._arrivals, None)
+        self._due = _Due()
+        self.journeys = Journeys(until)
+
+    def __repr__(self) -> str:
+        return f"<Scheduled next={self._next} {self.journeys!r}>"
 
     @property
     def next_at(self) -> Seconds:
         """When the next one is due."""
-        return inf if self._next is None else self._next.intended_s
+        arrival = inf if self._next is None else self._next[0].intended_s
+        return min(arrival, self._due.next_at)
 
     def take(self) -> Request:
         """Take it."""
-        taken = self._next
-        assert taken is not None
-        self._next = next(self._rest, None)
-        return taken
+        if self._next is not None and self._next[0].intended_s <= self._due.next_at:
+            taken, self._next = self._next, next(self._arrivals, None)
+            first, *beside = self.journeys.begin(taken)
+            self._due.add(beside)
+            return first
+        return self._due.pop()
 
     def ended(self, request: Request, at: Seconds) -> None:
-        """Do not mind."""
+        """Let what follows in its conversation be due."""
+        if request.conversation:
+            self._due.add(self.journeys.ended(request, at))
 
 
 class Users:
@@ -60,35 +95,44 @@ class Users:
 
     As in a live run of one process: all ask first at t0, pauses are exponential with
     the plan's mean, lengths are taken in the order of asking and pauses in the order of
-    answers, and nobody asks once the duration is over.
+    answers, and nobody asks once the duration is over. Who is in a conversation goes on
+    with it first.
     """
 
-    def __init__(self, plan: Plan, lengths: Iterator[tuple[Tokens, Tokens]]) -> None:
+    def __init__(self, plan: Plan, drawn: Iterator[Journey]) -> None:
         self._plan = plan
-        self._lengths = lengths
+        self._drawn = drawn
         self._think = Random(f"{plan.seed}/think/0")
-        self._due = [0.0] * plan.users
-        heapify(self._due)
-        self._asked = 0
+        self._ready = [0.0] * plan.users
+        heapify(self._ready)
+        self._due = _Due()
+        self.journeys = Journeys(plan.duration_s)
 
     def __repr__(self) -> str:
-        return f"<Users {len(self._due)} of {self._plan.users} thinking>"
+        return f"<Users {len(self._ready)} of {self._plan.users} between journeys>"
 
     @property
     def next_at(self) -> Seconds:
         """When the first of those who think will ask."""
-        due = self._due[0] if self._due else inf
-        return due if due < self._plan.duration_s else inf
+        ready = self._ready[0] if self._ready else inf
+        return min(ready if ready < self._plan.duration_s else inf, self._due.next_at)
 
     def take(self) -> Request:
         """Let that one ask."""
-        request = request_of(
-            self._plan, self._asked, heappop(self._due), next(self._lengths)
-        )
-        self._asked += 1
-        return request
+        if self._ready and self._ready[0] <= self._due.next_at:
+            now = heappop(self._ready)
+            journey = tuple(replace(r, intended_s=now) for r in next(self._drawn))
+            first, *beside = self.journeys.begin(journey)
+            self._due.add(beside)
+            return first
+        return self._due.pop()
 
-    def ended(self, request: Request, at: Seconds) -> None:  # noqa: ARG002 - any answer will do
+    def ended(self, request: Request, at: Seconds) -> None:
         """Let the one who asked think, and ask again."""
+        if request.conversation:
+            self._due.add(self.journeys.ended(request, at))
+            if self.journeys.under_way(request):
+                return
         mean = self._plan.think_s
-        heappush(self._due, at + (self._think.expovariate(1 / mean) if mean else 0.0))
+        pause = self._think.expovariate(1 / mean) if mean else 0.0
+        heappush(self._ready, at + pause)

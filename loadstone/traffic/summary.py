@@ -1,9 +1,11 @@
 """A run's figures: a fold over its rows.
 
 Percentiles are nearest rank over requests that ended ok outside the warm-up (`slo`
-counts the others too, see `Slo.judge`); `icl_s` pools the gaps of all of them.
-`streams` counts answers that began with reasoning, that called tools, and whose usage
-names another number of tokens than came in events. `output_tok_s` counts every output
+counts the others too, see `Slo.judge`); `icl_s` pools the gaps of all of them. What a
+pipeline asked `beside` a request that was due is counted among the requests and is no
+answer: it is in no latency, objective or rate of answers. `streams` counts answers that
+began with reasoning, that called tools, and whose usage names another number of tokens
+than came in events. `output_tok_s` counts every output
 token of an answer that ended ok over the makespan (first intended arrival to last
 token). `steady_output_tok_s` is the rate while the middle 80 % of those tokens were
 given (each request's tokens taken as evenly spread between its first and last), which
@@ -63,6 +65,7 @@ class Fold:
         self._outcomes: Counter[Outcome] = Counter()
         self._errors: Counter[str] = Counter()
         self._warmup = self._reconnects = self._good = 0
+        self._beside = 0
         self._input = self._output = 0
         self._streams = {"reasoning": 0, "tool_calls": 0, "usage_differs": 0}
         self._begin, self._end = inf, -inf
@@ -90,6 +93,9 @@ class Fold:
         self._end = max(self._end, row.end_s if row.last_s is None else row.last_s)
         if row.error:
             self._errors[row.error] += 1
+        if row.beside:
+            self._beside += row.ok
+            return
         for slo, waits in zip(self._slos, self._waits, strict=True):
             if (wait := slo.counted_wait(row)) is not None:
                 waits.append(wait)
@@ -144,10 +150,11 @@ class Fold:
             "dropped": dropped,
             "warmup": self._warmup,
             "reconnected": self._reconnects,
+            "beside": self._beside,
         }
 
     def _throughput(self) -> dict[str, float | None]:
-        span, answers = self.makespan_s, self._outcomes[Outcome.OK]
+        span, answers = self.makespan_s, self._outcomes[Outcome.OK] - self._beside
         some = answers > 0 and span > 0
         return {
             "output_tok_s": self._output / span if some else None,

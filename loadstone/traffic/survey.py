@@ -46,7 +46,7 @@ def survey(plan: Plan, requests: Iterable[Request]) -> Survey:
             declared = request.max_output_tokens or request.output_tokens
             if (length := request.input_tokens + declared) > seen.longest:
                 seen.longest, seen.longest_id = length, f"request {request.id}"
-            seen.prefixes |= request.prefix is not None
+            seen.prefixes |= bool(request.prefix or request.messages)
             seen.priorities |= request.priority != 0
             yield request
         seen.requests = count

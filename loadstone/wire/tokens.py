@@ -17,11 +17,11 @@ from struct import pack, unpack
 from typing import Final
 
 from ..errors import UsageError
+from ..traffic.prompt import TEMPLATE_TOKENS
 from ..units import Tokens
 
 BYTES_PER_TOKEN: Final = 4
-PER_MESSAGE: Final[Tokens] = 1
-"""Tokens that the chat template adds for every message: its role."""
+PER_MESSAGE: Final[Tokens] = TEMPLATE_TOKENS
 LEAST_PROMPT: Final[Tokens] = PER_MESSAGE
 """The shortest prompt that `prompt_of` can write: one message without content."""
 VOCABULARY_SIZE: Final = 1 << 32
@@ -134,7 +134,7 @@ def text_of(n_tokens: Tokens, seed: int) -> str:
     return _filler(n_tokens, seed % RING_TOKENS)
 
 
-def prompt_of(n_tokens: Tokens, seed: int) -> str:
+def prompt_of(n_tokens: Tokens, seed: int | str) -> str:
     """Return the content of a user message that makes a chat prompt of `n_tokens`.
 
     It begins with a salt drawn from `seed`, so that two prompts share no prefix that a
@@ -146,10 +146,19 @@ def prompt_of(n_tokens: Tokens, seed: int) -> str:
             f"a chat prompt of {n_tokens} tokens cannot be written",
             hint=f"its template has {PER_MESSAGE}: ask for {LEAST_PROMPT} or more",
         )
-    salt = blake2b(str(seed).encode(), digest_size=2 * _SALT_TOKENS).hexdigest()
-    if content <= _SALT_TOKENS:
-        return salt[: content * BYTES_PER_TOKEN]
-    return salt + _filler(content - _SALT_TOKENS, int(salt[:4], 16) % RING_TOKENS)
+    return salted(content, str(seed))
+
+
+def salted(n_tokens: Tokens, name: str) -> str:
+    """Return filler of exactly `n_tokens` that begins with a salt drawn from `name`.
+
+    Texts of different names differ from the first token on. A shorter text of a name is
+    the beginning of a longer one.
+    """
+    salt = blake2b(name.encode(), digest_size=2 * _SALT_TOKENS).hexdigest()
+    if n_tokens <= _SALT_TOKENS:
+        return salt[: n_tokens * BYTES_PER_TOKEN]
+    return salt + _filler(n_tokens - _SALT_TOKENS, int(salt[:4], 16) % RING_TOKENS)
 
 
 def may_occur(text: str) -> bool:

@@ -7,10 +7,10 @@ import pytest
 
 from loadstone.catalog import facts, recipes
 from loadstone.catalog.facts import read_table
+from loadstone.catalog.plans import load_plan, plan_names
 from loadstone.catalog.recipes import RECIPES, load_recipe
 from loadstone.catalog.workloads import load_lengths
 from loadstone.errors import CatalogError, NotModelledError, UsageError
-from loadstone.traffic.plan import SCENARIOS
 from loadstone.traffic.slo import Slo
 
 CALIBRATION = Path(__file__).parents[3] / "shared" / "calibration"
@@ -43,7 +43,7 @@ def test_recipes_of_llama_2_by_hand(name: str, slos: tuple[Slo, ...]) -> None:
     assert recipe.slos == slos
     assert recipe.offline is (slos == ())
     assert (recipe.samples, recipe.max_output_tokens) == (24_576, 1024)
-    assert recipe.scenario in SCENARIOS
+    assert recipe.scenario in plan_names()
     assert all(fact.confidence == "official" for fact in recipe.limits.values())
     notes = " ".join(recipe.notes())
     assert "MLPerf-like, not an MLPerf result" in notes
@@ -54,10 +54,10 @@ def test_lengths_of_the_405b_data_set_have_the_published_means() -> None:
     """From four percentiles, and the minimum that the mean leaves."""
     recipe = load_recipe("mlperf-server", "llama-3.1-405b")
     assert (recipe.samples, recipe.max_output_tokens) == (8313, None)
-    scenario = SCENARIOS[recipe.scenario]
-    prompts, answers = map(
-        load_lengths, (scenario.input_lengths, scenario.output_lengths)
-    )
+    (scenario,) = load_plan(recipe.scenario).classes
+    assert isinstance(scenario.input, str)
+    assert isinstance(scenario.output, str)
+    prompts, answers = map(load_lengths, (scenario.input, scenario.output))
     assert prompts.mean == pytest.approx(9428.6, rel=1e-3)
     assert 630 <= answers.mean <= 656
     assert [prompts.at(q) for q in (0.5, 0.9, 0.99)] == [10_112, 14_156, 18_956]

@@ -29,7 +29,7 @@ from loadgen.client import Exchange
 from loadgen.connection import Connection, Timeouts
 from loadgen.dial import Address
 from loadgen.exchange import judge
-from loadgen.session import outcome_of
+from loadgen.rows import outcome_of
 from loadstone.traffic.record import Outcome
 from loadstone.wire.http1 import MAX_HEAD, MAX_SIZE_LINE, ResponseParser
 from loadstone.wire.reply import ChatReply, read_stream

@@ -7,6 +7,7 @@ import pytest
 
 from loadgen.connection import Timeouts
 from loadgen.options import OPTIONS, Option, plan_of, read_options, timeouts_of
+from loadstone.catalog.plans import load_plan, plan_names
 from loadstone.errors import UsageError
 from loadstone.traffic.plan import DEFAULT_CAP, Plan
 
@@ -15,6 +16,7 @@ BY_FLAG = {option.flag: option for option in OPTIONS}
 # Text as a user writes it, what is read, and a wrong text (None: any text will do).
 TEXTS: dict[str, tuple[str, Any, str | None]] = {
     "--scenario": ("mlperf", "mlperf", None),
+    "--salt": ("fresh", "fresh", None),
     "--rate": ("12.5", 12.5, "fast"),
     "--duration": ("1m30s", 90.0, "soon"),
     "--trace": ("t.csv", "t.csv", None),
@@ -38,6 +40,11 @@ TEXTS: dict[str, tuple[str, Any, str | None]] = {
     "--first-byte-timeout": ("1m", 60.0, "0s"),
     "--idle-timeout": ("500ms", 0.5, "-1s"),
     "--total-timeout": ("1h", 3600.0, "never"),
+    "--store": ("corpus.db", "corpus.db", None),
+    "--questions": ("q.jsonl", "q.jsonl", None),
+    "--passages": ("3", 3, "few"),
+    "--embeddings-host": ("http://e:1", "http://e:1", None),
+    "--embeddings-model": ("bge", "bge", None),
     "--selfcheck": ("machine.json", "machine.json", None),
     "--out": ("elsewhere", "elsewhere", None),
     "--metrics-port": ("0", 0, "http"),
@@ -101,7 +108,7 @@ def test_defaults_where_nothing_or_an_empty_text_is_given(
     """As a form that is sent with its fields empty; the rest is None."""
     values = read_options(given)
     assert {name: value for name, value in values.items() if value is not None} == {
-        "scenario": "chat",
+        "scenario": "azure-chat",
         "duration": 60.0,
         "speedup": 1.0,
         "arrivals": "poisson",
@@ -123,7 +130,8 @@ def test_defaults_where_nothing_or_an_empty_text_is_given(
 def test_defaults_are_those_of_a_plan() -> None:
     """So a plan file and the command line mean the same by saying nothing."""
     plan = plan_of(read_options({"rate": "1"}), host="h", users=None)
-    assert plan == Plan(rate=1.0, hosts=("h",))
+    classes = load_plan("azure-chat").classes
+    assert plan == Plan(rate=1.0, hosts=("h",), classes=classes)
 
 
 def test_timeouts_are_the_clients() -> None:
@@ -156,7 +164,8 @@ def test_every_setting_reaches_the_plan() -> None:
     assert given_plan(users=9, rate="12.5", **given) == Plan(
         scenario="mlperf", hosts=("http://h",), model="llama", rate=12.5,
         arrivals="constant", profile="ramp:0..1", users=9, duration_s=90.0,
-        drain_s=0.0, warmup_s=2.0, seed=-7, ignore_eos=False, price="list", vms=3,
+        drain_s=0.0, warmup_s=2.0, classes=load_plan("mlperf").classes,
+        seed=-7, ignore_eos=False, price="list", vms=3, salt="fresh",
     )  # fmt: skip
     replay = given_plan(trace="t.csv", speedup="4")
     assert (replay.trace, replay.speedup) == ("t.csv", 4.0)
@@ -219,7 +228,7 @@ def test_load_must_be_said(given: dict[str, str]) -> None:
         (None, {"rate": "nan"}, "rate must be at least"),
         (None, {"rate": "inf"}, "rate must be at least"),
         (None, {"rate": "1", "vms": "0"}, "vms must be at least 1"),
-        (None, {"rate": "1", "scenario": "dance"}, "no scenario 'dance'"),
+        (None, {"rate": "1", "scenario": "dance"}, "no plan 'dance'"),
         (None, {"rate": "1", "arrivals": "dance"}, "no arrival process 'dance'"),
         (None, {"rate": "1", "warmup": "60s"}, "a warm-up of 60 s leaves nothing"),
     ],
@@ -232,18 +241,11 @@ def test_loads_that_cannot_be_are_refused(
         given_plan(users=users, **given)
 
 
-def test_choices_are_what_a_plan_accepts() -> None:
-    """The form offers no more and no less."""
-    for option in OPTIONS:
-        for choice in option.choices:
-            assert (
-                getattr(
-                    given_plan(**({"rate": "1"} | {option.name: choice})),
-                    option.setting or "",
-                )
-                == choice
-            )
-    assert {option.flag for option in OPTIONS if option.choices} == {"--scenario"}
+@pytest.mark.parametrize("name", plan_names())
+def test_every_built_in_plan_is_a_scenario(name: str) -> None:
+    """By its name, with its classes."""
+    plan = given_plan(rate="1", scenario=name)
+    assert (plan.scenario, plan.classes) == (name, load_plan(name).classes)
 
 
 def test_option_is_named_as_an_attribute() -> None:

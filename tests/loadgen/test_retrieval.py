@@ -12,10 +12,10 @@ import pytest
 from gevent.event import Event
 from processes import alive, descendants, wait_for
 
-from loadstone.retrieval.embeddings import embeddings_body, vectors_of
 from loadgen.retrieval import RetrievalError, Searchers
 from loadstone.errors import LoadstoneError
 from loadstone.retrieval.documents import read_documents
+from loadstone.retrieval.embeddings import embeddings_body, vectors_of
 from loadstone.retrieval.indexing import OWN, index, own_embedder
 from loadstone.retrieval.passages import Cut
 from loadstone.retrieval.store import open_store, packed

@@ -1,13 +1,12 @@
 """From an exchange to its row."""
 
 import json
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from loadgen.client import Exchange
-from loadgen.session import Session, Share
+from loadgen.rows import Rows
 from loadstone.traffic.record import Outcome, RequestRecord, TokensSource
 from loadstone.traffic.request import Request
 from loadstone.wire.chunks import ErrorObject
@@ -27,19 +26,13 @@ def test_a_row_says_how_it_ended_and_how_often_it_was_sent(
     exchange: dict[str, Any], expected: tuple[Outcome, int]
 ) -> None:
     """Also if there was no answer to tell of."""
-    session = Session.__new__(Session)
-    session.t0, session.share = 100.0, Share()
-    session.plan = SimpleNamespace(warmup_s=0.0)
     request = Request(0, 1.0, 10, 20, "chat")
-    row = session._row(request, Exchange(sent=101.0, end=102.0, **exchange))
+    row = Rows(t0=100.0).of(request, Exchange(sent=101.0, end=102.0, **exchange))
     assert (row.outcome, row.reconnects) == expected
 
 
 def test_a_row_has_the_instants_of_each_kind_of_token() -> None:
     """On the run's clock, with what the server calls its error and the kernel's lag."""
-    session = Session.__new__(Session)
-    session.t0, session.share = 100.0, Share()
-    session.plan = SimpleNamespace(warmup_s=0.0)
     reply = ChatReply(
         events=4, first=101.5, first_answer=101.75, first_tool=102.0, last=103.0,
         output_tokens=4, tokens_source=TokensSource.CHUNKS, answered=True,
@@ -49,7 +42,7 @@ def test_a_row_has_the_instants_of_each_kind_of_token() -> None:
         sent=101.0, end=103.0, status=200, reply=reply, error="stream_error",
         recv_lag_s=0.001, worst_recv_lag_s=0.002,
     )  # fmt: skip
-    row = session._row(Request(0, 1.0, 10, 20, "chat"), exchange)
+    row = Rows(t0=100.0).of(Request(0, 1.0, 10, 20, "chat"), exchange)
     assert (row.first_s, row.first_output_s, row.first_tool_s) == (1.5, 1.75, 2.0)
     assert (row.ttft_s, row.ttfo_s, row.reasoned) == (0.5, 0.75, True)
     assert (row.recv_lag_s, row.worst_recv_lag_s) == (0.001, 0.002)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from loadgen.workload import lengths_of, read_text, requests_of
+from loadgen.files import read_text
+from loadgen.workload import lengths_of, mix_of, requests_of
 from loadstone.catalog.workloads import load_lengths
 from loadstone.errors import UsageError
 from loadstone.traffic.plan import Plan, schedule
@@ -18,7 +19,7 @@ TRACE = """TIMESTAMP,ContextTokens,GeneratedTokens
 
 @pytest.mark.parametrize(
     ("scenario", "prefix"),
-    [("chat", "azure-2023-conversation"), ("mlperf", "mlperf-llama2-70b")],
+    [("azure-chat", "azure-2023-conversation"), ("mlperf", "mlperf-llama2-70b")],
 )
 def test_scenario_names_its_length_tables(scenario: str, prefix: str) -> None:
     """Input first, output second."""
@@ -30,9 +31,9 @@ def test_scenario_names_its_length_tables(scenario: str, prefix: str) -> None:
 
 def test_open_loop_draws_its_scenario() -> None:
     """The same again, as every process of a run has to."""
-    plan = Plan(rate=20.0, duration_s=30.0, seed=4)
+    plan = Plan(scenario="azure-chat", rate=20.0, duration_s=30.0, seed=4)
     requests = requests_of(plan)
-    assert requests == requests_of(plan) == schedule(plan, lengths_of(plan))
+    assert requests == requests_of(plan) == schedule(plan, mix_of(plan))
     assert len(requests) == pytest.approx(600, abs=75)
 
 

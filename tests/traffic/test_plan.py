@@ -4,6 +4,7 @@ import tomllib
 from dataclasses import replace
 from itertools import islice
 from math import inf, nan
+from typing import Any
 
 import pytest
 import tomli_w
@@ -11,13 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadstone.errors import UsageError
+from loadstone.traffic.classes import TrafficClass
 from loadstone.traffic.lengths import Lengths
+from loadstone.traffic.mix import Draw, Mix
 from loadstone.traffic.plan import (
     DEFAULT_CAP,
-    SCENARIOS,
     Plan,
-    draw,
     in_turn,
+    journeys,
     plan_hash,
     schedule,
 )
@@ -25,7 +27,15 @@ from loadstone.traffic.request import Prefix, Request
 from loadstone.traffic.survey import survey, survey_of_users
 from loadstone.traffic.trace import TraceRow
 
-LENGTHS = Lengths((0.0, 1.0), (10, 1000)), Lengths((0.0, 1.0), (1, 300))
+
+def mix_of(prompts: tuple[int, int], answers: tuple[int, int], **more: Any) -> Mix:
+    """Return one class of those lengths, each request alone."""
+    one = TrafficClass(name="chat", input=prompts, output=answers)
+    return Mix((Draw(one, dict[str, Lengths]().__getitem__, seed=0, **more),))
+
+
+LENGTHS = mix_of((10, 1000), (1, 300))
+CLASS = LENGTHS.draws[0].of
 OPEN = Plan(rate=50.0, duration_s=10.0)
 TRACE = Plan(trace="t.csv", duration_s=10.0)
 ROWS = [TraceRow(0.0, 5, 6), TraceRow(4.0, 7, 8), TraceRow(10.0, 9, 10)]
@@ -65,7 +75,6 @@ def test_both_sides_of_each_limit(setting: str, least: float, below: float) -> N
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"scenario": "dance"}, "no scenario 'dance'"),
         ({"arrivals": "weibull"}, "no arrival process 'weibull'"),
         ({"profile": "ramp:1"}, "rate profile 'ramp:1' cannot be read"),
         ({"trace": "t.csv"}, "give --trace or --rate, not both"),
@@ -144,7 +153,7 @@ def test_arrivals_and_lengths_do_not_shift_each_other() -> None:
     first = schedule(OPEN, LENGTHS)
     steady = schedule(replace(OPEN, arrivals="constant", rate=20.0), LENGTHS)
     assert lengths(first) == lengths(steady)
-    swapped = schedule(OPEN, (LENGTHS[1], LENGTHS[0]))
+    swapped = schedule(OPEN, mix_of((1, 300), (10, 1000)))
     assert [r.intended_s for r in first] == [r.intended_s for r in swapped]
     assert lengths(first) != lengths(swapped)
 
@@ -153,8 +162,8 @@ def test_each_worker_of_a_closed_loop_draws_its_own_lengths() -> None:
     """The same again for the same rank; the schedule's are those of rank 0."""
 
     def first(rank: int) -> list[tuple[int, int]]:
-        lengths = draw(OPEN, LENGTHS, rank)
-        return [next(lengths) for _ in range(20)]
+        drawn = islice(journeys(OPEN, LENGTHS, rank), 20)
+        return [(r.input_tokens, r.output_tokens) for (r,) in drawn]
 
     assert first(1) == first(1)
     assert first(0) != first(1) != first(2)
@@ -223,7 +232,7 @@ def test_hash_is_not_of_the_target(change: dict[str, object]) -> None:
     "change",
     [{"seed": 1}, {"rate": 51.0}, {"duration_s": 9.0}, {"arrivals": "constant"},
      {"users": DEFAULT_CAP - 1}, {"warmup_s": 1.0}, {"ignore_eos": False},
-     {"scenario": next(name for name in SCENARIOS if name != OPEN.scenario)}],
+     {"scenario": "other"}, {"salt": "x"}, {"classes": (CLASS,)}],
 )  # fmt: skip
 def test_hash_is_of_the_load(change: dict[str, object]) -> None:
     """Whatever decides what is sent when."""
@@ -273,7 +282,8 @@ def test_counts_are_at_least_one(setting: str) -> None:
 def test_declared_maximum_cuts_answers_and_is_declared() -> None:
     """A trace's too; without one a request declares what it gets."""
     plan = replace(OPEN, max_tokens=100)
-    cut, whole = schedule(plan, LENGTHS), schedule(OPEN, LENGTHS)
+    limited = mix_of((10, 1000), (1, 300), limit=100)
+    cut, whole = schedule(plan, limited), schedule(OPEN, LENGTHS)
     for a, b in zip(cut, whole, strict=True):
         assert a.output_tokens == min(b.output_tokens, 100)
         assert (a.max_output_tokens, b.max_output_tokens) == (100, None)
@@ -316,7 +326,8 @@ def test_survey_sees_every_request_and_keeps_none() -> None:
     plain = survey(OPEN, schedule(OPEN, LENGTHS))
     assert (plain.prefixes, plain.priorities) == (False, False)
     declared = replace(OPEN, max_tokens=900)
-    assert survey(declared, schedule(declared, LENGTHS)).longest > 900
+    limited = mix_of((10, 1000), (1, 300), limit=900)
+    assert survey(declared, schedule(declared, limited)).longest > 900
 
 
 @pytest.mark.parametrize(("limit", "refused"), [(606, False), (605, True)])
@@ -332,7 +343,9 @@ def test_longest_request_must_fit(limit: int, *, refused: bool) -> None:
 
 def test_users_may_ask_the_longest_there_is() -> None:
     """A closed loop has no schedule to look through."""
-    seen = survey_of_users(Plan(users=3), LENGTHS)
+    seen = survey_of_users(Plan(users=3), LENGTHS.pooled())
     assert (seen.requests, seen.longest) == (None, 1300)
-    assert survey_of_users(Plan(users=3, max_tokens=50), LENGTHS).longest == 1050
+    assert (
+        survey_of_users(Plan(users=3, max_tokens=50), LENGTHS.pooled()).longest == 1050
+    )
     assert seen.plan_hash == plan_hash(Plan(users=3), [])

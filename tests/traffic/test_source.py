@@ -1,5 +1,6 @@
 """Sources: a schedule that does not care, and users who wait for their answers."""
 
+from collections.abc import Iterable, Iterator
 from itertools import count
 from math import inf
 from random import Random
@@ -13,6 +14,7 @@ from loadstone.engine.sequence import Sequence
 from loadstone.engine.virtual import serve, whole_sequence
 from loadstone.physics.limits import EngineLimits
 from loadstone.physics.steplaw import StepLaw
+from loadstone.traffic.journey import Journey
 from loadstone.traffic.plan import Plan
 from loadstone.traffic.request import Prefix, Request
 from loadstone.traffic.source import Scheduled, Source, Users
@@ -30,7 +32,12 @@ FLAT = StepLaw(
 def users_of(n: int, *, think: float = 0.0, duration: float = 10.0) -> Users:
     """Return users whose prompts are numbered from 1 and answers two tokens long."""
     plan = Plan(users=n, think_s=think, duration_s=duration, seed=3)
-    return Users(plan, ((i, 2) for i in count(1)))
+    return Users(plan, alone((i, 2) for i in count(1)))
+
+
+def alone(lengths: Iterable[tuple[int, int]]) -> Iterator[Journey]:
+    """Return requests of these lengths, each a journey of its own."""
+    return ((Request(i, 0.0, *each),) for i, each in enumerate(lengths))
 
 
 def test_schedule_is_drawn_as_it_is_taken() -> None:
@@ -86,7 +93,7 @@ def test_closed_loop_never_has_more_in_flight_than_users(
 ) -> None:
     """Each user's next request comes after an answer, numbered in order of asking."""
     plan = Plan(users=n, think_s=think, duration_s=30.0)
-    users = Users(plan, ((5, output) for _ in count()))
+    users = Users(plan, alone((5, output) for _ in count()))
     fleet = build_fleet(LIMITS, FLAT, engines=2, seed=0, router="least_loaded")
     served = list(serve(fleet, users))
     by_index = sorted(served, key=lambda each: each.request.index)
