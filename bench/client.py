@@ -30,12 +30,13 @@ from peer import compare
 from loadgen.client import Endpoint, StreamingClient
 from loadgen.connection import Timeouts
 from loadgen.results import RowWriter
-from loadgen.session import Session, Share
+from loadgen.session import Session
 from loadgen.stats import ClientStats
 from loadgen.tracing import Traces
 from loadstone.traffic.plan import Plan
 from loadstone.traffic.quantiles import nearest_rank
 from loadstone.traffic.record import RequestRecord
+from loadstone.traffic.share import Share
 from loadstone.traffic.verdict import Evidence, judge
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -113,15 +114,15 @@ def trial(
             share=Share(),
             requests=[],
             lengths=repeat((8, tokens)),
-            client=StreamingClient(Endpoint.parse(url, ca_file=ca_file),
-                                   timeouts=Timeouts()),
+            clients=[StreamingClient(Endpoint.parse(url, ca_file=ca_file),
+                                     timeouts=Timeouts())],
             rows=RowWriter(Path(folder) / "requests.jsonl", _unexpected),
             stats=stats,
             traces=Traces(0, run="bench", ratio=0.0),
             t0=time.monotonic() + 0.05,
             on_row=seen.add,
         )  # fmt: skip
-        session._client.warm(users)  # noqa: SLF001 - all of them, not only the first 64
+        session._clients[0].warm(users)  # noqa: SLF001 - all of them, not only the first 64
         session.start()
         cpu, wall = time.process_time(), time.monotonic()
 

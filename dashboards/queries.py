@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from loadstone.errors import UsageError
-from loadstone.vocabulary import Client, MetricSpec, Server
+from loadstone.vocabulary import Client, MetricSpec, Server, Supervisor
 
 RATE: Final = "$__rate_interval"
 RANGE: Final = "$__range"
@@ -24,7 +24,7 @@ def specs_of(side: type) -> dict[str, MetricSpec]:
 
 
 CLIENT: Final = specs_of(Client)
-SERVER: Final = specs_of(Server)
+SERVER: Final = specs_of(Server) | specs_of(Supervisor)
 
 _VARIABLES: Final = {
     "scenario": "scenario", "tenant": "tenant", "model_name": "model", "rack": "rack",

@@ -4,7 +4,7 @@ The rows on GPUs and on the mock's own lag are empty for a vLLM; dcgm-exporter f
 first where its job is chosen as the server.
 """
 
-from loadstone.vocabulary import MetricSpec, Server
+from loadstone.vocabulary import MetricSpec, Server, Supervisor
 
 from .grafana import Column, Panel, Query, Row, dashboard, stat, table, timeseries
 from .normal import Json
@@ -349,6 +349,16 @@ def _mock() -> list[Panel]:
             "Engines up",
             "Engines that are not lost. The router passes the others over.",
             [Query(level(Server.ENGINE_UP), "up")],
+            unit="short",
+        ),
+        timeseries(
+            "Worker processes",
+            "Of a mock in several processes: those that listen, and how often one that"
+            " had died was started again.",
+            [
+                Query(level(Supervisor.WORKER_UP), "up"),
+                Query(level(Supervisor.WORKER_RESTARTS), "restarts"),
+            ],
             unit="short",
         ),
         timeseries(

@@ -42,7 +42,10 @@ _FAULTS: Final = (OSError, DeadlineError, TunnelError, WireError)
 
 
 class StreamingClient:
-    """Sends requests to one endpoint over kept connections, the last used one first."""
+    """Sends requests to one endpoint over kept connections, the last used one first.
+
+    `lags` may be shared by several clients that are measured as one.
+    """
 
     def __init__(
         self,
@@ -50,12 +53,13 @@ class StreamingClient:
         *,
         timeouts: Timeouts | None = None,
         limit: int = MAX_BODY,
+        lags: ReceiveLags | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.timeouts = timeouts or Timeouts()
         self.opened = 0
         """Connections opened so far."""
-        self.lags = ReceiveLags()
+        self.lags = lags or ReceiveLags()
         self._limit = limit
         self._idle: list[Connection] = []
         self._busy = 0

@@ -1,16 +1,17 @@
 """Turns Locust's events into runs: one on each start, in one process or in many.
 
-The master draws the plan and sends each worker its order (`loadstone_go`) ahead of
-Locust's own spawn message, on the same ordered channel. A worker reports its totals
-with every `report_to_master` and tells (`loadstone_done`) when its share has ended and
-its rows are on disk. However a run ends, Locust fires `test_stop`: there the shares are
-closed and the summary is written.
+The master draws the plan and its `Crew` sends each worker its order, ahead of Locust's
+own spawn message on the same ordered channel. A worker reports its totals with every
+`report_to_master` and tells when its share has ended and its rows are on disk. However
+a run ends, Locust fires `test_stop`: there the shares are closed and the summary is
+written.
 """
 
 import logging
 import math
 import os
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,17 +24,18 @@ from loadstone.traffic.record import RequestRecord
 from loadstone.traffic.request import Request
 from loadstone.traffic.verdict import exit_code
 
-from .coordinator import Order, Run, open_session, order_message
+from .coordinator import Order, Run, open_session
+from .crew import Crew
 from .hooks import Begun, LoadHooks
+from .messages import CLOCK, DONE, GO, HALT, LATE, REPORT
 from .options import OPTIONS, read_options
 from .session import Session
 
 _log = logging.getLogger("loadstone")
 
-GO, HALT, DONE = "loadstone_go", "loadstone_halt", "loadstone_done"
-_REPORT: Final = "loadstone"
-_PATIENCE_S: Final = 10.0
-"""How long the master waits at the end for workers to hand in their totals."""
+_MASTER_SILENT_S: Final = 10.0
+"""How long a worker goes on without a word of its master. Locust's own patience is a
+minute, and until then nobody could stop what it sends."""
 
 
 class Control:
@@ -64,8 +66,10 @@ class Control:
         self.session: Session | None = None
         self._begun: Begun | None = None
         self._order: Order | None = None
-        self._workers_left: set[str] = set()
-        self._handed_in = Event()
+        self._crew = Crew(environment) if self._is_master else None
+        self.places: Any = None
+        """How Locust spreads the users of the present run; None between two."""
+        self._master_heard = time.monotonic()
         self._starting = False
         self._unwanted = False
         self._greenlets: list[gevent.Greenlet[..., Any]] = []
@@ -91,11 +95,11 @@ class Control:
         events.test_stop.add_listener(lambda **_: self.stop())
         if self._is_worker:
             events.report_to_master.add_listener(self._report)
+            events.heartbeat_received.add_listener(self._hear_master)
+            runner.register_message(CLOCK, self._tell_clock)
             runner.register_message(GO, self._take_order)
+            runner.register_message(LATE, self._stand_by)
             runner.register_message(HALT, lambda **_: self._hand_in(), concurrent=True)
-        elif self._is_master:
-            events.worker_report.add_listener(self._note_report)
-            runner.register_message(DONE, self._note_done)
 
     def metrics(self) -> bytes:
         """Return the metrics of the present or last run; empty before the first."""
@@ -141,6 +145,7 @@ class Control:
 
     def stop(self) -> None:
         """End the run that is on: close the shares and write the summary."""
+        self.places = None
         if self._is_worker:
             self._hand_in()
             return
@@ -148,8 +153,8 @@ class Control:
         if run is None:
             return
         stopped_s = math.inf if ended else run.elapsed_s()
-        if self._is_master:
-            self._collect()
+        if self._crew is not None:
+            self._crew.collect()
         elif self.session is not None:
             self.session.stop()
         gevent.killall(self._greenlets)
@@ -176,28 +181,26 @@ class Control:
 
     def _start_run(self) -> None:
         options, runner = self._environment.parsed_options, self._environment.runner
-        workers = [w.id for w in runner.clients.ready] if self._is_master else []
+        workers = self.places.workers if self._is_master else []
         values = read_options({o.name: getattr(options, o.name) for o in OPTIONS})
-        run = Run(
+        run = Run.prepare(
             values,
             host=self._environment.host or "",
             users=runner.target_user_count,
-            workers=max(1, len(workers)),
+            workers=len(workers) or 1,
             environ=os.environ,
             wanted=lambda: not self._unwanted,
         )
         self.run = run
         _log.info("run folder %s", run.folder.path)
         self._tell("started", {"folder": str(run.folder.path)})
-        if self._is_master:
-            self._workers_left = set(workers)
-            self._handed_in.clear()
-            for rank, client_id in enumerate(workers):
-                runner.send_message(GO, order_message(run.order(rank)), client_id)
-            self._greenlets.append(gevent.spawn(self._end_when, self._handed_in))
-            self._greenlets.append(gevent.spawn(self._miss_lost_workers))
+        if self._crew is not None:
+            self._crew.begin(run, workers)
+            self._greenlets.append(gevent.spawn(self._end_when, self._crew.all_in))
+            self._greenlets.append(gevent.spawn(self._crew.watch))
         else:
-            session = self._start_session(run.order(0), run.requests)
+            run.begin()
+            session = self._start_session(run.order(), run.requests)
             run.live = session.stats
             self._greenlets.append(gevent.spawn(self._end_when, session.finished))
         self._greenlets.append(gevent.spawn(self._keep_telling, run))
@@ -224,6 +227,7 @@ class Control:
             self._greenlets.append(
                 gevent.spawn(self._hand_in_when_finished, self.session)
             )
+            self._greenlets.append(gevent.spawn(self._miss_master))
         return self.session
 
     def _end_when(self, finished: Event) -> None:
@@ -260,12 +264,29 @@ class Control:
 
     # ---------------------------------------------------------------- as a worker
 
+    def _tell_clock(self, environment: Any, msg: Any, **_: Any) -> None:  # noqa: ARG002 - Locust's signature
+        self._environment.runner.send_message(CLOCK, {"shown": time.time()})
+
     def _take_order(self, environment: Any, msg: Any, **_: Any) -> None:  # noqa: ARG002 - Locust's signature
         self._order = Order(**msg.data)
 
+    def _stand_by(self, environment: Any, msg: Any, **_: Any) -> None:  # noqa: ARG002 - Locust's signature
+        _log.warning("came late to run %s: no share in it", msg.data["run"])
+
+    def _hear_master(self, **_: Any) -> None:
+        self._master_heard = time.monotonic()
+
+    def _miss_master(self) -> None:
+        """Close the share and end once the master is silent: nobody else would."""
+        self._master_heard = time.monotonic()
+        while time.monotonic() - self._master_heard < _MASTER_SILENT_S:
+            gevent.sleep(1.0)
+        _log.error("no word of the master for %g s: ending", _MASTER_SILENT_S)
+        gevent.spawn(self._environment.runner.quit)
+
     def _report(self, client_id: str, data: dict[str, Any]) -> None:  # noqa: ARG002 - Locust's signature
         if self.session is not None:
-            data[_REPORT] = self.session.stats.snapshot()
+            data[REPORT] = self.session.stats.snapshot()
 
     def _hand_in_when_finished(self, session: Session) -> None:
         session.finished.wait()
@@ -290,44 +311,6 @@ class Control:
         )
         runner.send_message("stats", data)
         runner.send_message(DONE, session.stats.snapshot())
-
-    # ---------------------------------------------------------------- as the master
-
-    def _note_report(self, client_id: str, data: Mapping[str, Any]) -> None:
-        if self.run is not None and _REPORT in data:
-            self.run.snapshots[client_id] = data[_REPORT]
-
-    def _note_done(self, environment: Any, msg: Any, **_: Any) -> None:  # noqa: ARG002 - Locust's signature
-        if self.run is not None and msg.node_id in self._workers_left:
-            self.run.snapshots[msg.node_id] = msg.data
-            self.run.handed_in.add(msg.node_id)
-            self._forget({msg.node_id})
-
-    def _forget(self, workers: set[str]) -> None:
-        """Wait no longer for these workers."""
-        self._workers_left -= workers
-        if not self._workers_left:
-            self._handed_in.set()
-
-    def _miss_lost_workers(self) -> None:
-        """Look every second for workers that Locust lost; the run ends without them."""
-        while True:
-            gevent.sleep(1.0)
-            clients = self._environment.runner.clients
-            there = {c.id for c in clients.all if c.state != "missing"}
-            lost = self._workers_left - there
-            if lost:
-                _log.error("lost %d workers: %s", len(lost), ", ".join(sorted(lost)))
-                self._forget(lost)
-
-    def _collect(self) -> None:
-        """Have every worker hand in what it has; who does not answer is left out."""
-        for client_id in self._workers_left:
-            self._environment.runner.send_message(HALT, None, client_id)
-        if self._workers_left and not self._handed_in.wait(_PATIENCE_S):
-            _log.warning(
-                "%d workers did not hand in their totals", len(self._workers_left)
-            )
 
 
 def disk_error(failed: OSError) -> LoadstoneError:

@@ -8,36 +8,42 @@ gave it.
 import math
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
+from uuid import uuid4
 
 from loadstone.catalog.workloads import load_price, price_of_preset
 from loadstone.errors import LoadstoneError, UsageError
 from loadstone.physics.cost import Rent, no_price
-from loadstone.runs import METRICS, SUMMARY, read_rows
-from loadstone.traffic.machine import loads_of
+from loadstone.runs import METRICS, PULSES, SUMMARY, RunFiles, read_rows
+from loadstone.traffic.accounts import Fate, Pulse, account
+from loadstone.traffic.machine import Standing, loads_of
 from loadstone.traffic.plan import Plan, journeys, plan_hash
 from loadstone.traffic.record import RequestRecord
 from loadstone.traffic.request import Request
-from loadstone.traffic.slo import Slo, read_slos
+from loadstone.traffic.share import Share
+from loadstone.traffic.slo import Slo, read_slos, slos_of
 from loadstone.traffic.summary import describe, describe_histogram, summarize
 from loadstone.traffic.verdict import Evidence, Verdict, judge
 from loadstone.units import Seconds
 
 from .client import Endpoint, StreamingClient
+from .clocks import Offset
 from .files import read_text
 from .folder import RunFolder
-from .options import plan_of, timeouts_of
+from .ledger import Ledger
+from .options import OPTIONS, plan_of, read_options, timeouts_of
 from .plans import find_plan
-from .probe import Target, probe
+from .probe import Target, probe_all
 from .rag import FLOW, check_options, prepare, retrieval
-from .receive import why_absent
-from .results import RowWriter, rows_name
+from .receive import ReceiveLags, why_absent
+from .results import RowWriter, pulse_name, rows_name
 from .selfcheck import standing
 from .series import Series
-from .session import Session, Share
+from .session import Session
 from .stats import ClientStats, SliceStats, total
 from .tracing import Traces
 from .workload import mix_of, requests_of, with_trace_located
@@ -48,6 +54,8 @@ LEAD_S: Final = 0.5
 """From the order to t0: time to spawn users and open connections."""
 LEAD_OF_WORKERS_S: Final = 2.0
 """The same where the order goes to other processes first."""
+_NO_TARGET: Final = Target(models=(), mock=None)
+"""Of a run that nobody is going to send."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +68,15 @@ class Order:
     rank: int
     workers: int
     t0_epoch: Seconds
+    """On the master's clock."""
     plan: dict[str, Any]
     plan_hash: str
     folder: str
     values: dict[str, Any]
+    clock_offset_s: Seconds = 0.0
+    """The clock of who gets this order minus the master's."""
+    run_id: str = ""
+    """Unlike any other's; it is in `environment.json` of the run's folder too."""
 
 
 def read_key(values: Mapping[str, Any], environ: Mapping[str, str]) -> str | None:
@@ -81,16 +94,17 @@ def read_key(values: Mapping[str, Any], environ: Mapping[str, str]) -> str | Non
     return environ[name].strip() if name else None
 
 
-def endpoint_of(
+def endpoints_of(
     plan: Plan, values: Mapping[str, Any], environ: Mapping[str, str]
-) -> Endpoint:
+) -> list[Endpoint]:
     """Return where the plan sends its requests, key and TLS settings included."""
-    return Endpoint.parse(
-        plan.hosts[0],
-        api_key=read_key(values, environ),
-        ca_file=values["ca_file"],
-        proxy=values["proxy"],
-    )
+    key = read_key(values, environ)
+    return [
+        Endpoint.parse(
+            host, api_key=key, ca_file=values["ca_file"], proxy=values["proxy"]
+        )
+        for host in plan.hosts
+    ]
 
 
 def open_session(
@@ -114,29 +128,39 @@ def open_session(
             f"worker {order.rank} draws another schedule than the master",
             hint="run the same loadstone and the same trace file on every host",
         )
-    own = endpoint_of(plan, order.values, environ)
-    timeouts = timeouts_of(order.values)
+    timeouts, lags = timeouts_of(order.values), ReceiveLags()
+    t0 = time.monotonic() + order.t0_epoch + order.clock_offset_s - time.time()
+    folder = Path(order.folder)
     more: dict[str, Any] = {}
     if FLOW in mix_of(plan).flows:
-        ready = retrieval(plan, order.values, Path(order.folder))
+        ready = retrieval(plan, order.values, folder)
         more = {"flows": ready.flows, "on_stop": ready.close}
         if order.values["embeddings_host"] is not None:
             embeds = _embeds(plan, order.values, environ)
-            more["embeddings"] = StreamingClient(embeds, timeouts=timeouts)
+            more["embeddings"] = StreamingClient(embeds, timeouts=timeouts, lags=lags)
+
+    def pulse(closed: bool) -> None:  # noqa: FBT001 - as `RowWriter` calls it
+        sign = Pulse(order.rank, time.monotonic() - t0, closed)
+        name = pulse_name(order.rank, order.workers)
+        RunFolder(folder).write_json(name, asdict(sign))
+
     return Session(
         plan,
         share=Share(order.rank, order.workers),
         requests=requests,
         drawn=journeys(plan, mix_of(plan), order.rank, order.workers),
-        client=StreamingClient(own, timeouts=timeouts),
+        clients=[
+            StreamingClient(endpoint, timeouts=timeouts, lags=lags)
+            for endpoint in endpoints_of(plan, order.values, environ)
+        ],
         rows=RowWriter(
-            Path(order.folder) / rows_name(order.rank, order.workers), on_disk_failure
+            folder / rows_name(order.rank, order.workers), on_disk_failure, pulse
         ),
         stats=ClientStats(),
         traces=Traces(
             plan.seed, run=f"{order.plan_hash}/{order.t0_epoch!r}", ratio=sampled
         ),
-        t0=time.monotonic() + order.t0_epoch - time.time(),
+        t0=t0,
         on_row=on_row,
         **more,
     )
@@ -148,7 +172,7 @@ def _embeds(
     """Return who embeds questions: the endpoint itself unless another one is named."""
     host = values["embeddings_host"]
     place = plan if host is None else plan.retargeted(hosts=(host,))
-    return endpoint_of(place, values, environ)
+    return endpoints_of(place, values, environ)[0]
 
 
 class Run:
@@ -156,6 +180,51 @@ class Run:
 
     def __init__(
         self,
+        folder: RunFolder,
+        *,
+        plan: Plan,
+        requests: list[Request],
+        digest: str,
+        workers: int,
+        slos: tuple[Slo, ...],
+        standing: Standing,
+        values: dict[str, Any],
+        target: Target = _NO_TARGET,
+        drawing_s: Seconds = 0.0,
+        notes: Iterable[str] = (),
+    ) -> None:
+        """Take a run's parts: `drawing_s` is how long drawing its requests took."""
+        self.folder = folder
+        self.plan = plan
+        self.requests = requests
+        self.digest = digest
+        self.workers = workers
+        self.slos = slos
+        self.standing = standing
+        self.rent = _rent(plan)
+        self.target = target
+        self.notes = [*notes, *([standing.absent] if standing.absent else [])]
+        """What to know of the figures beside the verdict's reasons."""
+        self.run_id = uuid4().hex
+        self.t0_epoch = time.time()
+        """On this process's clock; final once the run is `begin`ning."""
+        self._drawing_s = drawing_s
+        self._values = values
+        self._undue = 0
+        """Later turns of conversations that were not due before the arrivals' end."""
+        self._fates: dict[int, Counter[Fate]] = {}
+        """What became of the planned requests of each rank, once the run is over."""
+        self.ledger: Ledger | None = None
+        """The workers, where there are any."""
+        self.snapshots: dict[str, Mapping[str, Any]] = {}
+        """The newest snapshot of each worker, by client id."""
+        self.series = Series()
+        self.live: ClientStats | None = None
+        """The totals of this process, where it runs the session itself."""
+
+    @classmethod
+    def prepare(
+        cls,
         values: dict[str, Any],
         *,
         host: str,
@@ -163,7 +232,7 @@ class Run:
         workers: int,
         environ: Mapping[str, str],
         wanted: Callable[[], bool],
-    ) -> None:
+    ) -> "Run":
         """Prepare a run: read, probe and draw everything that could be wrong.
 
         `wanted` is asked once the endpoint was found, since that may take long. Raises
@@ -176,52 +245,93 @@ class Run:
         plan = plan_of(values, host=host, users=users)
         retrieves = FLOW in mix_of(plan).flows
         check_options(values, used=retrieves)
-        self.slos = self._read_slos(values["slo"]) or find_plan(values["scenario"]).slos
-        self.standing = standing(values["selfcheck"], environ)
+        slos = _slos_of(values) or find_plan(values["scenario"]).slos
+        judged_by = standing(values["selfcheck"], environ)
         began = time.monotonic()
-        self.requests = requests_of(plan)
+        requests = requests_of(plan)
         drawing_s = time.monotonic() - began
-        self.target = probe(endpoint_of(plan, values, environ))
+        target = probe_all(endpoints_of(plan, values, environ), plan.model)
         if not wanted():
             raise LoadstoneError("stopped before the run began", code="stopped")
-        self.plan = plan = _resolve(plan, self.target)
-        self.rent = _rent(plan)
-        self.workers = workers
-        self.digest = plan_hash(plan, self.requests)
-        self.folder = RunFolder.create(Path(values["out"]), plan.scenario)
-        self.folder.write_plan(
+        plan = _resolve(plan, target)
+        _rent(plan)
+        digest = plan_hash(plan, requests)
+        folder = RunFolder.create(Path(values["out"]), plan.scenario)
+        folder.write_plan(
             plan,
-            self.digest,
+            digest,
             options=_given(values, host, users),
-            slo=[asdict(slo) for slo in self.slos] or None,
+            slo=[asdict(slo) for slo in slos] or None,
         )
-        self.folder.write_environment(self.target.mock, workers)
         if retrieves:
-            prepare(plan, values, _embeds(plan, values, environ), self.folder.path)
-        # Workers draw the schedule again before they can send; some are slower than we.
-        lead = LEAD_S if workers == 1 else LEAD_OF_WORKERS_S + 3 * drawing_s
+            prepare(plan, values, _embeds(plan, values, environ), folder.path)
+        return cls(
+            folder,
+            plan=plan,
+            requests=requests,
+            digest=digest,
+            workers=workers,
+            slos=slos,
+            standing=judged_by,
+            values=values,
+            target=target,
+            drawing_s=drawing_s,
+        )
+
+    @classmethod
+    def reopen(cls, files: RunFiles, environ: Mapping[str, str]) -> "Run":
+        """Return a run whose processes are gone, as its folder tells of it.
+
+        Raises `UsageError` where its schedule cannot be drawn again: the trace is gone.
+        """
+        told = files.plan()
+        given = told.get("options", {})
+        values = read_options({o.name: given.get(o.name) for o in OPTIONS})
+        plan = Plan.from_toml(told["plan"])
+        slos = slos_of(told["slo"], str(files.path)) if "slo" in told else ()
+        requests = requests_of(plan)
+        if plan_hash(plan, requests) != told["plan_hash"]:
+            raise UsageError(
+                f"{files.path}: its plan draws another schedule here than it was sent",
+                hint=f"it was made by loadstone {told.get('loadstone', '?')}",
+            )
+        return cls(
+            RunFolder(files.path),
+            plan=plan,
+            requests=requests,
+            digest=told["plan_hash"],
+            workers=int(files.environment().get("workers", 1)),
+            slos=slos,
+            standing=standing(values["selfcheck"], environ),
+            values=values,
+        )
+
+    def begin(self, clocks: Mapping[str, Offset | None] | None = None) -> None:
+        """Set t0 a little ahead, and say in the folder what this runs on.
+
+        `clocks` has the workers in order of rank, and by how much their clocks differ;
+        None where this process sends everything itself.
+        """
+        if clocks is None:
+            lead = LEAD_S
+        else:
+            self.ledger = Ledger.of(clocks)
+            # Workers draw the schedule again before they can send; some are slower.
+            lead = LEAD_OF_WORKERS_S + 3 * self._drawing_s
         self.t0_epoch = time.time() + lead
-        self._values = values
-        self.handed_in: set[str] = set()
-        """Workers that handed their last totals in, by client id."""
-        self.snapshots: dict[str, Mapping[str, Any]] = {}
-        """The newest snapshot of each worker, by client id."""
-        self.series = Series()
-        self.live: ClientStats | None = None
-        """The totals of this process, where it runs the session itself."""
+        self.folder.write_environment(
+            self.target.mock, self.workers, run_id=self.run_id, t0_epoch=self.t0_epoch
+        )
 
     def __repr__(self) -> str:
         return f"<Run {self.folder.path.name} {self.plan.loop} {self.stats()!r}>"
 
-    @staticmethod
-    def _read_slos(path: str | None) -> tuple[Slo, ...]:
-        return read_slos(read_text(path, "SLO file"), name=path) if path else ()
-
-    def order(self, rank: int) -> Order:
-        """Return the order for the worker of that rank."""
+    def order(self, rank: int = 0, clock: Offset | None = None) -> Order:
+        """Return the order for the process of that rank, whose clock differs so."""
         return Order(
             rank, self.workers, self.t0_epoch, self.plan.to_toml(), self.digest,
             str(self.folder.path.absolute()), self._values,
+            clock.offset_s if clock else 0.0, self.run_id,
         )  # fmt: skip
 
     def stats(self) -> ClientStats:
@@ -266,26 +376,64 @@ class Run:
         here on the totals, and with them `metrics`, are theirs.
         """
         rows = list(read_rows(self.folder.path))
-        self.live = self._settled(rows, stopped_s)
+        self.live = self._settled(rows, self._pulses(), stopped_s)
         summary = self.summary(rows, complete=stopped_s == math.inf)
         summary["instrument"]["locust"] = locust
         self.folder.write_json(SUMMARY, summary)
         self.folder.write_text(METRICS, metrics())
+        self.folder.forget(PULSES)
         return summary
 
-    def _settled(self, rows: list[RequestRecord], until: Seconds) -> ClientStats:
+    def remains(self, rows: list[RequestRecord], pulses: list[Pulse]) -> dict[str, Any]:
+        """Return the summary of a run that was killed, by what it left behind.
+
+        It is marked incomplete; what was planned and has no row is dropped or unknown.
+        """
+        self.live = self._settled(rows, pulses, math.inf)
+        summary = self.summary(rows, complete=False)
+        heard = max((p.at_s for p in pulses), default=None)
+        when = "" if heard is None else f" {max(heard, 0.0):.1f} s after its start"
+        why = f"the run did not end by itself: it was last heard of{when or ' never'}"
+        if self.plan.loop == "closed":
+            why += f"; of its {self.plan.users} users any may have been answered since"
+        summary["instrument"]["reasons"].insert(0, why)
+        return summary
+
+    def _pulses(self) -> list[Pulse]:
+        """Return how long each process lived: to the end, unless it was lost."""
+        if self.ledger is None:
+            return [Pulse(0, math.inf, closed=True)]
+        left = {pulse.rank: pulse for pulse in RunFiles(self.folder.path).pulses()}
+        pulses = [
+            left.get(worker.rank, Pulse(worker.rank, worker.heard_s or -math.inf))
+            for worker in self.ledger.lost
+        ]
+        lost = {pulse.rank for pulse in pulses}
+        ended = set(range(self.workers)) - lost
+        return pulses + [Pulse(rank, math.inf, closed=True) for rank in ended]
+
+    def _settled(
+        self, rows: list[RequestRecord], pulses: list[Pulse], until: Seconds
+    ) -> ClientStats:
         """Return the totals of the rows and of what was due by `until`, sent or not."""
         seen, settled = self.stats(), ClientStats()
         for row in rows:
             settled.add(row)
-        for request in self.requests:
-            if request.intended_s <= until and request.turn == 0:
-                slice_of = settled.slice_of
-                slice_of(request.scenario, request.tenant, request.stage).scheduled += 1
-        for key, part in seen.slices.items():
-            settled.slice_of(*key).scheduled += part.followed
-        for part in settled.slices.values():
-            part.dropped = max(0, part.scheduled - part.sent)
+        self._fates = {rank: Counter() for rank in range(self.workers)}
+        ended = {row.id: row.end_s for row in rows}
+        for request, rank, fate in account(
+            self.requests, ended, pulses, workers=self.workers,
+            until=self.plan.duration_s,
+        ):  # fmt: skip
+            self._undue += fate is Fate.UNDUE
+            if fate is Fate.UNDUE or (
+                request.intended_s > until and fate is not Fate.RECORDED
+            ):
+                continue
+            part = settled.slice_of(request.scenario, request.tenant, request.stage)
+            part.scheduled += 1
+            part.dropped += fate is Fate.DROPPED
+            self._fates[rank][fate] += 1
         settled.loop_lag = seen.loop_lag
         settled.worst_pause_s = seen.worst_pause_s
         settled.recv_lags, settled.vitals = seen.recv_lags, seen.vitals
@@ -296,6 +444,8 @@ class Run:
         stats = self.stats()
         figures = summarize(rows, dropped=stats.whole().dropped, slos=self.slos)
         requests, tokens = figures["requests"], figures["tokens"]
+        requests["unknown"] = sum(f[Fate.UNKNOWN] for f in self._fates.values())
+        requests["undue"] = self._undue
         cost = (
             self.rent.summary(
                 figures["makespan_s"],
@@ -309,14 +459,20 @@ class Run:
             "run": self.folder.path.name,
             "scenario": self.plan.scenario,
             "loop": self.plan.loop,
-            "host": self.plan.hosts[0],
+            "host": ",".join(self.plan.hosts),
             "model": self.plan.model,
             "plan_hash": self.digest,
             "complete": complete,
             **figures,
             "cost": cost,
             "instrument": self._instrument(rows, stats, figures),
+            **self._distributed(),
         }
+
+    def _distributed(self) -> dict[str, Any]:
+        if self.ledger is None:
+            return {}
+        return {"distributed": self.ledger.summary(self._fates)}
 
     def verdict_now(self) -> tuple[Verdict, list[str]]:
         """Judge the run as far as it has come, from its totals."""
@@ -357,9 +513,9 @@ class Run:
                 vitals=stats.vitals,
                 send_lag_p99=figures["send_lag_s"]["p99"],
                 scheduled=scheduled,
-                sent=figures["requests"]["sent"],
+                sent=sum(not row.beside for row in rows),
                 server_lag_p99=lags["p99"],
-                workers_lost=self.workers - self._reported(),
+                workers_lost=len(self.ledger.lost) if self.ledger else 0,
                 beyond_profile=beyond,
             )
         )
@@ -377,14 +533,29 @@ class Run:
             "mock_lag_s": lags,
             "workers": {"expected": self.workers, "reported": self._reported()},
             "selfcheck": selfcheck,
-            **({"notes": [self.standing.absent]} if self.standing.absent else {}),
+            **({"notes": self.notes} if self.notes else {}),
         }
 
     def _unix(self) -> bool:
-        return self.plan.hosts[0].startswith("unix:")
+        return all(host.startswith("unix:") for host in self.plan.hosts)
 
     def _reported(self) -> int:
-        return 1 if self.workers == 1 else len(self.handed_in)
+        return self.ledger.reported if self.ledger else 1
+
+
+def recover(path: Path, environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return the summary of the killed run in that folder, marked incomplete.
+
+    Nothing is written. Raises `UsageError` where the folder is no run's or its plan
+    cannot be drawn again.
+    """
+    files = RunFiles.open(path)
+    return Run.reopen(files, environ).remains(list(files.rows()), files.pulses())
+
+
+def _slos_of(values: Mapping[str, Any]) -> tuple[Slo, ...]:
+    path = values["slo"]
+    return read_slos(read_text(path, "SLO file"), name=path) if path else ()
 
 
 def _resolve(plan: Plan, target: Target) -> Plan:

@@ -52,7 +52,9 @@ class RunFolder:
             tomli_w.dumps(table | {k: v for k, v in more.items() if v is not None}),
         )
 
-    def write_environment(self, target: dict[str, Any] | None, workers: int) -> None:
+    def write_environment(
+        self, target: dict[str, Any] | None, workers: int, **more: Any
+    ) -> None:
         """Write what this ran on and against; `target`: the mock's own description."""
         self.write_json(
             ENVIRONMENT,
@@ -64,6 +66,7 @@ class RunFolder:
                 "cpus": os.cpu_count(),
                 "workers": workers,
                 "mock": target,
+                **more,
             },
         )
 
@@ -74,6 +77,11 @@ class RunFolder:
     def write_text(self, name: str, content: bytes) -> None:
         """Write a text file whole or not at all."""
         self._write(name, content.decode())
+
+    def forget(self, pattern: str) -> None:
+        """Remove files that only a run under way has."""
+        for path in self.path.glob(pattern):
+            path.unlink(missing_ok=True)
 
     def _write(self, name: str, text: str) -> None:
         part = self.path / (name + ".part")

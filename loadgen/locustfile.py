@@ -13,7 +13,7 @@ from locust import events
 
 from loadgen.control import Control
 from loadgen.options import OPTIONS
-from loadgen.user import LoadUser
+from loadgen.user import LoadUser, places
 from loadgen.web import attach
 from loadstone.errors import UsageError
 from loadstone.report.table import text_of_summary
@@ -79,6 +79,7 @@ def wire(environment: Any, **_: Any) -> None:
         sampled=settings.sampled if settings else 0.0,
     )
     LoadUser.control = control
+    environment.dispatcher_class = places
     # A master sends no request; its workers export what they sent.
     if settings is not None and not options.master:
         _export(control, environment, settings)

@@ -193,6 +193,20 @@ def read_options(given: Mapping[str, Value]) -> dict[str, Any]:
     return values
 
 
+def hosts_of(text: str) -> tuple[str, ...]:
+    """Read endpoints with commas between them, in the order they get requests in.
+
+    Raises `UsageError` for one that is empty or there twice.
+    """
+    hosts = tuple(host.strip() for host in text.split(","))
+    if len(hosts) > 1 and ("" in hosts or len(set(hosts)) < len(hosts)):
+        raise UsageError(
+            f"hosts must be different and not empty: {text}",
+            hint="give --host once for each",
+        )
+    return hosts
+
+
 def timeouts_of(values: Mapping[str, Any]) -> Timeouts:
     """Return how long to wait for what, of read options."""
     return Timeouts(**{name: values[f"{name}_timeout"] for name in _TIMEOUTS})
@@ -203,6 +217,7 @@ def plan_of(
 ) -> Plan:
     """Make a plan of read options; `users` is Locust's own count, None for the default.
 
+    `host` may be several, with commas between them.
     `more` are settings without an option here. Raises `UsageError` for what cannot be
     run.
     """
@@ -221,7 +236,7 @@ def plan_of(
     found = find_plan(values["scenario"])
     plan = Plan(
         scenario=found.name, classes=found.classes, tenants=found.tenants,
-        hosts=(host,), users=users, **settings,
+        hosts=hosts_of(host), users=users, **settings,
     )  # fmt: skip
     for setting, (loop, why) in _ONLY.items():
         if plan.loop != loop and getattr(plan, setting) != _PLAIN[setting]:

@@ -1,10 +1,11 @@
 """Looks at an endpoint before a run: is it there, what has it, is it the mock."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from loadstone.errors import LoadstoneError
+from loadstone.errors import LoadstoneError, UsageError
 
 from .client import Endpoint, Exchange, StreamingClient, Timeouts
 
@@ -14,6 +15,8 @@ _HINTS: Final = {
     "dns": "check the host name in --host",
     "proxy": "check --proxy; user and password come from the environment, --proxy env",
 }
+_SAME: Final = ("preset", "slowdown", "clock")
+"""What a mock says of itself that is the same for all hosts of a run."""
 _ELSE: Final = "start the mock with `loadstone serve`, or check --host"
 
 
@@ -23,6 +26,43 @@ class Target:
 
     models: tuple[str, ...]
     mock: dict[str, Any] | None
+
+
+def probe_all(endpoints: Sequence[Endpoint], model: str) -> Target:
+    """Ask every endpoint, and return what they are as one.
+
+    The mocks are one with all their VMs. Raises what `probe` does, and `UsageError` for
+    endpoints that cannot be measured as one: some are the mock and some are not, they
+    emulate different machines, or lack the `model` that is asked for (empty: the first
+    that the first one lists).
+    """
+    targets = [probe(endpoint) for endpoint in endpoints]
+    first = targets[0]
+    model = model or next(iter(first.models), "")
+    for endpoint, target in zip(endpoints, targets, strict=True):
+        if len(targets) > 1 and target.models and model not in target.models:
+            raise UsageError(f"{endpoint.url} does not list the model {model!r}")
+        if _kind(target) != _kind(first):
+            raise UsageError(
+                f"{endpoint.url} is not what {endpoints[0].url} is:"
+                f" {_kind(target)}, not {_kind(first)}",
+                hint="several hosts are measured as one; give equal ones",
+            )
+    mocks = [target.mock for target in targets if target.mock is not None]
+    if not mocks:
+        return first
+    whole = {"vms": 0, "engines": 0}
+    for mock in mocks:
+        for count in whole:
+            whole[count] += int(mock.get(count) or 0)
+    return Target(first.models, mocks[0] | whole)
+
+
+def _kind(target: Target) -> str:
+    """Say what must be the same of all hosts of a run."""
+    if target.mock is None:
+        return "an endpoint"
+    return " ".join(f"{name} {target.mock.get(name)}" for name in _SAME)
 
 
 def probe(endpoint: Endpoint) -> Target:
@@ -37,6 +77,12 @@ def probe(endpoint: Endpoint) -> Target:
         version = _object(client.send(path="/version", method="GET"))
     finally:
         client.close()
+    workers = version.get("workers")
+    if isinstance(workers, list):
+        raise UsageError(
+            f"{endpoint.url} is the supervisor of {len(workers)} workers, which answer",
+            hint="drive them: " + " ".join(f"--host {url}" for url in workers),
+        )
     found = _object(listing).get("data")
     models = (
         [m for m in found if isinstance(m, dict)] if isinstance(found, list) else []

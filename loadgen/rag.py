@@ -92,7 +92,7 @@ def retrieval(plan: Plan, values: Mapping[str, Any], folder: Path) -> Retrieval:
     """Start the processes that search, and return the flow that uses them."""
     searchers = Searchers(_store(values, folder))
     pipeline = Pipeline(
-        _questions(values), searchers.search, seed=plan.seed,
+        _questions(values), searchers.search, seed=plan.seed, salt=plan.salt,
         model=values["embeddings_model"] or "",
         **({"passages": values["passages"]} if values["passages"] else {}),
     )  # fmt: skip

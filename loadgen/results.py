@@ -9,11 +9,12 @@ from typing import Final
 
 import gevent
 
+from loadstone.traffic.accounts import PULSE_EVERY_S
 from loadstone.traffic.record import RequestRecord
 
 from .watch import Stops
 
-FLUSH_EVERY_S: Final = 1.0
+FLUSH_EVERY_S: Final = PULSE_EVERY_S
 """What a kill can lose at most."""
 
 
@@ -22,18 +23,30 @@ def rows_name(rank: int, workers: int) -> str:
     return "requests.jsonl" if workers == 1 else f"requests.{rank}.jsonl"
 
 
+def pulse_name(rank: int, workers: int) -> str:
+    """Return the name of the file that says how long a worker lived."""
+    return "alive.json" if workers == 1 else f"alive.{rank}.json"
+
+
 class RowWriter:
     """Appends rows to a JSON-lines file and flushes it every second.
 
     A disk that takes no more is told to `on_failure`, once; later rows are let go.
+    `pulse(closed)` is called whenever all rows so far are on disk, at last with True.
     """
 
-    def __init__(self, path: Path, on_failure: Callable[[OSError], None]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        on_failure: Callable[[OSError], None],
+        pulse: Callable[[bool], None] = lambda closed: None,  # noqa: ARG005 - a default
+    ) -> None:
         self.path = path
         self.written = 0
         self.stops = Stops()
         """How long writes held the hub: the row is written where its answer is read."""
         self._on_failure = on_failure
+        self._pulse = pulse
         self._failed = False
         self._file = path.open("x", encoding="utf-8")
         self._flusher = gevent.spawn(self._flush_often)
@@ -54,6 +67,7 @@ class RowWriter:
         # What a full disk left in the buffer cannot be written at the close either.
         with suppress(OSError):
             self._file.close()
+        self._guarded(lambda: self._pulse(True))  # noqa: FBT003 - its one argument
 
     def _guarded(self, act: Callable[[], object]) -> None:
         if self._failed:
@@ -70,3 +84,4 @@ class RowWriter:
         while True:
             gevent.sleep(FLUSH_EVERY_S)
             self._guarded(self._file.flush)
+            self._guarded(lambda: self._pulse(False))  # noqa: FBT003 - its one argument

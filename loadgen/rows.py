@@ -19,7 +19,7 @@ class Rows:
     warmup_s: Seconds = 0.0
     rank: int = 0
 
-    def of(self, request: Request, exchange: Exchange) -> RequestRecord:
+    def of(self, request: Request, exchange: Exchange, host: int = 0) -> RequestRecord:
         """Return the row of a request that came to an end by itself."""
         reply = exchange.reply
         return self._base(
@@ -27,6 +27,7 @@ class Rows:
             exchange.sent,
             exchange.end,
             outcome_of(exchange),
+            host=host,
             connect_s=exchange.connect_s,
             recv_lag_s=exchange.recv_lag_s,
             worst_recv_lag_s=exchange.worst_recv_lag_s,
@@ -38,16 +39,19 @@ class Rows:
             **(self._of_reply(request, reply) if reply and reply.answered else {}),
         )
 
-    def abandoned(
+    def abandoned(  # noqa: PLR0917 - the row's own, in their order
         self,
         request: Request,
         began: Seconds,
         end: Seconds,
         outcome: Outcome,
         error: str | None = None,
+        host: int = 0,
     ) -> RequestRecord:
         """Return the row of a request that we ended, or failed to send."""
-        return self._base(request, began, end, outcome, error=error or outcome.value)
+        return self._base(
+            request, began, end, outcome, error=error or outcome.value, host=host
+        )
 
     def _base(
         self,
@@ -73,7 +77,7 @@ class Rows:
             conversation=request.conversation,
             turn=request.turn,
             slice=request.slice,
-            beside=request.part > 0,
+            beside=request.extra > 0,
             **more,
         )
 

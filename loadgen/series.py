@@ -48,7 +48,10 @@ class Series:
             whole.scheduled,
             whole.sent,
             whole.output_tokens,
-            {name: dict(whole.percentiles[name].counts) for name, _ in _SHOWN.values()},
+            {
+                name: dict(whole.percentiles[name].pairs())
+                for name, _ in _SHOWN.values()
+            },
         )
         self._recent.append(now)
         while len(self._recent) > 2 and at_s - self._recent[1].at_s >= WINDOW_S:

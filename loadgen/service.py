@@ -5,7 +5,7 @@ request that was sent ends in a row all the same.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -38,23 +38,29 @@ class Abandon(BaseException):
 
 
 class Clients(NamedTuple):
-    """Who sends: the endpoint's own client, and one for each tenant with a key."""
+    """Who sends: a client for each host, and as many for each tenant with a key."""
 
-    own: StreamingClient
-    by_tenant: Mapping[str, StreamingClient]
+    own: Sequence[StreamingClient]
+    by_tenant: Mapping[str, Sequence[StreamingClient]]
     embeddings: StreamingClient | None = None
-    """Where that is another endpoint."""
+    """Who embeds what flows ask for, where that is another endpoint."""
+
+    def host_of(self, request: Request) -> int:
+        """Return which host gets it: arrivals go to them in turn, by their number."""
+        return request.index % len(self.own)
 
     def of(self, request: Request) -> StreamingClient:
-        """Return who sends that request."""
-        if request.kind == "embed" and self.embeddings is not None:
+        """Return who sends it."""
+        if self.embeddings is not None and request.kind == "embed":
             return self.embeddings
-        return self.by_tenant.get(request.tenant, self.own)
+        clients = self.by_tenant.get(request.tenant, self.own)
+        return clients[self.host_of(request)]
 
     def all(self) -> list[StreamingClient]:
         """Return all of them."""
-        others = () if self.embeddings is None else (self.embeddings,)
-        return [self.own, *self.by_tenant.values(), *others]
+        embeddings = () if self.embeddings is None else (self.embeddings,)
+        tenants = (each for some in self.by_tenant.values() for each in some)
+        return [*self.own, *tenants, *embeddings]
 
 
 class _Asked(NamedTuple):
@@ -135,7 +141,6 @@ class Service:
             return step.request
         now = replace(step.request, intended_s=self._now())
         self._slice_of(now).scheduled += 1
-        self._slice_of(now).followed += 1
         return now
 
     def _settle(self, row: RequestRecord) -> None:
@@ -146,10 +151,10 @@ class Service:
         return self._stats.slice_of(request.scenario, request.tenant, request.stage)
 
     def _ask(self, request: Request) -> _Asked:
-        beside = self._slice_of(request) if request.part else None
+        beside = self._slice_of(request) if request.extra else None
         if beside is not None:
             beside.in_flight += 1
-        trace = self._traces.of(request.index)
+        trace = self._traces.of(request.number)
         began = self._now()
         asked: _Asked
         try:
@@ -159,7 +164,8 @@ class Service:
                 headers={TRUTH_HEADER: "1", TRACEPARENT_HEADER: str(trace)},
                 stream=request.kind == "generate",
             )
-            asked = _Asked(self._rows.of(request, exchange), exchange)
+            row = self._rows.of(request, exchange, self._clients.host_of(request))
+            asked = _Asked(row, exchange)
         except BaseException as error:  # noqa: BLE001 - whoever served it hears of it
             killed = None if isinstance(error, Exception) else error
             asked = _Asked(self._ended(request, None, began, error), None, killed)
@@ -195,8 +201,10 @@ class Service:
                 outcome, code = Outcome.FAILED, "internal"
         if row is not None:
             return replace(row, outcome=outcome, error=code)
-        began += self._rows.t0
-        return self._rows.abandoned(request, began, self._clock.now(), outcome, code)
+        return self._rows.abandoned(
+            request, began + self._rows.t0, self._clock.now(), outcome, code,
+            self._clients.host_of(request),
+        )  # fmt: skip
 
 
 def _answer(asked: _Asked) -> Answer:

@@ -6,8 +6,9 @@ greenlets as there may be requests in flight (open loop) or users (closed loop),
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from math import ceil
 from random import Random
 from types import MappingProxyType
 from typing import Final
@@ -22,6 +23,7 @@ from loadstone.traffic.journey import Journey, Journeys, journeys_of
 from loadstone.traffic.plan import Plan
 from loadstone.traffic.record import Outcome, RequestRecord
 from loadstone.traffic.request import Request
+from loadstone.traffic.share import Share
 from loadstone.units import Seconds
 
 from .client import StreamingClient
@@ -45,34 +47,16 @@ class MonotonicClock:
         return time.monotonic()
 
 
-_NONE: Final[Mapping[str, StreamingClient]] = MappingProxyType({})
+_NONE: Final[Mapping[str, Sequence[StreamingClient]]] = MappingProxyType({})
 _NO_FLOWS: Final[Flows] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
-    """One process's part of the plan: journeys of number `rank` modulo `workers`."""
-
-    rank: int = 0
-    workers: int = 1
-
-    def of(self, requests: list[Request]) -> list[Request]:
-        """Return this share; over all ranks they are the whole, without overlap.
-
-        A conversation is of one share as a whole.
-        """
-        if self.workers == 1:
-            return requests
-        return [
-            request
-            for number, journey in enumerate(journeys_of(requests))
-            if number % self.workers == self.rank
-            for request in journey
-        ]
-
-
 class Session:
-    """A run's share in this process, from t0 to the last answer or the drain's end."""
+    """A run's share in this process, from t0 to the last answer or the drain's end.
+
+    There is a client for each of the plan's hosts, which get the requests in turn, by
+    their index; all clients share their lags.
+    """
 
     def __init__(
         self,
@@ -81,14 +65,14 @@ class Session:
         share: Share,
         requests: list[Request],
         drawn: Iterator[Journey],
-        client: StreamingClient,
+        clients: Sequence[StreamingClient],
         rows: RowWriter,
         stats: ClientStats,
         traces: Traces,
         t0: Seconds,
         on_row: Callable[[RequestRecord], None],
         clock: Clock | None = None,
-        by_tenant: Mapping[str, StreamingClient] = _NONE,
+        by_tenant: Mapping[str, Sequence[StreamingClient]] = _NONE,
         embeddings: StreamingClient | None = None,
         flows: Flows = _NO_FLOWS,
         on_stop: Callable[[], None] = lambda: None,
@@ -105,15 +89,13 @@ class Session:
         self.finished = Event()
         """Set when every request of this share has ended, by itself or by the drain."""
         self._drawn = drawn
-        self._clients = Clients(client, by_tenant, embeddings)
+        self._clients = Clients(clients, by_tenant, embeddings)
         self._on_stop = on_stop
         self._on_row = on_row
         self._think = Random(f"{plan.seed}/think/{share.rank}")
         self._clock = clock or MonotonicClock()
         self._watch = Watch(stats, rows.stops)
-        stats.recv_lags = client.lags
-        for other in self._clients.all():
-            other.lags = client.lags
+        stats.recv_lags = clients[0].lags
         self._open = plan.loop != "closed"
         self._journeys = Journeys(plan.duration_s)
         arrivals = (
@@ -138,9 +120,9 @@ class Session:
 
     def start(self) -> None:
         """Open connections, begin the schedule and arrange for the end."""
-        each = min(WARM_CONNECTIONS, self.plan.users) // len(self._clients.all())
-        for client in self._clients.all():
-            client.warm(max(1, each))
+        most, clients = min(WARM_CONNECTIONS, self.plan.users), self._clients.all()
+        for client in clients:
+            client.warm(ceil(most / len(clients)))
         self._watch.start()
         if self._open:
             self._dispatcher.start()
@@ -202,7 +184,6 @@ class Session:
     def _count_due(self, request: Request) -> None:
         part = self.stats.slice_of(request.scenario, request.tenant, request.stage)
         part.scheduled += 1
-        part.followed += request.turn > 0
 
     def _note(self, row: RequestRecord) -> None:
         self.rows.write(row)

@@ -25,9 +25,7 @@ LATENCIES: Final = {
     "send_lag_s": Client.SEND_LAG,
 }
 """Each latency of a row, and the metric that exports it."""
-_COUNTS: Final = (
-    "scheduled", "followed", "dropped", "in_flight", "input_tokens", "output_tokens",
-)  # fmt: skip
+_COUNTS: Final = ("scheduled", "dropped", "in_flight", "input_tokens", "output_tokens")
 _LOGS: Final = ("loop_lag", "ttft_error")
 
 
@@ -50,9 +48,6 @@ class SliceStats:
         self.outcomes = dict.fromkeys((o.value for o in Outcome), 0)
         self.scheduled = 0
         """Requests whose intended time has come."""
-        self.followed = 0
-        """Of them, those whose time was not known before: later turns, and what flows
-        asked beside the planned request."""
         self.dropped = 0
         self.in_flight = 0
         self.input_tokens = 0

@@ -32,9 +32,9 @@ class Traces:
     def __repr__(self) -> str:
         return f"<Traces {self._run >> _HALF_BITS:016x}... sampled {self.ratio:g}>"
 
-    def of(self, index: int) -> TraceParent:
-        """Return the trace of the request of that index, with its span as parent."""
-        half = _draw(f"{self._seed}/traces/{index}")
+    def of(self, number: str) -> TraceParent:
+        """Return the trace of the request of that number, with its span as parent."""
+        half = _draw(f"{self._seed}/traces/{number}")
         return TraceParent(self._run | half, half, half < self._bound)
 
 

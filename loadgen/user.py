@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import gevent
 from locust import User, task
+from locust.dispatch import UsersDispatcher
 from locust.user.task import LOCUST_STATE_STOPPING
 
 if TYPE_CHECKING:
@@ -30,3 +31,30 @@ class LoadUser(User):
 
     def wait(self) -> Any:
         """Never pause between tasks: there is one, and it paces itself."""
+
+
+class Places(UsersDispatcher):
+    """Spreads the users over the workers that are there when a run begins, and stays.
+
+    Locust's own would take users from workers when another comes, and with them the
+    requests that they have in flight; and a schedule has no share for who comes late.
+    """
+
+    def __init__(self, worker_nodes: list[Any], user_classes: list[Any]) -> None:
+        super().__init__(worker_nodes=worker_nodes, user_classes=user_classes)
+        self.workers = [node.id for node in worker_nodes]
+        """Client ids of those who have places."""
+
+    def add_worker(self, worker_node: Any) -> None:
+        """Leave it without users until the next run."""
+
+    def remove_worker(self, worker_node: Any) -> None:
+        """Leave its users to nobody: its share is not sent."""
+
+
+def places(worker_nodes: list[Any], user_classes: list[Any]) -> Places:
+    """Return the places of the run that is on, or give them; Locust may ask again."""
+    control = LoadUser.control
+    given: Places = control.places or Places(worker_nodes, user_classes)
+    control.places = given
+    return given

@@ -7,11 +7,15 @@ for percentiles of a stated error without choosing bounds.
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from math import ceil, exp, log
+from math import ceil, log
 from typing import Final, NamedTuple
+
+from ddsketch.mapping import LogarithmicMapping
+from ddsketch.store import DenseStore
 
 GROWTH: Final = 1.02
 """Ratio of neighbouring `LogHistogram` bounds: a value is known to within 1 %."""
+_MAPPING: Final = LogarithmicMapping.from_gamma_offset(GROWTH, 0.0)
 _PER_E: Final = 1.0 / log(GROWTH)
 _LEAST: Final = 1e-9
 
@@ -90,54 +94,64 @@ class TracedArray(BucketArray):
 
 
 def bucket_of(value: float) -> int:
-    """Return the index of a value's 2 %-wide bucket; zero and below share one."""
+    """Return the index of a value's 2 %-wide bucket; zero and below share one.
+
+    It is `DDSketch`'s logarithmic mapping, in one expression: once per token is often.
+    """
     return ceil(log(max(value, _LEAST)) * _PER_E)
 
 
 def bucket_value(index: int) -> float:
-    """Return the value that stands for a bucket: the geometric middle of its bounds."""
-    return exp((index - 0.5) / _PER_E)
+    """Return the value that stands for a bucket: none in it is further off than 1 %."""
+    value: float = _MAPPING.value(index)
+    return value
 
 
 class LogHistogram:
-    """A sparse histogram with buckets 2 % wide: percentiles are right to within 1 %."""
+    """A histogram with buckets 2 % wide: percentiles are right to within 1 %.
 
-    __slots__ = ("counts", "total")
+    It is a DDSketch (Masson, Rim and Lee, VLDB 2019) whose buckets are never collapsed,
+    so merging is exact: parts that are merged have the counts of one that saw all. A
+    quantile is a nearest rank, as everywhere here; `DDSketch.get_quantile_value` takes
+    the one below.
+    """
+
+    __slots__ = ("_store", "total")
 
     def __init__(self, pairs: Iterable[tuple[int, int]] = ()) -> None:
-        self.counts: dict[int, int] = {}
+        self._store = DenseStore()
         self.total = 0.0
+        """Sum of the values; of those that were merged, as their buckets tell."""
         self.merge(pairs)
 
     def __repr__(self) -> str:
-        return f"<LogHistogram n={self.count} in {len(self.counts)} buckets>"
+        return f"<LogHistogram n={self.count} in {len(self.pairs())} buckets>"
 
     @property
     def count(self) -> int:
         """How many values were added."""
-        return sum(self.counts.values())
+        return int(self._store.count)
 
     def add(self, value: float, weight: int = 1) -> None:
         """Count `value` `weight` times."""
-        index = bucket_of(value)
-        self.counts[index] = self.counts.get(index, 0) + weight
+        self._store.add(bucket_of(value), weight)
         self.total += value * weight
 
     def merge(self, pairs: Iterable[tuple[int, int]]) -> None:
         """Add `(bucket, count)` pairs, as `pairs()` gives them."""
         for index, count in pairs:
-            self.counts[index] = self.counts.get(index, 0) + count
+            self._store.add(index, count)
             self.total += bucket_value(index) * count
 
     def pairs(self) -> tuple[tuple[int, int], ...]:
         """Return `(bucket, count)` in rising order of value."""
-        return tuple(sorted(self.counts.items()))
+        first = self._store.offset
+        bins = enumerate(self._store.bins, first)
+        return tuple((index, int(count)) for index, count in bins if count)
 
     def quantile(self, q: float) -> float | None:
         """Return the nearest-rank `q` quantile (0 < q <= 1), or None when empty."""
-        rank = max(1, ceil(q * self.count))
-        for index, count in self.pairs():
-            rank -= count
-            if rank <= 0:
-                return bucket_value(index)
-        return None
+        if not self.count:
+            return None
+        below = max(1, ceil(q * self.count)) - 1
+        return bucket_value(self._store.key_at_rank(below))

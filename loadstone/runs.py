@@ -3,7 +3,7 @@
 `runs/<id>/` holds `plan.toml` (written before the first request), `environment.json`,
 `requests.jsonl` (one per worker where there are several), and at the end `summary.json`
 and `metrics.prom`. A run that was killed has no summary; its rows are whole up to the
-last second.
+last second, and `alive.json` (one per worker) says which second that was.
 """
 
 import json
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from .errors import UsageError
+from .traffic.accounts import Pulse
 from .traffic.record import RequestRecord
 
 PLAN: Final = "plan.toml"
@@ -21,6 +22,7 @@ ENVIRONMENT: Final = "environment.json"
 SUMMARY: Final = "summary.json"
 METRICS: Final = "metrics.prom"
 ROWS: Final = "requests*.jsonl"
+PULSES: Final = "alive*.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,19 @@ class RunFiles:
     def rows(self) -> Iterator[RequestRecord]:
         """Read the rows one by one; see `read_rows`."""
         return read_rows(self.path)
+
+    def pulses(self) -> list[Pulse]:
+        """Return the last signs of life of its processes; none of a run that ended.
+
+        Raises `UsageError` for a file that is not one.
+        """
+        found = []
+        for path in sorted(self.path.glob(PULSES)):
+            try:
+                found.append(Pulse.from_json(self._json(path.name) or {}))
+            except (KeyError, TypeError, ValueError) as wrong:
+                raise UsageError(f"{path} is not a sign of life: {wrong}") from None
+        return found
 
     def _json(self, name: str) -> dict[str, Any] | None:
         path = self.path / name

@@ -364,6 +364,20 @@ class Server:
     )  # fmt: skip
 
 
+class Supervisor:
+    """What the supervisor of several workers adds to the sum of their metrics."""
+
+    WORKER_UP = MetricSpec(
+        "loadstone_worker_up", "gauge", "Whether a worker process listens: 1 or 0.",
+        ("worker",),
+    )  # fmt: skip
+    WORKER_RESTARTS = MetricSpec(
+        "loadstone_worker_restarts", "counter",
+        "How often a worker process that had died was started again.",
+        ("worker",),
+    )  # fmt: skip
+
+
 _SLICE = ("scenario", "tenant", "stage")
 _PIPELINE = ("scenario", "tenant")
 

@@ -15,6 +15,7 @@ from .door import Door
 from .driver import Driver
 from .edge import build_edge
 from .embeddings import Embeddings
+from .entrance import Entrance
 from .faults import FaultPlan
 from .generate import Generator
 from .injection import Injector
@@ -35,12 +36,17 @@ def build_app(
     *,
     lengths: LengthDistribution,
     metrics: Metrics,
+    entrance: Entrance,
 ) -> web.Application:
-    """Build the application. `lengths` draws the answers that end by themselves."""
+    """Build the application. `lengths` draws the answers that end by themselves.
+
+    Requests for answers come in by the `entrance`.
+    """
     app = web.Application(
         middlewares=[
             build_edge(
                 driver.stats,
+                entrance,
                 tenants=config.who,
                 max_body_bytes=config.max_body_bytes,
             )
@@ -49,7 +55,7 @@ def build_app(
     )
     tenants = [tenant.name for tenant in config.who] or [DEFAULT]
     plan = FaultPlan(config.seed, tenants=tenants, models=config.names)
-    outages = Outages(driver, config.vms)
+    outages = Outages(driver, config.part)
     for fault in config.faults:
         plan.check(fault)
         outages.check(fault)
@@ -57,7 +63,7 @@ def build_app(
     door = Door(config, driver)
     injector = Injector(plan, driver, headers=config.fault_header)
     generator = Generator(config, driver, lengths, door=door, injector=injector)
-    probes = Probes(config, driver, metrics)
+    probes = Probes(config, driver, metrics, entrance)
     handlers: dict[str, _Handler] = {
         "/chat/completions": generator.handler(CHAT_COMPLETIONS),
         "/completions": generator.handler(COMPLETIONS),

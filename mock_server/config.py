@@ -11,6 +11,7 @@ from loadstone.units import Seconds, Tokens
 from loadstone.wire.tokens import RING_TOKENS
 
 from .faults import Fault
+from .share import Share
 from .tenants import DEFAULT, Tenant, check_tenants
 
 MIB: Final = 1 << 20
@@ -58,6 +59,10 @@ class ServerConfig:
     grace_s: Seconds = 10.0
     """How long running answers may take to end once the server is told to stop."""
     slowdown: float = 1.0
+    share: Share | None = None
+    """Its part of the rack, where several processes are one."""
+    control: Path | None = None
+    """A Unix socket besides, by which a supervisor asks for metrics and the like."""
     aliases: tuple[str, ...] = ()
     """Further names of the model, as vLLM's `--served-model-name` gives it."""
     faults: tuple[Fault, ...] = ()
@@ -68,6 +73,11 @@ class ServerConfig:
     """Whether requests may ask for a fault of their own."""
     clock: Literal["real", "virtual"] = "real"
     """Whether its times are to be waited for; only told to clients, too."""
+
+    @property
+    def part(self) -> Share:
+        """What this process has of its rack: all of it, if nobody says otherwise."""
+        return self.share or Share(worker=0, workers=1, of_vms=self.vms)
 
     @property
     def names(self) -> tuple[str, ...]:

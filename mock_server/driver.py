@@ -374,18 +374,20 @@ class Driver:
         """
         ticket = sink.ticket
         try:
-            ticket.engine = self.fleet.route(ticket.sequence)
+            index = self.fleet.route(ticket.sequence)
         except NoEngineError:
             sink.abort(LOST)
             return
-        stamp = self._pumps[ticket.engine].submit(sink, self.clock.now())
+        ticket.engine = self.fleet.first + index
+        stamp = self._pumps[index].submit(sink, self.clock.now())
         self._note("submit", ticket, stamp)
 
     def cancel(self, ticket: Ticket) -> None:
         """Take a request out, as of now; one that ended or never began is left."""
         if ticket.engine < 0:
             return
-        stamp = self._pumps[ticket.engine].cancel(ticket.sequence, self.clock.now())
+        index = ticket.engine - self.fleet.first
+        stamp = self._pumps[index].cancel(ticket.sequence, self.clock.now())
         if stamp is not None:
             self._note("cancel", ticket, stamp)
 

@@ -10,6 +10,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from loadstone.wire.openai_error import ApiError
 
+from .entrance import Entrance
 from .hooks import CLIENT_WENT_AWAY
 from .stats import ServerStats
 from .tenants import Tenant, find_tenant
@@ -25,9 +26,13 @@ _GUARDED: Final = ("/v1/", "/openai/", "/tokenize", "/detokenize")
 
 
 def build_edge(
-    stats: ServerStats, *, tenants: Sequence[Tenant], max_body_bytes: int
+    stats: ServerStats,
+    entrance: Entrance,
+    *,
+    tenants: Sequence[Tenant],
+    max_body_bytes: int,
 ) -> Middleware:
-    """Build the middleware that every request passes.
+    """Build the middleware that every request passes; probes pass a shut entrance too.
 
     Without tenants nobody needs a key.
     """
@@ -39,6 +44,9 @@ def build_edge(
         try:
             response = await _answer(request, handler)
             status = response.status
+            if entrance.shut:
+                # Whoever keeps the connection would only be refused again.
+                response.force_close()
         finally:
             took = time.perf_counter() - began
             stats.count_http(_route(request), _method(request), status, took)
@@ -46,9 +54,12 @@ def build_edge(
 
     async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
-            if tenants and request.path.startswith(_GUARDED):
+            if not request.path.startswith(_GUARDED):
+                return await handler(request)
+            if tenants:
                 request[TENANT] = _whose(request, tenants)
-            return await handler(request)
+            with entrance:
+                return await handler(request)
         except ApiError as error:
             return error_response(error)
         except web.HTTPException as error:

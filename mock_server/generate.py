@@ -45,6 +45,8 @@ from .sinks import (
 from .stats import Operation
 from .tenants import Tenant
 
+_WORKER_SHIFT: Final = 48
+"""Bits of an id's number below the worker's: workers of one rack share a seed."""
 _STREAM_HEADERS: Final = {"Content-Type": EVENT_STREAM, "Cache-Control": "no-cache"}
 
 
@@ -111,7 +113,7 @@ class Generator:
         self._injector = injector
         self._max_model_len = engine.max_model_len
         self._block_size = engine.limits.block_size if caches(engine) else 0
-        self._numbers = count(1)
+        self._numbers = count(1 + (config.part.worker << _WORKER_SHIFT))
 
     def __repr__(self) -> str:
         return f"<Generator {self._config.model} on {self._driver!r}>"

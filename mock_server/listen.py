@@ -37,6 +37,9 @@ async def listen(config: ServerConfig, runner: web.AppRunner) -> str:
                 runner, config.host, config.port, ssl_context=context, backlog=BACKLOG
             )
         await site.start()
+        if config.control is not None:
+            # Never TLS: it is of this machine and its owner alone.
+            await web.SockSite(runner, bind_unix(config.control)).start()
     except OSError as error:
         raise _cannot_listen(config, error) from error
     return _url(config, runner)

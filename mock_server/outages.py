@@ -25,6 +25,7 @@ from loadstone.engine.sequence import Sequence
 
 from .driver import Driver, Timer
 from .faults import Fault, FaultError, Place, Planned
+from .share import Share
 
 _MOVES: Final[dict[str, Callable[[Sequence], bool]]] = {
     "retry": lambda sequence: sequence.first_s is None,
@@ -36,10 +37,17 @@ _MOVES: Final[dict[str, Callable[[Sequence], bool]]] = {
 class Outages:
     """Does the faults of the rack when they are due, and undoes them."""
 
-    def __init__(self, driver: Driver, vms: int) -> None:
+    def __init__(self, driver: Driver, share: Share) -> None:
+        """Watch over the engines of a process that has that share of its rack.
+
+        Faults name VMs and engines by their number in the rack; what others have is
+        left to them.
+        """
         self._driver = driver
-        self._vms = vms
-        self._engines = len(driver.fleet.engines)
+        self._vms = share.of_vms
+        own, first = len(driver.fleet.engines), driver.fleet.first
+        self._own = range(first, first + own)
+        self._engines = own * share.of_vms // share.vms
         self._timers: dict[int, list[Timer]] = {}
         self._lost: dict[int, set[int]] = {}
         """Engines that each fault keeps down."""
@@ -62,9 +70,9 @@ class Outages:
     def schedule(self, planned: Planned) -> None:
         """Let a fault begin and end when it is due; those of requests are left."""
         fault = planned.fault
-        if fault.place is not Place.RACK:
+        engines = self._hit(fault) if fault.place is Place.RACK else ()
+        if not engines:
             return
-        engines = self._hit(fault)
         begin: Callable[[], None] = partial(self._lose, planned, engines)
         if fault.kind == "power_cap":
             begin = partial(self._slow, planned, engines)
@@ -87,11 +95,17 @@ class Outages:
             self._set_pace(engine)
 
     def _hit(self, fault: Fault) -> list[int]:
-        """Return the engines of a VM: those with a GPU in it, if they span several."""
+        """Return this process's engines of a VM, by their place in its fleet.
+
+        Of engines that span several VMs, those with a GPU in it.
+        """
         if fault.kind == "gpu_lost":
-            return [int(fault.number("engine"))]
-        vm, n, vms = int(fault.number("vm")), self._engines, self._vms
-        return list(range(vm * n // vms, -(-(vm + 1) * n // vms)))
+            engine = int(fault.number("engine"))
+            hit = range(engine, engine + 1)
+        else:
+            vm, n, vms = int(fault.number("vm")), self._engines, self._vms
+            hit = range(vm * n // vms, -(-(vm + 1) * n // vms))
+        return [engine - self._own.start for engine in hit if engine in self._own]
 
     def _lose(self, planned: Planned, engines: Iterable[int]) -> None:
         self._count(planned)

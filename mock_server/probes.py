@@ -15,6 +15,7 @@ from loadstone.wire.openapi import describe
 from .config import ServerConfig
 from .driver import Driver
 from .edge import read_body
+from .entrance import Entrance
 
 Metrics = Callable[[str, Seconds], tuple[bytes, str]]
 """Renders the exposition for an `Accept` header at an instant of engine time: its bytes
@@ -24,8 +25,11 @@ and their content type."""
 class Probes:
     """What the server says of itself, and the token rule."""
 
-    def __init__(self, config: ServerConfig, driver: Driver, metrics: Metrics) -> None:
+    def __init__(
+        self, config: ServerConfig, driver: Driver, metrics: Metrics, entrance: Entrance
+    ) -> None:
         self._config = config
+        self._entrance = entrance
         self._metrics = metrics
         self._clock = driver.clock
         self._fleet = driver.fleet
@@ -62,6 +66,7 @@ class Probes:
 
     async def ready(self, _: web.Request) -> web.Response:
         """Say whether a request would be taken now; raises `ApiError` if not."""
+        self._entrance.check()
         waiting = self._fleet.waiting
         if not self._fleet.up:
             raise ApiError.unavailable("Every engine is lost.", "not_ready")

@@ -18,6 +18,7 @@ from .canary import Canary, LagWatch
 from .capacity import find_capacity
 from .config import LengthDistribution, ServerConfig
 from .driver import TICK_S, Driver, Timers
+from .entrance import Entrance
 from .listen import listen, remove_unix
 from .stats import ServerStats
 
@@ -40,6 +41,8 @@ async def serve(
 ) -> None:
     """Serve until SIGINT, SIGTERM or `stop`; then running answers have `grace_s`.
 
+    Meanwhile new requests are refused with 503, on new connections too.
+
     Time is the event loop's, or that of `timers`; then nothing waits for a tick.
     `announce` is given one line, with the URL, once connections are accepted. A second
     signal cuts the grace short. Raises `LoadstoneError` when the address, or as many
@@ -57,12 +60,13 @@ async def serve(
         journal=journal,
         observers=observers,
     )
+    entrance = Entrance(config.grace_s)
     runner = web.AppRunner(
-        build_app(config, driver, lengths=lengths, metrics=metrics),
+        build_app(config, driver, lengths=lengths, metrics=metrics, entrance=entrance),
         access_log=None,
         # A client that goes away cancels its handler, and that frees its KV blocks.
         handler_cancellation=True,
-        shutdown_timeout=config.grace_s + _AFTER_GRACE_S,
+        shutdown_timeout=_AFTER_GRACE_S,
     )
     await runner.setup()
     restore = _stop_on_signals(loop, stop, driver)
@@ -73,8 +77,10 @@ async def serve(
             watch.start()
         announce(f"listening on {url}")
         await stop.wait()
+        entrance.shut = True
+        await entrance.emptied(config.grace_s)
     finally:
-        loop.call_later(config.grace_s, driver.abort)
+        driver.abort()
         await runner.cleanup()
         for watch in watches:
             watch.stop()

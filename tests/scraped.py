@@ -28,6 +28,7 @@ from loadstone.wire.tokens import prompt_of
 from mock_server.app import Metrics, build_app
 from mock_server.config import ServerConfig
 from mock_server.driver import Driver
+from mock_server.entrance import Entrance
 from mock_server.filler import Answer
 from mock_server.serve import serve
 from mock_server.sinks import CollectSink, Ticket
@@ -226,8 +227,9 @@ async def driven(fleet: Fleet, gpu: GpuFacts = GPU) -> AsyncIterator[Driven]:
     stats = stats_of(fleet)
     driver = Driver(fleet, stats, asyncio.get_running_loop())
     config = ServerConfig(model=MODEL, preset="test", port=0)
+    metrics = metrics_of(fleet, stats, gpu)
     app = build_app(
-        config, driver, lengths=lambda _: 7, metrics=metrics_of(fleet, stats, gpu)
+        config, driver, lengths=lambda _: 7, metrics=metrics, entrance=Entrance(0.0)
     )
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()

@@ -12,13 +12,14 @@ import gevent
 
 from loadgen.client import Endpoint, StreamingClient
 from loadgen.results import RowWriter
-from loadgen.session import Session, Share
+from loadgen.session import Session
 from loadgen.stats import ClientStats
 from loadgen.tracing import Traces
 from loadstone.runs import read_rows
 from loadstone.traffic.plan import Plan
 from loadstone.traffic.record import RequestRecord
 from loadstone.traffic.request import Request
+from loadstone.traffic.share import Share
 from loadstone.traffic.summary import describe, summarize
 from loadstone.traffic.verdict import Evidence, Verdict, judge
 from loadstone.units import Seconds
@@ -118,7 +119,7 @@ def drive(
         share=Share(),
         requests=requests,
         drawn=iter(()),
-        client=StreamingClient(Endpoint.parse(url)),
+        clients=[StreamingClient(Endpoint.parse(url))],
         rows=RowWriter(folder / "requests.jsonl", unexpected),
         stats=ClientStats(),
         traces=Traces(0, run="test", ratio=0.0),

@@ -3,6 +3,7 @@
 from math import ceil, inf, nextafter
 
 import pytest
+from ddsketch.mapping import LogarithmicMapping
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -82,6 +83,18 @@ def test_bucket_value_is_within_one_percent(value: float) -> None:
         bucket_of(value) + 1,
         bucket_of(value) + 2,
     )
+
+
+@given(st.floats(1e-9, 1e9))
+def test_buckets_are_the_library_s(value: float) -> None:
+    """The expression of the hot path is DDSketch's own mapping, but at a bound.
+
+    There the two round a logarithm differently, and either bucket is right.
+    """
+    mapping = LogarithmicMapping.from_gamma_offset(GROWTH, 0.0)
+    ours, theirs = bucket_of(value), mapping.key(value)
+    bound = min(abs(value / GROWTH**k - 1) for k in (theirs - 1, theirs))
+    assert ours == theirs or bound < 1e-9
 
 
 @given(VALUES | st.just(-1.0), VALUES)

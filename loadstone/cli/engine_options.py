@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import click
 
+from mock_server.share import Share
+
 from ..catalog.gpus import load_accelerator
 from ..catalog.presets import Preset
 from ..engine.disaggregated import Disaggregated, build_disaggregated
@@ -71,8 +73,11 @@ class Built(NamedTuple):
     vms: int
 
 
-def build(**options: Any) -> Built:
-    """Build what the options describe; raises `UsageError` for what cannot be."""
+def build(*, share: Share | None = None, **options: Any) -> Built:
+    """Build what the options describe, or a share of it.
+
+    Raises `UsageError` for what cannot be.
+    """
     setup = _Setup(**options)
     machine = load_machine(
         setup.preset,
@@ -98,9 +103,14 @@ def build(**options: Any) -> Built:
     limits, law = machine.limits, machine.law
     if setup.prefill_gpus is None or setup.decode_gpus is None:
         speeds = machine.speeds(vms, setup.seed) if setup.vm_spread else ()
+        first, vms = 0, share.vms if share else vms
+        engines = machine.engines(vms)
+        if share and share.first_vm:
+            first = machine.engines(share.first_vm)
         fleet = build_fleet(
-            limits, law, engines=machine.engines(vms), speeds=speeds, **common
-        )
+            limits, law, engines=engines, first=first,
+            speeds=speeds[first : first + engines], **common,
+        )  # fmt: skip
         return Built(machine, fleet, vms)
     pools = build_disaggregated(
         limits, law, transfer_of(machine),
@@ -123,14 +133,19 @@ def _engines_of(gpus: int, machine: Preset, phase: str) -> int:
     return engines
 
 
-def build_live(**options: Any) -> tuple[Preset, Fleet, int]:
-    """Build what the live server can serve; raises `NotModelledError` for the rest."""
+def build_live(
+    *, share: Share | None = None, **options: Any
+) -> tuple[Preset, Fleet, int]:
+    """Build what the live server can serve, or a share of it.
+
+    Raises `NotModelledError` for the rest.
+    """
     if options.get("prefill_gpus") or options.get("decode_gpus"):
         raise NotModelledError(
             "disaggregated serving is not modelled by the live server yet",
             hint="simulate it: loadstone simulate --prefill-gpus N --decode-gpus N",
         )
-    machine, fleet, vms = build(**options)
+    machine, fleet, vms = build(share=share, **options)
     assert isinstance(fleet, Fleet)
     return machine, fleet, vms
 

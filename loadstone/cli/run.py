@@ -32,11 +32,18 @@ Examples:
   loadstone run chat --users 50 --think 2s --duration 5m
   loadstone run chat --trace azure_llm_2023_conv.csv --speedup 2 --duration 60s
   loadstone run chat --rate 5 --host https://llm.example.com --api-key-env LLM_KEY
+  loadstone run chat --rate 90 --host http://vm-1:8000 --host http://vm-2:8000
   loadstone run chat --rate 20 --slo slo.toml --json > result.json
   loadstone run runs/latest/plan.toml --host http://127.0.0.1:9000""",
 )
 @click.argument("scenario")
-@click.option("--host", metavar="URL", help=f"the endpoint  [default: {_HOST}]")
+@click.option(
+    "--host",
+    "hosts",
+    multiple=True,
+    metavar="URL",
+    help=f"the endpoint; several get the requests in turn  [default: {_HOST}]",
+)
 @click.option(
     "--users",
     type=click.IntRange(1),
@@ -63,8 +70,8 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="print the summary as JSON")
 @load_options({option.name for option in OPTIONS} - {"scenario"})
 def command(
-    *, scenario: str, host: str | None, users: int | None, processes: int, web: bool,
-    web_port: int, as_json: bool, **given: str | None,
+    *, scenario: str, hosts: tuple[str, ...], users: int | None, processes: int,
+    web: bool, web_port: int, as_json: bool, **given: str | None,
 ) -> int:  # fmt: skip
     """Drive an endpoint with SCENARIO: tokens/s, tails, cost, how far to trust them.
 
@@ -73,7 +80,7 @@ def command(
     plan.toml of an earlier run, to run it again; options given beside it win.
     """
     asked: dict[str, str | None] = dict(options_of_plan(scenario))
-    host = host or asked.pop("host", None)
+    host = ",".join(hosts) or asked.pop("host", None)
     users = users or int(asked.pop("users", None) or "0") or None
     asked |= {name: text for name, text in given.items() if text}
     asked["scenario"] = scenario

@@ -3,10 +3,12 @@
 import asyncio
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -14,11 +16,14 @@ from mock_server.capacity import find_capacity
 from mock_server.config import MAX_INTERVAL, MIB, ServerConfig
 from mock_server.faults import read_fault
 from mock_server.serve import serve, spare_collections
+from mock_server.share import Share
 from mock_server.stats import ServerStats
 from mock_server.tenants import DEFAULT, Tenant, read_tenant
 
 from ..catalog.boards import load_board
+from ..catalog.presets import Preset
 from ..catalog.workloads import load_lengths
+from ..engine.fleet import Fleet
 from ..errors import UsageError
 from ..observers import Observers
 from ..telemetry.gpus import GpuFacts, Gpus
@@ -40,6 +45,7 @@ Examples:
   loadstone serve --uds /run/user/1000/mock.sock
   loadstone serve --config mock.toml --port 9000
   loadstone serve --faults faults.toml --admin-key-file admin.txt
+  loadstone serve --vms 18 --workers 4 --port 8000    # workers on 8001 to 8004
   loadstone serve --api-key-file key.txt --ssl-certfile cert.pem --ssl-keyfile key.pem
 
 \b
@@ -64,6 +70,15 @@ Then, from another terminal:
     show_default=True,
     metavar="N",
     help="port to listen on; 0 takes a free one",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="divide the VMs over N processes, on the N ports after --port, which then has"
+    " the metrics of all of them",
 )
 @click.option(
     "--uds",
@@ -156,28 +171,61 @@ Then, from another terminal:
     metavar="TIME",
     help="how long running answers may take once told to stop",
 )
-def command(
-    *, host: str, port: int, uds: Path | None, slowdown: float, stream_interval: int,
+def command(*, workers: int, **options: Any) -> None:
+    """Serve an OpenAI-compatible API with a GPU rack's token timing, without the GPUs.
+
+    Answers are filler text; their timing is the emulated engine's.
+    """
+    if workers == 1:
+        serve_part(**options)
+    else:
+        from .serve_workers import serve_workers
+
+        serve_workers(workers, options)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A worker's place in a rack: its share, where it listens, whom it tells so."""
+
+    share: Share
+    port: int
+    control: Path
+    announce: Callable[[str], None]
+
+
+class Prepared(NamedTuple):
+    """What the options describe: `config` has all that is not an engine's."""
+
+    machine: Preset
+    fleet: Fleet
+    config: ServerConfig
+    rack_vms: int
+
+
+def prepare(
+    *, place: Place | None = None,
+    host: str, port: int, uds: Path | None, slowdown: float, stream_interval: int,
     expect_connections: int, slow_reader_limit: int, max_waiting: int,
     names: tuple[str, ...],
     api_key_file: str | None, ssl_certfile: Path | None, ssl_keyfile: Path | None,
     tenants: Path | None, faults: Path | None, allow_fault_header: bool,
     admin_key_file: str | None, grace: str, **engine: Any,
-) -> None:  # fmt: skip
-    """Serve an OpenAI-compatible API with a GPU rack's token timing, without the GPUs.
-
-    Answers are filler text; their timing is the emulated engine's.
-    """
-    machine, fleet, vms = build_live(slowdown=slowdown, **engine)
+) -> Prepared:  # fmt: skip
+    """Build what the options describe, or a worker's part; raises `UsageError`."""
+    share = place.share if place else None
+    machine, fleet, vms = build_live(share=share, slowdown=slowdown, **engine)
     model, *aliases = names or (machine.model,)
     config = ServerConfig(
+        share=share,
+        control=place.control if place else None,
         model=model,
         aliases=tuple(aliases),
         preset=machine.name,
         vms=vms,
         seed=engine["seed"],
         host=host,
-        port=port,
+        port=place.port if place else port,
         uds=uds,
         slowdown=slowdown,
         stream_interval=stream_interval,
@@ -188,26 +236,33 @@ def command(
         tls_cert=ssl_certfile,
         tls_key=ssl_keyfile,
         grace_s=parse_duration(grace),
-        tenants=_tenants(tenants, engine["scheduling_policy"]),
+        tenants=_tenants(tenants, engine["scheduling_policy"], share),
         faults=tuple(read_rows(faults, "fault", read_fault)) if faults else (),
         fault_header=allow_fault_header,
         admin_key=_key(admin_key_file),
     )
-    slowed = f", {slowdown:g} times slowed down" if slowdown != 1.0 else ""
+    return Prepared(machine, fleet, config, share.of_vms if share else vms)
+
+
+def serve_part(*, place: Place | None = None, **options: Any) -> None:
+    """Serve what the options describe from this process, or a worker's part of it."""
+    machine, fleet, config, rack_vms = prepare(place=place, **options)
+    slowed = f", {config.slowdown:g} times slowed down" if config.slowdown != 1 else ""
     click.echo(
-        f"{vms} VM of {machine.name}, {len(fleet.engines)} engines,"
+        f"{config.vms} VM of {machine.name}, {len(fleet.engines)} engines,"
         f" {machine.model} {machine.precision}, emulated{slowed}\n"
-        f"{find_capacity(unix=uds is not None)}",
+        f"{find_capacity(unix=config.uds is not None)}",
         err=True,
     )
     stats = ServerStats(len(fleet.engines), max_model_len=machine.limits.max_model_len)
-    gpus = Gpus(GpuFacts.of(machine, load_board(machine.gpu)), fleet.engines)
+    facts = GpuFacts.of(machine, load_board(machine.gpu))
+    gpus = Gpus(facts, fleet.engines, fleet.first)
     about = About.of(
-        machine, vms, name=model, slowdown=config.slowdown,
+        machine, rack_vms, name=config.model, slowdown=config.slowdown,
         tenants=tuple(tenant.name for tenant in config.tenants) or (DEFAULT,),
     )  # fmt: skip
     lengths = load_lengths("azure-2023-conversation-output")
-    with _observers(model, stats) as observers:
+    with _observers(config.model, stats) as observers:
         asyncio.run(
             serve(
                 config,
@@ -215,14 +270,18 @@ def command(
                 stats=stats,
                 lengths=lengths.draw,
                 metrics=server_metrics(about, fleet, stats, gpus),
-                announce=_announce,
+                announce=partial(_announce, place.announce if place else _say),
                 observers=observers,
             )
         )
 
 
-def _announce(line: str) -> None:
+def _say(line: str) -> None:
     click.echo(line, err=True)
+
+
+def _announce(say: Callable[[str], None], line: str) -> None:
+    say(line)
     spare_collections()
 
 
@@ -250,8 +309,13 @@ def _switched_off(observer: object, hook: str, failure: Exception) -> None:
     )
 
 
-def _tenants(path: Path | None, scheduling_policy: str) -> tuple[Tenant, ...]:
-    """Read the table; key files are sought where it is."""
+def _tenants(
+    path: Path | None, scheduling_policy: str, share: Share | None
+) -> tuple[Tenant, ...]:
+    """Read the table; key files are sought where it is.
+
+    A worker lets through its part of each tenant's limits.
+    """
     if path is None:
         if scheduling_policy == "fair":
             raise UsageError(
@@ -275,7 +339,8 @@ def _tenants(path: Path | None, scheduling_policy: str) -> tuple[Tenant, ...]:
         raise UsageError(
             f"{path}: weights have no effect", hint="use --scheduling-policy fair"
         )
-    return tenants
+    part = share.fraction if share else 1.0
+    return tuple(tenant.part(part) for tenant in tenants)
 
 
 def _key(path: str | None) -> str | None:

@@ -141,16 +141,20 @@ class NoEngineError(LoadstoneError):
 
 
 class Fleet:
-    """Engine replicas that serve one model, and the router before them."""
+    """Engine replicas that serve one model, and the router before them.
+
+    `first` is the number of the first engine, where the fleet is a part of a rack.
+    """
 
     def __init__(
-        self, engines: SequenceOf[Engine], router: str = "round_robin"
+        self, engines: SequenceOf[Engine], router: str = "round_robin", first: int = 0
     ) -> None:
         if router not in ROUTERS:
             raise UsageError(
                 f"no router {router!r}", hint=f"one of {', '.join(ROUTERS)}"
             )
         self.engines = list(engines)
+        self.first = first
         self._choose = ROUTERS[router]()
         self._up = list(range(len(self.engines)))
 
@@ -240,4 +244,5 @@ def build_fleet(
             for i, own in zip(range(engines), laws, strict=True)
         ],
         router,
+        first,
     )

@@ -64,13 +64,15 @@ class Pipeline:
     search: Search
     seed: int
     passages: int = PASSAGES
+    salt: str = ""
+    """Marks the prompts of a run, as it does those that are made up."""
     model: str = ""
     """Who embeds the questions, where that is not the plan's model."""
 
     def __call__(self, request: Request) -> Flow:
         """Return the steps; raises `LoadstoneError` where a step cannot go on."""
         question = self.question_of(request.index)
-        text = question.text
+        text, mark = question.text, f"{self.salt}{request.id}"
         tokens = yield _here("tokenize", lambda: len(tokenize(text)))
         answer: Answer = yield Ask(
             replace(
@@ -82,7 +84,7 @@ class Pipeline:
         )  # fmt: skip
         vector = _vector(answer, text)
         hits = yield _here("retrieve", lambda: self.search(vector, self.passages))
-        messages = yield _here("assemble", lambda: assembled(question, hits))
+        messages = yield _here("assemble", lambda: assembled(mark, question, hits))
         length = sum(message.tokens for message in messages)
         answer = yield Ask(replace(request, messages=messages, input_tokens=length))
         if answer.ok:
@@ -99,10 +101,18 @@ class Pipeline:
         return self.questions[_order(len(self.questions), self.seed, rounds)[place]]
 
 
-def assembled(question: Question, hits: Sequence[Hit]) -> tuple[Message, ...]:
-    """Return the prompt: what to do, the passages by number, the question."""
+def assembled(
+    mark: str, question: Question, hits: Sequence[Hit]
+) -> tuple[Message, ...]:
+    """Return the prompt: what to do, the passages by number, the question.
+
+    The `mark` stands before the passages. Questions come again sooner than a public's
+    would, and a server would have the whole prompt in its prefix cache; so it has the
+    instruction, as it would.
+    """
     passages = [f"[{number}] {hit.text}" for number, hit in enumerate(hits, start=1)]
-    asked = "\n\n".join([*passages, f"Question: {question.text}"])
+    request = f"Request {mark}"
+    asked = "\n\n".join([request, *passages, f"Question: {question.text}"])
     return (
         written("system", SYSTEM, count(SYSTEM)),
         written("user", asked, count(asked)),

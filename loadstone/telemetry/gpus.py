@@ -68,14 +68,18 @@ class GpuFacts:
 class Gpus:
     """The sensors of every GPU under a fleet's engines, and of the VMs they are in.
 
-    Readings are taken with `read`, in order of time.
+    Readings are taken with `read`, in order of time. `first` is the number of the first
+    engine, where these are a part of a rack.
     """
 
-    def __init__(self, facts: GpuFacts, engines: Sequence[Engine]) -> None:
+    def __init__(
+        self, facts: GpuFacts, engines: Sequence[Engine], first: int = 0
+    ) -> None:
         self._facts = facts
         self._engines = engines
         # An engine over several VMs stands where its first GPU is.
-        places = [list(facts.topology.places(i)) for i in range(len(engines))]
+        numbers = range(first, first + len(engines))
+        places = [list(facts.topology.places(number)) for number in numbers]
         self._labels = [
             (engine, _labels(facts, place))
             for engine, gpus in zip(engines, places, strict=True)
@@ -87,8 +91,8 @@ class Gpus:
             for place in gpus:
                 self._vms.setdefault((place.rack, place.vm), []).append(engine)
         self._where: list[Sample] = [
-            ((gpus[0].rack, gpus[0].vm, str(index), _numbers(gpus)), len(gpus))
-            for index, gpus in enumerate(places)
+            ((gpus[0].rack, gpus[0].vm, str(number), _numbers(gpus)), len(gpus))
+            for number, gpus in zip(numbers, places, strict=True)
         ]
         self._earlier = {engine: Activity(0.0) for engine in engines}
         self._shares = dict.fromkeys(engines, (0.0, 0.0, 0.0))

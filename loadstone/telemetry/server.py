@@ -192,8 +192,10 @@ def read_server(
 
 def _engines(about: About, fleet: Fleet, stats: ServerStats) -> Iterator[Reading]:
     parts = [
-        ((about.model, str(index)), part)
-        for index, part in enumerate(zip(fleet.engines, stats.engines, strict=True))
+        ((about.model, str(number)), part)
+        for number, part in enumerate(
+            zip(fleet.engines, stats.engines, strict=True), fleet.first
+        )
     ]
     for spec, value in _PER_ENGINE:
         yield spec, [(name, value(*part)) for name, part in parts]
@@ -205,8 +207,8 @@ def _engines(about: About, fleet: Fleet, stats: ServerStats) -> Iterator[Reading
     yield (
         Server.CACHE_CONFIG,
         [
-            (_cache(index, engine, about.cache_dtype), 1)
-            for index, engine in enumerate(fleet.engines)
+            (_cache(number, engine, about.cache_dtype), 1)
+            for number, engine in enumerate(fleet.engines, fleet.first)
         ],
     )
     yield Server.CLOCK_LAG, [((name[1],), part[1].lag) for name, part in parts]
@@ -214,10 +216,10 @@ def _engines(about: About, fleet: Fleet, stats: ServerStats) -> Iterator[Reading
     yield Server.LATE_STEPS, late
 
 
-def _cache(index: int, engine: Engine, dtype: str) -> tuple[str, ...]:
+def _cache(number: int, engine: Engine, dtype: str) -> tuple[str, ...]:
     blocks, size = engine.limits.kv_blocks, engine.limits.block_size
     return (
-        str(index), str(size), dtype, str(_caches(engine)), str(blocks * size),
+        str(number), str(size), dtype, str(_caches(engine)), str(blocks * size),
         str(blocks), "None",
     )  # fmt: skip
 

@@ -116,7 +116,7 @@ class Course:
             self._staged = True
         elif step.beside:
             self._beside += 1
-            step = Ask(replace(step.request, part=self._beside), beside=True)
+            step = Ask(replace(step.request, extra=self._beside), beside=True)
         return step
 
     def passed(self, step: Step, at: Seconds) -> None:

@@ -1,8 +1,8 @@
 """Classes of traffic ready to be drawn: lengths found, prompts read, shares known."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import accumulate
+from dataclasses import dataclass, replace
+from itertools import accumulate, count
 from random import Random
 from typing import Final
 
@@ -52,22 +52,15 @@ class Draw:
     def __repr__(self) -> str:
         return f"<Draw of {self.of.name}>"
 
-    def journey(self, rng: Random, due: Seconds, index: int, step: int = 1) -> Journey:
-        """Draw one; its requests are numbered `index`, `index + step` and so on."""
+    def journey(self, rng: Random, due: Seconds, index: int) -> Journey:
+        """Draw the arrival of that number."""
         if self.plain:
             return (
                 self._request(
                     index, due, self._input.draw(rng), self._output.draw(rng)
                 ),
             )
-        numbers = iter(range(index, index + step * self.most_requests, step))
-        return tuple(self._conversation(rng, due, f"{index:06d}", numbers))
-
-    @property
-    def most_requests(self) -> int:
-        """How many requests a journey may have at most."""
-        turns = max([self._turns.most, *(len(p.turns) for p in self._prompts)])
-        return turns * (1 + (self._branches.most if self._branches else 0))
+        return tuple(self._conversation(rng, due, index))
 
     @property
     def longest(self) -> Tokens:
@@ -93,10 +86,8 @@ class Draw:
         tokens = resolve(of.system, named).draw(Random(f"{seed}/system/{number}"))
         return (made("system", name_of(f"{of.name}/system/{number}"), tokens + 1),)
 
-    def _conversation(
-        self, rng: Random, due: Seconds, name: str, numbers: Iterator[int]
-    ) -> Iterator[Request]:
-        of = self.of
+    def _conversation(self, rng: Random, due: Seconds, index: int) -> Iterator[Request]:
+        of, name, parts = self.of, f"{index:06d}", count()
         own = rng.choice(self._prompts) if self._prompts else None
         said: tuple[Message, ...] = rng.choice(self._systems)
         system, turns = said, len(own.turns) if own else self._turns.draw(rng)
@@ -107,9 +98,9 @@ class Draw:
             said = (*said, *self._said(rng, own, name, i))
             answer = self._answer(rng, own, i)
             asked = self._request(
-                next(numbers), due, sum(m.tokens for m in said), answer,
+                index, due, sum(m.tokens for m in said), answer, messages=said,
                 conversation="" if alone else name, turn=turn, think_s=think_s,
-                messages=said, slice=own.slice if own else "",
+                part=next(parts), slice=own.slice if own else "",
             )  # fmt: skip
             if i and asked.input_tokens + answer > (of.max_context or 1 << 62):
                 return
@@ -118,7 +109,10 @@ class Draw:
             heard = name_of(f"{name}/{i}/answer")
             said = (*said, made("assistant", heard, answer + TEMPLATE_TOKENS))
             if self._branches is not None and i < turns - 1:
-                calls = list(self._calls(rng, due, name, turn, system, numbers))
+                calls = [
+                    replace(call, part=next(parts))
+                    for call in self._calls(rng, asked, system, turn)
+                ]
                 yield from calls
                 said = (*said, *map(_brought, calls))
                 turn += 1
@@ -139,22 +133,19 @@ class Draw:
         drawn = self._output.draw(rng)
         return self._cut((own and own.turns[i].output_tokens) or drawn)
 
-    def _calls(  # noqa: PLR0917 - all of them are of one conversation
-        self, rng: Random, due: Seconds, name: str, turn: int,
-        system: tuple[Message, ...], numbers: Iterator[int],
-    ) -> Iterator[Request]:  # fmt: skip
+    def _calls(
+        self, rng: Random, asked: Request, system: tuple[Message, ...], turn: int
+    ) -> Iterator[Request]:
         """Draw what is called side by side; all are due once the tools are ready."""
         assert self._branches is not None
         tool_s = rng.expovariate(1 / self.of.branch_s) if self.of.branch_s else 0.0
         for b in range(self._branches.draw(rng)):
-            given = made(
-                "user", name_of(f"{name}/{turn}/{b}/call"), self._branch_input.draw(rng)
-            )
-            said = (*system, given)
+            name = name_of(f"{asked.conversation}/{turn}/{b}/call")
+            said = (*system, made("user", name, self._branch_input.draw(rng)))
             yield self._request(
-                next(numbers), due, sum(m.tokens for m in said),
-                self._cut(self._branch_output.draw(rng)), conversation=name, turn=turn,
-                think_s=tool_s, messages=said, stage="tool",
+                asked.index, asked.intended_s, sum(m.tokens for m in said),
+                self._cut(self._branch_output.draw(rng)), stage="tool", messages=said,
+                conversation=asked.conversation, turn=turn, think_s=tool_s,
             )  # fmt: skip
 
     def _cut(self, tokens: Tokens) -> Tokens:
@@ -174,7 +165,7 @@ class Draw:
 
 
 def _brought(call: Request) -> Message:
-    name = name_of(f"{call.conversation}/{call.index}/brought")
+    name = name_of(f"{call.conversation}/{call.part}/brought")
     return made("user", name, call.output_tokens + TEMPLATE_TOKENS)
 
 

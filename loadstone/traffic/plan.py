@@ -11,6 +11,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from heapq import merge
+from itertools import count
 from random import Random
 from struct import Struct
 from typing import Any, Final, Literal
@@ -179,11 +180,8 @@ def in_turn(
 
 def _drawn(plan: Plan, mix: Mix) -> Iterator[Request]:
     lengths, picks = Random(f"{plan.seed}/lengths/0"), Random(f"{plan.seed}/classes/0")
-    index = 0
-    for due, stream in _arrivals(plan, mix):
-        journey = stream.pick(picks).journey(lengths, due, index)
-        index += len(journey)
-        yield from journey
+    for index, (due, stream) in enumerate(_arrivals(plan, mix)):
+        yield from stream.pick(picks).journey(lengths, due, index)
 
 
 def _arrivals(plan: Plan, mix: Mix) -> Iterator[tuple[Seconds, Stream]]:
@@ -216,11 +214,9 @@ def journeys(
     """Draw journeys without end; each worker of a closed loop has its own."""
     lengths = Random(f"{plan.seed}/lengths/{rank}")
     picks = Random(f"{plan.seed}/classes/{rank}")
-    stream, index = whole_stream(mix), rank
-    while True:
-        journey = stream.pick(picks).journey(lengths, 0.0, index, workers)
-        index += workers * len(journey)
-        yield journey
+    stream = whole_stream(mix)
+    for index in count(rank, workers):
+        yield stream.pick(picks).journey(lengths, 0.0, index)
 
 
 def _from_trace(plan: Plan, rows: Iterable[TraceRow]) -> Iterator[Request]:

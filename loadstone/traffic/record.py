@@ -111,6 +111,8 @@ class RequestRecord:
     stage: str = "generate"
     """The step of the scenario this request is: a plain chat has only this one."""
     worker: int = 0
+    host: int = 0
+    """Whom it was sent to: an index into the plan's hosts."""
     icl: tuple[tuple[int, int], ...] = ()
     truth: Truth | None = None
     trace_id: str | None = None

@@ -32,10 +32,10 @@ class Prefix(NamedTuple):
 class Request:
     """What to ask, and when: `intended_s` is in seconds since the run's t0.
 
-    Requests of one `conversation` depend on each other: those of a turn are due
-    together, `think_s` after the last answer of the turn before, and only those of turn
-    0 at a time that is known beforehand. For the others `intended_s` is when the
-    conversation begins, until they are due.
+    `index` is the number of the arrival. Requests of one `conversation` depend on each
+    other: those of a turn are due together, `think_s` after the last answer of the turn
+    before, and only those of turn 0 at a time that is known beforehand. For the others
+    `intended_s` is when the conversation begins, until they are due.
     """
 
     index: int
@@ -67,12 +67,20 @@ class Request:
     model: str = ""
     """Whom it asks, where that is not the plan's model."""
     part: int = 0
-    """Which of several requests that a flow made of one."""
+    """Its place in its conversation, from 0."""
+    extra: int = 0
+    """What a flow asks beside the planned request is numbered from 1."""
+
+    @property
+    def number(self) -> str:
+        """What tells it from the others of the run."""
+        part = f".{self.part:02d}" if self.part else ""
+        return f"{self.index}{part}" + (f"-{self.extra}" if self.extra else "")
 
     @property
     def id(self) -> str:
-        """A name that is unique within the run and sorts in plan order."""
-        return f"{self.index:06d}" + (f".{self.part}" if self.part else "")
+        """The same so that it sorts in plan order."""
+        return self.number.zfill(6 + len(self.number) - len(str(self.index)))
 
     def block_ids(self, block_size: Tokens) -> tuple[int, ...]:
         """Return ids of its prompt's whole blocks, equal where prompts begin alike.

@@ -105,6 +105,17 @@ class ApiError(Exception):
         return cls(message, status=503, kind="server_error", code=code)
 
     @classmethod
+    def shutting_down(cls, retry_after_s: int | None = None) -> Self:
+        """Answer for a server that was told to stop."""
+        return cls(
+            "The server is shutting down.",
+            status=503,
+            code="shutting_down",
+            kind="server_error",
+            retry_after_s=retry_after_s,
+        )
+
+    @classmethod
     def queue_full(cls, waiting: int, retry_after_s: int) -> Self:
         """Refuse a request because too many are waiting already."""
         return cls(

@@ -3,6 +3,7 @@
 No Grafana is here; this asks what Grafana would ask, through the same HTTP API.
 """
 
+import json
 import re
 import time
 from collections import Counter
@@ -27,7 +28,7 @@ from panels import (
     panel_queries,
     variable_queries,
 )
-from processes import Results, latest, mock_server, read_until, start
+from processes import Results, fetch_when_up, latest, mock_server, read_until, start
 from prometheus_process import Prometheus, finite, prometheus
 
 from dashboards.queries import CLIENT, metrics_in
@@ -57,13 +58,16 @@ class Observed:
 
 @pytest.fixture(scope="module")
 def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
-    """Drive the mock for a while, watched; then show the run's last state."""
+    """Drive a mock of two workers, watched; then show the run's last state."""
     folder = tmp_path_factory.mktemp("watched")
-    with prometheus(folder, [RULES]) as server, mock_server() as url:
+    rack = ("--vms", "2", "--workers", "2")
+    with prometheus(folder, [RULES]) as server, mock_server(*rack) as url:
         mock = f"{url}/metrics"
+        workers = json.loads(fetch_when_up(f"{url}/workers"))["workers"]
+        hosts = [part for worker in workers for part in ("--host", worker["url"])]
         process = start(
             "run", "chat", "--rate", str(RATE), "--duration", f"{DURATION_S}s",
-            "--metrics-port", "0", "--host", url, "--out", str(folder),
+            "--metrics-port", "0", "--out", str(folder), *hosts,
         )  # fmt: skip
         try:
             client = read_until(process, "metrics  ").split()[-1]

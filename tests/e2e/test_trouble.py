@@ -27,6 +27,9 @@ from processes import (
     wait_for,
 )
 
+from loadgen.coordinator import recover
+from loadstone.runs import read_rows
+
 
 def locust_processes(pid: int) -> list[int]:
     """Return the Locust processes below `pid`, the master first."""
@@ -54,7 +57,19 @@ def test_a_lost_worker_ends_in_a_verdict_and_no_wait(tmp_path: Path) -> None:
     requests = summary["requests"]
     assert requests["sent"] == len(latest(tmp_path).rows)
     assert requests["sent"] == sum(requests[outcome] for outcome in OUTCOMES)
-    assert requests["sent"] + requests["dropped"] == instrument["scheduled"]
+    fates = ("sent", "dropped", "unknown")
+    assert sum(requests[fate] for fate in fates) == instrument["scheduled"]
+    # What was in flight when it was killed may have been answered; nobody knows.
+    assert requests["unknown"] > 0
+    (lost,) = summary["distributed"]["lost"]
+    assert lost["share"] == pytest.approx(0.5, abs=0.01)
+    assert 0 < lost["heard_s"] < 8
+    shares = {worker["rank"]: worker for worker in summary["distributed"]["workers"]}
+    assert shares[1 - lost["rank"]]["unknown"] == 0
+    assert shares[lost["rank"]]["unknown"] == requests["unknown"]
+    assert sum(worker["planned"] for worker in shares.values()) == sum(
+        requests[fate] for fate in fates
+    )
     for outcome in OUTCOMES:
         name = 'loadstone_requests_total{outcome="' + outcome
         assert latest(tmp_path).metric(name) == requests[outcome]
@@ -73,7 +88,18 @@ def test_a_killed_run_says_where_its_rows_are(tmp_path: Path) -> None:
         output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1
     assert "ended by force" in output
-    assert str(latest(tmp_path).path) in output.replace("\n", "")
+    run = latest(tmp_path)
+    assert str(run.path) in output.replace("\n", "")
+    told = recover(run.path, {})
+    requests = told["requests"]
+    assert told["complete"] is False
+    assert requests["sent"] == len(list(read_rows(run.path))) > 0
+    assert requests["unknown"] > 0
+    fates = ("sent", "dropped", "unknown")
+    assert sum(requests[fate] for fate in fates) == told["instrument"]["scheduled"]
+    assert told["instrument"]["reasons"][0].startswith("the run did not end by itself")
+    assert told["plan_hash"] in (run.path / "plan.toml").read_text()
+    assert not list(run.path.glob("*.part"))
 
 
 def test_a_terminal_that_stops_reading_does_not_stop_the_run(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def test_a_session_sends_as_the_options_say(
         raise AssertionError(failed)
 
     session = open_session(order, {"MY_KEY": "sk"}, lambda _: None, unexpected)
-    client = session._clients.own
+    (client,) = session._clients.own
     assert client.timeouts == Timeouts(connect=1, first_byte=2, idle=3, total=4)
     assert str(client.endpoint.proxy) == "http://p:3128"
     assert client.endpoint.headers() == {"authorization": "Bearer sk"}

@@ -249,7 +249,7 @@ def test_the_limit_of_files_is_raised_and_said() -> None:
 def test_a_signal_lets_running_answers_end(
     mock: Maker, body: Maker, until: Maker, number: signal.Signals
 ) -> None:
-    """The stream is whole, and no new connection is accepted."""
+    """The stream is whole, and then nobody listens any more."""
 
     async def scenario() -> bytes:
         async with mock(grace_s=10.0) as server, aiohttp.ClientSession() as client:
@@ -265,6 +265,44 @@ def test_a_signal_lets_running_answers_end(
     answer = asyncio.run(scenario())
     assert answer.count(b'"content":" ') == 100
     assert answer.endswith(b"data: [DONE]\n\n")
+
+
+def test_while_answers_end_new_requests_are_refused(
+    mock: Maker, fleet_of: Maker, body: Maker, until: Maker
+) -> None:
+    """With 503, on kept and on new connections; probes tell, and the stream ends."""
+
+    async def scenario() -> None:
+        async with (
+            mock(fleet_of(step_ms=10.0), grace_s=9.5) as server,
+            aiohttp.ClientSession(server.url) as client,
+            aiohttp.ClientSession(server.url) as stranger,
+        ):
+            url = "/v1/chat/completions"
+            async with client.get("/health") as kept:
+                assert kept.status == 200
+            running = body(stream=True, max_tokens=300, ignore_eos=True)
+            async with client.post(url, json=running) as response:
+                await until(lambda: server.fleet.engines[0].generated_tokens > 3)
+                server.stop.set()
+                await asyncio.sleep(0)
+                for session in (client, stranger):
+                    async with session.post(url, json=body()) as refused:
+                        assert refused.status == 503
+                        assert refused.headers["Retry-After"] == "10"
+                        assert refused.headers["Connection"] == "close"
+                        error = (await refused.json())["error"]
+                        assert error["code"] == "shutting_down"
+                seen = {}
+                for probe in ("/ready", "/health", "/metrics"):
+                    async with stranger.get(probe) as answer:
+                        seen[probe] = answer.status
+                assert seen == {"/ready": 503, "/health": 200, "/metrics": 200}
+                answer = await response.read()
+                assert answer.count(b'"content":" ') == 300
+                assert answer.endswith(b"data: [DONE]\n\n")
+
+    asyncio.run(scenario())
 
 
 def refuses(port: int) -> bool:

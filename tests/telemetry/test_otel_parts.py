@@ -261,7 +261,7 @@ def test_the_target_is_named_by_its_address(
     host: str, provider: str, address: str, port: int | None
 ) -> None:
     """A known host is its provider; a socket has no port."""
-    told = attributes_of(Plan(hosts=(host,), model="m"))
+    told = attributes_of(Plan(hosts=(host,), model="m"), host)
     assert told[Attr.PROVIDER] == provider
     assert told[Attr.ADDRESS] == address
     assert told.get(Attr.PORT) == port

@@ -50,13 +50,15 @@ class LoadTelemetry:
 
     def run_began(self, begun: Begun) -> None:
         """Note what is the same for all requests of a run."""
-        self._begun = _Known(begun, tuple(attributes_of(begun.plan).items()))
+        plan = begun.plan
+        keys = (tuple(attributes_of(plan, host).items()) for host in plan.hosts)
+        self._begun = _Known(begun, tuple(keys))
 
     def request_ended(self, row: RequestRecord) -> None:
         """Count a request, and have its spans exported if it was sampled."""
         known = self._begun
         assert known is not None
-        self.totals.add(row, known.target)
+        self.totals.add(row, known.targets[row.host])
         if row.trace_id is not None:
             self._telemetry.put((known, row))
 
@@ -67,15 +69,15 @@ class LoadTelemetry:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A run, and the attributes that all of its requests have."""
+    """A run, and the attributes that all requests to the same host have, by host."""
 
     begun: Begun
-    target: Key
+    targets: tuple[Key, ...]
 
 
-def attributes_of(plan: Plan) -> Attributes:
+def attributes_of(plan: Plan, url: str) -> Attributes:
     """Say what is asked for and of whom, as metrics and spans have it."""
-    endpoint = Endpoint.parse(plan.hosts[0])
+    endpoint = Endpoint.parse(url)
     host = endpoint.host
     provider = next((p for end, p in PROVIDERS if host.endswith(end)), OTHER_PROVIDER)
     common: dict[str, Value] = {
@@ -95,7 +97,7 @@ def _tree_of(ended: tuple[_Known, RequestRecord]) -> Tree:
     return client_tree(
         row,
         origin=known.begun.t0_epoch,
-        common={**dict(known.target), Attr.RUN: known.begun.run},
+        common={**dict(known.targets[row.host]), Attr.RUN: known.begun.run},
         root=root_span_id(row.trace_id),
     )
 
