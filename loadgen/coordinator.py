@@ -33,12 +33,13 @@ from loadstone.units import Seconds
 from .client import Endpoint, StreamingClient
 from .clocks import Offset
 from .files import read_text
+from .flows import flows_of
 from .folder import RunFolder
 from .ledger import Ledger
-from .options import OPTIONS, plan_of, read_options, timeouts_of
+from .options import OPTIONS, plan_of, read_options, timeouts_of, window_of
 from .plans import find_plan
 from .probe import Target, probe_all
-from .rag import FLOW, check_options, prepare, retrieval
+from .rag import BUILT_IN, check_options, prepare, retrieval, retrieves
 from .receive import ReceiveLags, why_absent
 from .results import RowWriter, pulse_name, rows_name
 from .selfcheck import standing
@@ -107,6 +108,21 @@ def endpoints_of(
     ]
 
 
+def endpoints_of_tenants(
+    plan: Plan, values: Mapping[str, Any], environ: Mapping[str, str]
+) -> dict[str, list[Endpoint]]:
+    """Return the same for each tenant that has a key of its own."""
+    return {
+        tenant.name: endpoints_of(
+            plan,
+            {**values, "api_key_env": tenant.key_env, "api_key_file": tenant.key_file},
+            environ,
+        )
+        for tenant in plan.tenants
+        if tenant.key_env or tenant.key_file
+    }
+
+
 def open_session(
     order: Order,
     environ: Mapping[str, str],
@@ -131,13 +147,14 @@ def open_session(
     timeouts, lags = timeouts_of(order.values), ReceiveLags()
     t0 = time.monotonic() + order.t0_epoch + order.clock_offset_s - time.time()
     folder = Path(order.folder)
-    more: dict[str, Any] = {}
-    if FLOW in mix_of(plan).flows:
-        ready = retrieval(plan, order.values, folder)
-        more = {"flows": ready.flows, "on_stop": ready.close}
-        if order.values["embeddings_host"] is not None:
-            embeds = _embeds(plan, order.values, environ)
-            more["embeddings"] = StreamingClient(embeds, timeouts=timeouts, lags=lags)
+
+    def clients_of(endpoints: list[Endpoint]) -> list[StreamingClient]:
+        return [StreamingClient(e, timeouts=timeouts, lags=lags) for e in endpoints]
+
+    found = retrieval(plan, order.values, folder)
+    embeds = None
+    if order.values["embeddings_host"] is not None:
+        embeds = clients_of([_embeds(plan, order.values, environ)])[0]
 
     def pulse(closed: bool) -> None:  # noqa: FBT001 - as `RowWriter` calls it
         sign = Pulse(order.rank, time.monotonic() - t0, closed)
@@ -149,10 +166,7 @@ def open_session(
         share=Share(order.rank, order.workers),
         requests=requests,
         drawn=journeys(plan, mix_of(plan), order.rank, order.workers),
-        clients=[
-            StreamingClient(endpoint, timeouts=timeouts, lags=lags)
-            for endpoint in endpoints_of(plan, order.values, environ)
-        ],
+        clients=clients_of(endpoints_of(plan, order.values, environ)),
         rows=RowWriter(
             folder / rows_name(order.rank, order.workers), on_disk_failure, pulse
         ),
@@ -162,7 +176,15 @@ def open_session(
         ),
         t0=t0,
         on_row=on_row,
-        **more,
+        by_tenant={
+            name: clients_of(endpoints)
+            for name, endpoints in endpoints_of_tenants(
+                plan, order.values, environ
+            ).items()
+        },
+        flows=flows_of(plan, found.flows),
+        on_stop=found.close,
+        embeddings=embeds,
     )
 
 
@@ -243,9 +265,10 @@ class Run:
                 "no endpoint to drive", hint="give --host http://127.0.0.1:8000"
             )
         plan = plan_of(values, host=host, users=users)
-        retrieves = FLOW in mix_of(plan).flows
-        check_options(values, used=retrieves)
+        check_options(plan, values)
         slos = _slos_of(values) or find_plan(values["scenario"]).slos
+        flows_of(plan, BUILT_IN)
+        endpoints_of_tenants(plan, values, environ)
         judged_by = standing(values["selfcheck"], environ)
         began = time.monotonic()
         requests = requests_of(plan)
@@ -263,7 +286,7 @@ class Run:
             options=_given(values, host, users),
             slo=[asdict(slo) for slo in slos] or None,
         )
-        if retrieves:
+        if retrieves(plan):
             prepare(plan, values, _embeds(plan, values, environ), folder.path)
         return cls(
             folder,
@@ -442,7 +465,12 @@ class Run:
     def summary(self, rows: list[RequestRecord], *, complete: bool) -> dict[str, Any]:
         """Return the run's figures, cost and verdict."""
         stats = self.stats()
-        figures = summarize(rows, dropped=stats.whole().dropped, slos=self.slos)
+        figures = summarize(
+            rows,
+            dropped=stats.whole().dropped,
+            slos=self.slos,
+            window=window_of(self._values),
+        )
         requests, tokens = figures["requests"], figures["tokens"]
         requests["unknown"] = sum(f[Fate.UNKNOWN] for f in self._fates.values())
         requests["undue"] = self._undue

@@ -9,6 +9,7 @@ from loadstone.errors import UsageError
 from loadstone.traffic.arrivals import PROCESSES, Arrivals
 from loadstone.traffic.plan import DEFAULT_CAP, DEFAULT_SCENARIO, Plan
 from loadstone.traffic.profile import PROFILES, Profile
+from loadstone.traffic.window import EVER, Window
 from loadstone.units import Seconds, parse_duration
 
 from .connection import Timeouts
@@ -124,6 +125,10 @@ OPTIONS: Final = (
            text="how long running requests may finish after the last arrival"),
     Option(flag="--warmup", setting="warmup_s", read=parse_duration, default="0s",
            metavar="TIME", text="requests due in this time are not in the percentiles"),
+    Option(flag="--window", read=_checked(Window.parse), metavar="FROM:TO",
+           text="only requests due in this stretch of the run (30s:2m) are in the"
+                " percentiles and objectives; empty: all, and a steady window is looked"
+                " for"),
     Option(flag="--seed", setting="seed", read=int, default="0", metavar="N",
            in_form=True, text="same seed, same arrivals and lengths"),
     Option(flag="--salt", setting="salt", metavar="TEXT",
@@ -210,6 +215,11 @@ def hosts_of(text: str) -> tuple[str, ...]:
 def timeouts_of(values: Mapping[str, Any]) -> Timeouts:
     """Return how long to wait for what, of read options."""
     return Timeouts(**{name: values[f"{name}_timeout"] for name in _TIMEOUTS})
+
+
+def window_of(values: Mapping[str, Any]) -> Window:
+    """Return which stretch of the run is measured, of read options."""
+    return Window.parse(values["window"]) if values["window"] else EVER
 
 
 def plan_of(

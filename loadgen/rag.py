@@ -7,21 +7,24 @@ embeddings.
 
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final, NamedTuple
 
 from loadstone.errors import LoadstoneError, UsageError
 from loadstone.retrieval.documents import SAMPLE, read_documents, read_questions
-from loadstone.retrieval.indexing import index
+from loadstone.retrieval.indexing import OWN, index, own_embedder
 from loadstone.retrieval.passages import Cut
 from loadstone.retrieval.pipeline import Pipeline
 from loadstone.retrieval.store import checked, open_store
-from loadstone.traffic.flow import Flows
+from loadstone.traffic.flow import Flows, plain
 from loadstone.traffic.plan import Plan
 
 from .client import Endpoint, StreamingClient
 from .embedder import EndpointEmbedder
 from .retrieval import Searchers
+from .workload import mix_of
 
 FLOW: Final = "rag"
 """What classes call it."""
@@ -38,10 +41,19 @@ class Retrieval(NamedTuple):
     close: Callable[[], None]
 
 
-def check_options(values: Mapping[str, Any], *, used: bool) -> None:
+BUILT_IN: Final[Flows] = {FLOW: plain}
+"""Stands for the flow before there is a store."""
+
+
+def retrieves(plan: Plan) -> bool:
+    """Whether the plan has the flow."""
+    return FLOW in mix_of(plan).flows
+
+
+def check_options(plan: Plan, values: Mapping[str, Any]) -> None:
     """Raise `UsageError` for options of retrieval that make no sense as given."""
     given = [name for name in _OPTIONS if values[name] is not None]
-    if given and not used:
+    if given and not retrieves(plan):
         raise UsageError(
             f"--{given[0].replace('_', '-')} has no meaning here: the plan does not"
             " retrieve",
@@ -89,7 +101,12 @@ def prepare(
 
 
 def retrieval(plan: Plan, values: Mapping[str, Any], folder: Path) -> Retrieval:
-    """Start the processes that search, and return the flow that uses them."""
+    """Start the processes that search, and return the flow that uses them.
+
+    A plan without retrieval needs neither.
+    """
+    if not retrieves(plan):
+        return Retrieval({}, lambda: None)
     searchers = Searchers(_store(values, folder))
     pipeline = Pipeline(
         _questions(values), searchers.search, seed=plan.seed, salt=plan.salt,
@@ -97,6 +114,22 @@ def retrieval(plan: Plan, values: Mapping[str, Any], folder: Path) -> Retrieval:
         **({"passages": values["passages"]} if values["passages"] else {}),
     )  # fmt: skip
     return Retrieval({FLOW: pipeline}, searchers.close)
+
+
+def virtual(plan: Plan) -> Flows:
+    """Return the flow for virtual time, where the sample is searched in this process.
+
+    A question is embedded as the mock does it, and searched for once.
+    """
+    if not retrieves(plan):
+        return {}
+    with TemporaryDirectory() as folder:
+        path = str(Path(folder) / STORE)
+        index(read_documents(SAMPLE), path, embedder=own_embedder, name=OWN, cut=Cut())
+        store = open_store(path)  # an open file outlives its name
+    search = lru_cache(maxsize=None)(store.search)
+    questions = read_questions(SAMPLE)
+    return {FLOW: Pipeline(questions, search, seed=plan.seed, salt=plan.salt)}
 
 
 def _store(values: Mapping[str, Any], folder: Path) -> str:

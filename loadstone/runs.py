@@ -103,8 +103,8 @@ def read_rows(folder: Path) -> Iterator[RequestRecord]:
                 if not line.endswith("\n"):
                     break
                 try:
-                    yield RequestRecord.from_json(json.loads(line))
-                except (ValueError, TypeError, KeyError) as wrong:
+                    yield RequestRecord.from_line(line)
+                except ValueError as wrong:
                     raise UsageError(
                         f"{path}: line {number} is not a row: {wrong}"
                     ) from None

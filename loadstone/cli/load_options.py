@@ -44,8 +44,9 @@ def options_of_plan(scenario: str) -> dict[str, str]:
 
     Raises `UsageError` for a plan there is not.
     """
-    return dict(find_plan(scenario, known=("host", "users", *NAMES)).options)
+    return dict(find_plan(scenario, known=PLAN_OPTIONS).options)
 
 
 NAMES: Final = tuple(option.name for option in OPTIONS if option.name != "scenario")
+PLAN_OPTIONS: Final = ("host", "users", *NAMES)
 """The options that a plan's file may set."""

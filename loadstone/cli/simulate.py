@@ -11,7 +11,7 @@ from rich.console import Console
 
 from loadgen.files import read_text
 from loadgen.folder import RunFolder
-from loadgen.options import plan_of, read_options
+from loadgen.options import plan_of, read_options, window_of
 from loadgen.plans import find_plan
 from loadgen.workload import with_trace_located
 
@@ -34,7 +34,7 @@ from .virtual_run import VirtualRun, interruptible
 
 _LOAD: Final = frozenset({
     "scenario", "rate", "duration", "trace", "speedup", "arrivals",
-    "rate_profile", "think", "drain", "warmup", "prices", "slo", "out",
+    "rate_profile", "think", "drain", "warmup", "window", "prices", "slo", "out",
 })  # fmt: skip
 """Options of `loadstone run` that mean something without an endpoint."""
 _ENGINE: Final = frozenset({
@@ -160,6 +160,8 @@ class _Asked:
         if recipe is not None:
             load |= _of_recipe(recipe, given, searched=searched)
         if searched:
+            if given["window"] is not None:
+                raise UsageError("--window and --find-max: each probe has its own time")
             # Each probe has its own.
             load |= {"rate": "1", "duration": None, "warmup": None}
         kinds = [
@@ -200,12 +202,13 @@ class _Asked:
             slos=slos
             or (recipe.slos if recipe else find_plan(values["scenario"]).slos),
             recipe=recipe,
+            window=window_of(values),
         )
 
 
 def _refuse_times(given: Mapping[str, Any]) -> None:
     """Refuse times of arrivals where all requests are due at once."""
-    for name in ("duration", "drain", "warmup"):
+    for name in ("duration", "drain", "warmup", "window"):
         if given[name] is not None:
             raise UsageError(
                 f"--{name} has no meaning here: offline requests are all due at once,"

@@ -9,6 +9,8 @@ from statistics import fmean
 from types import FrameType
 from typing import Any, Final
 
+from loadgen.flows import flows_of
+from loadgen.rag import virtual
 from loadgen.workload import lengths_of, mix_of, stream_of
 
 from ..catalog.presets import Preset
@@ -20,6 +22,7 @@ from ..engine.virtual import rare_collections
 from ..errors import UsageError
 from ..physics.cost import Rent
 from ..report.table import number
+from ..traffic.coursing import Coursing
 from ..traffic.plan import Plan, journeys
 from ..traffic.record import RequestRecord
 from ..traffic.slo import Slo
@@ -27,6 +30,7 @@ from ..traffic.source import Scheduled, Source, Users
 from ..traffic.summary import Fold, describe
 from ..traffic.survey import Survey, survey, survey_of_users
 from ..traffic.verdict import Evidence, judge
+from ..traffic.window import EVER, Window
 from .engine_options import Built, build
 
 _LONG_RUN: Final = 20
@@ -45,6 +49,7 @@ class VirtualRun:
     price: Price
     slos: tuple[Slo, ...] = ()
     recipe: Recipe | None = None
+    window: Window = EVER
 
     def survey(self) -> Survey:
         """See all that will be asked; raises `UsageError` for what could not be served.
@@ -67,15 +72,16 @@ class VirtualRun:
 
     def _refuse_idle(self, seen: Survey) -> None:
         """Refuse options that this load would leave without effect."""
-        if self.engine["scheduling_policy"] == "fair":
+        policy = self.engine["scheduling_policy"]
+        if policy == "fair" and not seen.tenants:
             raise UsageError(
-                "fair scheduling: all requests of a plan are one tenant's",
-                hint="loadstone serve has it, with --tenants",
+                "fair scheduling: all requests of the plan are one tenant's",
+                hint="noisy-neighbour is a plan with two",
             )
-        if not seen.priorities and self.engine["scheduling_policy"] != "fcfs":
+        if policy == "priority" and not seen.priorities:
             raise UsageError(
                 "scheduling by priority: no request has a priority",
-                hint='give a --trace of JSON lines with "priority"',
+                hint='give a class a priority, or a --trace of JSON lines "priority"',
             )
         prefixes = seen.prefixes and self.engine["prefix_caching"]
         if not prefixes and self.engine["router"] == "prefix_affine":
@@ -97,11 +103,11 @@ class VirtualRun:
         simulation = Simulation(
             self.plan,
             built.cluster,
-            _source(self.plan),
+            source := _source(self.plan),
             block_size=built.machine.limits.block_size,
             stopping=stopping,
         )
-        fold = Fold(self.slos)
+        fold = Fold(self.slos, self.window)
         with rare_collections():
             for row in simulation.rows():
                 fold.add(row)
@@ -109,6 +115,7 @@ class VirtualRun:
                 if fold.sent % 1024 == 0:
                     on_progress(simulation, fold)
         figures = fold.summary(icl=simulation.icl)
+        figures["requests"]["undue"] = source.undue
         return self._summary(built, figures, complete=not stopping())
 
     def _summary(
@@ -118,6 +125,7 @@ class VirtualRun:
         price = self.price
         rent = Rent(price.usd_per_vm_hour.value, built.vms, (price.assumption(),))
         requests, tokens = figures["requests"], figures["tokens"]
+        answers = requests["ok"] - requests["beside"]
         return {
             "scenario": self.plan.scenario,
             "loop": self.plan.loop,
@@ -129,9 +137,7 @@ class VirtualRun:
             "complete": complete,
             **figures,
             **({"vm_output_tok_s": vm_rates(built)} if self._offline else {}),
-            "cost": rent.summary(
-                figures["makespan_s"], requests["ok"], tokens["output"]
-            ),
+            "cost": rent.summary(figures["makespan_s"], answers, tokens["output"]),
             "assumptions": list(machine.assumptions()),
             "instrument": self._instrument(built, figures),
         }
@@ -185,10 +191,15 @@ class VirtualRun:
 
 
 def _source(plan: Plan) -> Source:
+    """Return what the plan asks; its flows are followed where it has any."""
+    flows = flows_of(plan, virtual(plan))
+    source: Source
     if plan.loop == "closed":
-        return Users(plan, journeys(plan, mix_of(plan)))
-    offline = plan.loop == "offline"
-    return Scheduled(stream_of(plan)(), inf if offline else plan.duration_s)
+        source = Users(plan, journeys(plan, mix_of(plan)))
+    else:
+        offline = plan.loop == "offline"
+        source = Scheduled(stream_of(plan)(), inf if offline else plan.duration_s)
+    return Coursing(source, flows) if flows else source
 
 
 def vm_rates(built: Built) -> list[float]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from math import inf
 
 from ..buckets import LogHistogram
+from ..traffic.coursing import Coursing
 from ..traffic.plan import Plan
 from ..traffic.record import Outcome, RequestRecord, TokensSource, Truth
 from ..traffic.source import Source
@@ -66,7 +67,11 @@ class Simulation:
             stopping=self._stopping,
         )
         for each in served:
-            yield self._answer(each) if each.sequence.last_s else self._left(each)
+            row = self._answer(each) if each.sequence.last_s else self._left(each)
+            if isinstance(self._source, Coursing):
+                yield from self._source.rows(each.request, row)
+            else:
+                yield row
 
     def _count_gaps(self, _: int, step: Step) -> None:
         self.now = step.end_s
@@ -77,7 +82,7 @@ class Simulation:
                 self.icl.add(0.0, at_once)
 
     def _answer(self, served: Served) -> RequestRecord:
-        request, sequence, engine = served
+        request, sequence, engine, sent_s = served
         first, last = sequence.first_s, sequence.last_s
         assert first is not None
         assert last is not None
@@ -88,7 +93,7 @@ class Simulation:
             tenant=request.tenant,
             stage=request.stage,
             intended_s=request.intended_s,
-            sent_s=request.intended_s,
+            sent_s=sent_s,
             end_s=last,
             outcome=Outcome.OK,
             first_s=first,
@@ -106,7 +111,8 @@ class Simulation:
             conversation=request.conversation,
             turn=request.turn,
             slice=request.slice,
-            truth=Truth(request.intended_s, first, first, last, engine),
+            cached_tokens=sequence.cached_tokens or 0,
+            truth=Truth(sent_s, first, first, last, engine),
         )
 
     def _left(self, served: Served) -> RequestRecord:
@@ -119,7 +125,7 @@ class Simulation:
             tenant=request.tenant,
             stage=request.stage,
             intended_s=request.intended_s,
-            sent_s=request.intended_s,
+            sent_s=served.sent_s,
             end_s=max(self.now, request.intended_s) if stopped else self.until,
             outcome=outcome,
             error=outcome.value,

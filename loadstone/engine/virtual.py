@@ -30,6 +30,7 @@ class Served(NamedTuple):
     request: Request
     sequence: Sequence
     engine: int
+    sent_s: Seconds
 
 
 class JournalEntry(NamedTuple):
@@ -182,7 +183,7 @@ def serve(
     """
     source = arrivals if isinstance(arrivals, Source) else Scheduled(arrivals)
     agenda = _Agenda(cluster, on_step)
-    asked: dict[Sequence, tuple[Request, int]] = {}
+    asked: dict[Sequence, tuple[Request, int, Seconds]] = {}
     while not stopping():
         due, step_at = source.next_at, agenda.next_at
         if min(due, step_at) >= until:
@@ -191,16 +192,16 @@ def serve(
             request = source.take()
             sequence = sequence_of(request)
             index = cluster.submit(sequence, due)
-            asked[sequence] = request, index
+            asked[sequence] = request, index, due
             agenda.wake(index)
             continue
         index, ended = agenda.step()
         for sequence in ended:
-            request, _ = asked.pop(sequence)
+            request, _, sent_s = asked.pop(sequence)
             source.ended(request, step_at)
-            yield Served(request, sequence, index)
-    for sequence, (request, index) in asked.items():
-        yield Served(request, sequence, index)
+            yield Served(request, sequence, index, sent_s)
+    for sequence, (request, index, sent_s) in asked.items():
+        yield Served(request, sequence, index, sent_s)
 
 
 def replay(

@@ -27,6 +27,7 @@ endpoint and in virtual time, where local work takes the time that its step name
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, replace
+from random import Random
 from typing import Any, NamedTuple, TypeAlias
 
 from ..units import Seconds, Tokens
@@ -88,6 +89,26 @@ def plain(request: Request) -> Flow:
     """Send the request, and no more."""
     yield Ask(request)
     return None
+
+
+class User:
+    """Who asks, where a plan's file cannot say it: subclass it and write `ask`.
+
+    A plan names it with `flow = "my_users.py:MyUser"`. There is one for each process.
+    """
+
+    def __init__(self, seed: int) -> None:
+        """`seed` is the plan's."""
+        self.seed = seed
+
+    def rng(self, request: Request) -> Random:
+        """Return a generator of the request's own, the same in every process."""
+        return Random(f"{self.seed}/flow/{request.id}")
+
+    def ask(self, request: Request) -> Flow:
+        """Yield the steps for a request that is due; here, to send it."""
+        yield Ask(request)
+        return None
 
 
 class Course:

@@ -1,10 +1,13 @@
-"""Which percentiles there are, and what a percentile is: nearest rank."""
+"""Which percentiles there are, what one is (nearest rank), and when it is one."""
 
 from collections.abc import Sequence
 from math import ceil
 from typing import Final
 
 QUANTILES: Final = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
+LEAST: Final = {"p50": 2, "p90": 10, "p95": 20, "p99": 100}
+"""Samples below which a percentile is not told: n (1 - q) < 1, so that by expectation
+not one lies above it, and nearest rank only repeats the maximum."""
 
 
 def nearest_rank(ordered: Sequence[float], q: float) -> float | None:

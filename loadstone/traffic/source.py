@@ -31,6 +31,11 @@ class Source(Protocol):
         """Hear that an answer ended; what it brings about is due at `at` or later."""
         ...
 
+    @property
+    def undue(self) -> int:
+        """Requests of turns that will never be due, as far as is known."""
+        ...
+
 
 class _Due:
     """Requests by when they are due; at one instant first come, first taken."""
@@ -64,10 +69,15 @@ class Scheduled:
         self._arrivals = journeys_of(requests)
         self._next = next(self._arrivals, None)
         self._due = _Due()
-        self.journeys = Journeys(until)
+        self._journeys = Journeys(until)
 
     def __repr__(self) -> str:
-        return f"<Scheduled next={self._next} {self.journeys!r}>"
+        return f"<Scheduled next={self._next} {self._journeys!r}>"
+
+    @property
+    def undue(self) -> int:
+        """Of later turns, those that will never be due."""
+        return self._journeys.undue
 
     @property
     def next_at(self) -> Seconds:
@@ -79,7 +89,7 @@ class Scheduled:
         """Take it."""
         if self._next is not None and self._next[0].intended_s <= self._due.next_at:
             taken, self._next = self._next, next(self._arrivals, None)
-            first, *beside = self.journeys.begin(taken)
+            first, *beside = self._journeys.begin(taken)
             self._due.add(beside)
             return first
         return self._due.pop()
@@ -87,7 +97,7 @@ class Scheduled:
     def ended(self, request: Request, at: Seconds) -> None:
         """Let what follows in its conversation be due."""
         if request.conversation:
-            self._due.add(self.journeys.ended(request, at))
+            self._due.add(self._journeys.ended(request, at))
 
 
 class Users:
@@ -106,10 +116,15 @@ class Users:
         self._ready = [0.0] * plan.users
         heapify(self._ready)
         self._due = _Due()
-        self.journeys = Journeys(plan.duration_s)
+        self._journeys = Journeys(plan.duration_s)
 
     def __repr__(self) -> str:
         return f"<Users {len(self._ready)} of {self._plan.users} between journeys>"
+
+    @property
+    def undue(self) -> int:
+        """Of later turns, those that will never be due."""
+        return self._journeys.undue
 
     @property
     def next_at(self) -> Seconds:
@@ -122,7 +137,7 @@ class Users:
         if self._ready and self._ready[0] <= self._due.next_at:
             now = heappop(self._ready)
             journey = tuple(replace(r, intended_s=now) for r in next(self._drawn))
-            first, *beside = self.journeys.begin(journey)
+            first, *beside = self._journeys.begin(journey)
             self._due.add(beside)
             return first
         return self._due.pop()
@@ -130,8 +145,8 @@ class Users:
     def ended(self, request: Request, at: Seconds) -> None:
         """Let the one who asked think, and ask again."""
         if request.conversation:
-            self._due.add(self.journeys.ended(request, at))
-            if self.journeys.under_way(request):
+            self._due.add(self._journeys.ended(request, at))
+            if self._journeys.under_way(request):
                 return
         mean = self._plan.think_s
         pause = self._think.expovariate(1 / mean) if mean else 0.0

@@ -23,6 +23,8 @@ class Survey:
     """Some have prompts that begin alike."""
     priorities: bool = False
     """Some have a priority of their own."""
+    tenants: bool = False
+    """They are of more than one tenant."""
     plan_hash: str = ""
 
     def refuse_beyond(self, max_model_len: Tokens) -> None:
@@ -38,7 +40,7 @@ class Survey:
 
 def survey(plan: Plan, requests: Iterable[Request]) -> Survey:
     """Go through a plan's requests once, keeping none."""
-    seen = Survey()
+    seen, tenants = Survey(), set[str]()
 
     def noted() -> Iterator[Request]:
         count = 0
@@ -48,8 +50,10 @@ def survey(plan: Plan, requests: Iterable[Request]) -> Survey:
                 seen.longest, seen.longest_id = length, f"request {request.id}"
             seen.prefixes |= bool(request.prefix or request.messages)
             seen.priorities |= request.priority != 0
+            tenants.add(request.tenant)
             yield request
         seen.requests = count
+        seen.tenants = len(tenants) > 1
 
     seen.plan_hash = plan_hash(plan, noted())
     return seen

@@ -176,7 +176,8 @@ def test_rows_are_the_summary(simulate: Simulate) -> None:
     assert sum(row.output_tokens for row in rows) == summary["tokens"]["output"]
     for name in ("ttft_s", "tpot_s", "e2e_s"):
         values = [v for row in rows if (v := getattr(row, name)) is not None]
-        assert describe(values) == pytest.approx(summary[name], abs=2e-6)
+        told = {stat: summary[name][stat] for stat in describe(values)}
+        assert describe(values) == pytest.approx(told, abs=2e-6)
     assert summary["icl_s"]["n"] == sum(row.output_tokens - 1 for row in rows)
     assert summary["send_lag_s"]["p99"] == 0.0
     for row in rows:
@@ -597,3 +598,16 @@ def test_help_tells_its_own_defaults(simulate: Simulate) -> None:
     """A virtual run is ten minutes long where a live one is one, and it is."""
     assert "[default: 10m]" in simulate("--help", json=False).out
     assert simulate("--rate", "1").document["requests"]["sent"] > 500
+
+
+def test_window_is_what_is_measured(simulate: Simulate) -> None:
+    """Percentiles and objectives of the requests due in it; of offline ones none is."""
+    load = ("--rate", "30", "--duration", "20s", "--window", "5s:15s", "--no-rows")
+    summary = simulate(*load).document
+    assert summary["window"]["how"] == "given"
+    assert 200 < summary["ttft_s"]["n"] == summary["window"]["answers"] < 400
+    assert summary["requests"]["ok"] > 500
+    refused = simulate("--offline", "10", "--window", "1s:")
+    assert (refused.code, refused.document["error"]["code"]) == (2, "usage")
+    searched = simulate("--recipe", "mlperf-server", "--find-max", "--window", "1s:")
+    assert "--window and --find-max" in searched.document["error"]["message"]

@@ -26,6 +26,7 @@ TEXTS: dict[str, tuple[str, Any, str | None]] = {
     "--think": ("500ms", 0.5, "-1s"),
     "--drain": ("0", 0.0, "5 s"),
     "--warmup": ("2s", 2.0, ":"),
+    "--window": ("30s:", "30s:", "2m:1m"),
     "--seed": ("-7", -7, "1.5"),
     "--model": ("llama", "llama", None),
     "--ignore-eos": ("False", False, "no"),

@@ -202,7 +202,7 @@ def test_error_against_the_truth_is_a_size() -> None:
 def test_totals_agree_with_the_summary_of_the_rows() -> None:
     """Outcomes, tokens and means are those of `summary.json`; percentiles to 1 %."""
     rng = Random(5)
-    rows = [random_row(rng) for _ in range(500)]
+    rows = [random_row(rng) for _ in range(2000)]
     stats = ClientStats()
     for row in rows:
         stats.add(row)

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from math import ceil
 from random import Random
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadstone.buckets import LogHistogram, bucket_of
-from loadstone.traffic.quantiles import QUANTILES, nearest_rank
+from loadstone.traffic.quantiles import LEAST, QUANTILES, nearest_rank
 from loadstone.traffic.record import Outcome, RequestRecord, TokensSource
 from loadstone.traffic.slo import Slo
 from loadstone.traffic.steady import Spans
@@ -113,7 +114,7 @@ def test_streams_are_told_apart() -> None:
     assert ttft is not None
     assert summary["ttfo_s"]["n"] == 6
     assert summary["ttfo_s"]["p50"] == pytest.approx(ttft)
-    assert summary["ttfo_s"]["p99"] == pytest.approx(ttft + 0.3)
+    assert summarize(rows * 20)["ttfo_s"]["p99"] == pytest.approx(ttft + 0.3)
 
 
 def test_throughput_by_hand() -> None:
@@ -141,23 +142,63 @@ def test_throughput_by_hand() -> None:
 def test_latencies_by_hand(name: str, values: tuple[float, ...]) -> None:
     """Of A, B and the one-token answer; no warm-up, no failure; nearest rank."""
     middle = values[1] if len(values) == 3 else values[0]
-    assert summarize(ROWS)[name] == {
+    told = {stat: summarize(ROWS * 50)[name][stat] for stat in ("mean", *QUANTILES)}
+    assert told == {
         "mean": pytest.approx(sum(values) / len(values)),
         "p50": pytest.approx(middle),
         "p90": pytest.approx(values[-1]),
         "p95": pytest.approx(values[-1]),
         "p99": pytest.approx(values[-1]),
-        "n": len(values),
+    }
+    assert summarize(ROWS)[name]["n"] == len(values)
+
+
+@pytest.mark.parametrize("name", QUANTILES)
+def test_a_percentile_of_too_few_is_not_told(name: str) -> None:
+    """Nor its interval; from `n (1 - q) = 1` on both are."""
+    least = LEAST[name]
+    assert least == ceil(round(1 / (1 - QUANTILES[name]), 9))
+    few, enough = (summarize([A] * n)["ttft_s"] for n in (least - 1, least))
+    assert (few[name], few[f"{name}_interval"]) == (None, None)
+    assert enough[name] == pytest.approx(0.4)
+    # The lag of the instrument is an alarm, not a claim.
+    assert summarize([A])["send_lag_s"] == {
+        stat: pytest.approx(0.1) for stat in ("mean", *QUANTILES)
+    } | {"n": 1}
+
+
+def test_adjusted_percentiles_by_hand() -> None:
+    """Ninety answers of 1 to 90 ms, six that never came and four never sent.
+
+    Of a hundred the 50th is 50 ms, the 90th is 90 ms, the 95th never came. What we
+    cancelled and the warm-up are not among them.
+    """
+    rows = [row(0.0, 0.0, i / 1000, 1.0, 1.0) for i in range(1, 91)]
+    lost = [
+        replace(BROKEN, outcome=outcome)
+        for outcome in (Outcome.FAILED, Outcome.THROTTLED, Outcome.INCOMPLETE)
+    ]
+    others = [replace(BROKEN, outcome=Outcome.CANCELLED), replace(BROKEN, warmup=True)]
+    told = summarize(rows + lost * 2 + others, dropped=4)["ttft_s"]
+    assert told["p90"] == pytest.approx(0.081)
+    assert told["adjusted"] == {
+        "p50": pytest.approx(0.050),
+        "p90": pytest.approx(0.090),
+        "p95": None,
+        "p99": None,
+        "n": 100,
+        "failed_as_inf": 10,
     }
 
 
 def test_gaps_are_pooled_over_requests() -> None:
     """Ten gaps of A and twenty of B: the median is B's; of ten and ten it is A's."""
-    gaps = summarize(ROWS)["icl_s"]
-    assert gaps["n"] == 30
+    gaps = summarize(ROWS * 4)["icl_s"]
+    assert gaps["n"] == 4 * 30
     assert gaps["mean"] == pytest.approx((10 * 0.1 + 20 * 0.2) / 30, rel=0.01)
     assert gaps["p50"] == pytest.approx(0.2, rel=0.01)
     assert gaps["p99"] == pytest.approx(0.2, rel=0.01)
+    assert summarize(ROWS)["icl_s"]["p99"] is None
     fewer = summarize([A, replace(B, icl=((bucket_of(0.2), 10),))])["icl_s"]
     assert fewer["p50"] == pytest.approx(0.1, rel=0.01)
 
@@ -215,7 +256,7 @@ def test_failures_miss_an_objective_and_leave_the_percentiles_alone() -> None:
     """Those are over the answers; the judgement is not. And it is all JSON."""
     slos = tuple(Slo("ttft_s", stat, 100.0) for stat in ("p50", "p99", "mean"))
     summary = summarize([A, B, ONE, BROKEN], slos=slos)
-    assert summary["ttft_s"]["p99"] == pytest.approx(1.0)
+    assert summary["ttft_s"]["p50"] == pytest.approx(0.4)
     assert [line["met"] for line in summary["slo"]] == [True, False, False]
     assert {line["failed_as_inf"] for line in summary["slo"]} == {1}
     json.dumps(summary, allow_nan=False)
@@ -227,7 +268,8 @@ def test_nothing_sent_has_no_figures() -> None:
     assert summary["requests"]["sent"] == 0
     assert summary["requests"]["dropped"] == 3
     assert set(summary["throughput"].values()) == {None}
-    assert summary["ttft_s"] == dict.fromkeys(("mean", *QUANTILES)) | {"n": 0}
+    told = {stat: summary["ttft_s"][stat] for stat in ("mean", *QUANTILES, "n")}
+    assert told == dict.fromkeys(("mean", *QUANTILES)) | {"n": 0}
     assert summary["icl_s"]["mean"] is None
     assert summary["slo"][0]["met"] is None
 
@@ -392,3 +434,80 @@ def test_steady_rate_is_that_of_the_middle_of_a_long_run() -> None:
     naive = 0.8 * len(stamps) / (late - early)
     assert rate_of(*answers) == pytest.approx(naive, rel=1e-3)
     assert naive == pytest.approx(len(stamps) / 50, rel=0.02)
+
+
+# ------------------------------------------------------------- attainment, slices
+
+
+def test_attainment_is_of_all_that_was_asked() -> None:
+    """A, B and ONE answered, BROKEN and REFUSED not, two never sent: 2 of 7.
+
+    The warm-up is not judged, nor what we cancelled.
+    """
+    slos = (Slo("ttft_intended_s", "p99", 0.5),)
+    rows = [*ROWS, replace(BROKEN, outcome=Outcome.CANCELLED)]
+    told = summarize(rows, dropped=2, slos=slos)["goodput"]
+    low, high = told.pop("share_interval")
+    assert told == {"met": 2, "of": 7, "share": pytest.approx(2 / 7)}
+    assert 0 < low < 2 / 7 < high < 1
+    assert summarize(rows, dropped=2)["goodput"] is None
+    assert summarize([], slos=slos)["goodput"] is None
+
+
+def test_slices_are_by_scenario_tenant_and_stage() -> None:
+    """Each with its own requests, tokens, latencies and attainment."""
+    slos = (Slo("ttft_s", "p99", 0.5),)
+    rag = replace(B, scenario="rag", stage="embed")
+    rows = [A, ONE, replace(BROKEN, tenant="b"), rag, replace(rag, warmup=True)]
+    told = summarize(rows, slos=slos)["slices"]
+    keys = [
+        tuple(part[key] for key in ("scenario", "tenant", "stage")) for part in told
+    ]
+    assert keys == [
+        ("chat", "b", "generate"),
+        ("chat", "default", "generate"),
+        ("rag", "default", "embed"),
+    ]
+    lost, chat, embed = told
+    assert (lost["requests"]["failed"], lost["ttft_s"]["n"]) == (1, 0)
+    assert lost["ttft_s"]["adjusted"]["failed_as_inf"] == 1
+    assert (chat["requests"]["sent"], chat["output_tokens"]) == (2, 12)
+    assert chat["ttft_s"]["mean"] == pytest.approx((0.4 + 1.0) / 2)
+    assert chat["goodput"]["share"] == 0.5
+    assert (embed["requests"]["ok"], embed["e2e_s"]["n"]) == (2, 1)
+    assert (embed["goodput"]["met"], embed["goodput"]["of"]) == (1, 1)
+    assert summarize(rows)["slices"][1]["goodput"] is None
+
+
+@given(st.lists(st.sampled_from(ROWS), max_size=30), st.integers(0, 3))
+def test_slices_add_up_to_the_whole(rows: list[RequestRecord], tenants: int) -> None:
+    """Whatever the rows: counts, tokens, samples and attainment."""
+    slos = (Slo("ttft_s", "p99", 0.5),)
+    spread = [replace(r, tenant=str(i % (tenants + 1))) for i, r in enumerate(rows)]
+    whole = summarize(spread, slos=slos)
+    parts = whole["slices"]
+    for outcome in Outcome:
+        total = sum(part["requests"][outcome] for part in parts)
+        assert total == whole["requests"][outcome]
+    assert sum(p["output_tokens"] for p in parts) == whole["tokens"]["output"]
+    assert sum(p["ttft_s"]["n"] for p in parts) == whole["ttft_s"]["n"]
+    lost = sum(p["ttft_s"]["adjusted"]["failed_as_inf"] for p in parts)
+    assert lost == whole["ttft_s"]["adjusted"]["failed_as_inf"]
+    met = sum(p["goodput"]["met"] for p in parts if p["goodput"])
+    assert met == (whole["goodput"] or {"met": 0})["met"]
+
+
+def test_order_of_rows_changes_nothing() -> None:
+    """Rows of several workers stand one after the other; intervals go by time."""
+    rng = Random(8)
+    rows = [
+        row(float(i), float(i), i + rng.random(), i + 2.0, i + 2.0, output_tokens=3)
+        for i in range(300)
+    ]
+    slos = (Slo("ttft_s", "p99", 0.5),)
+    apart = rows[::2] + rows[1::2]
+    whole, other = summarize(rows, slos=slos), summarize(apart, slos=slos)
+    assert other["ttft_s"] == whole["ttft_s"]
+    assert other["goodput"] == whole["goodput"]
+    for edge in ("start_s", "end_s"):
+        assert other["window"][edge] == pytest.approx(whole["window"][edge])
