@@ -8,6 +8,7 @@ it still takes Python's lock for what is not SQLite's own.
 import json
 import subprocess
 import sys
+from contextlib import suppress
 from typing import Any, Final
 
 import gevent
@@ -28,6 +29,11 @@ _SEARCH_S: Final[Seconds] = 35.0
 """Longer than the stores' own limit, which says more."""
 _END_S: Final[Seconds] = 2.0
 
+_ENDED: Final = {
+    "message": "the process that searches has ended",
+    "hint": "was it killed, or did it run out of memory?",
+    "code": "retrieval",
+}
 Message = dict[str, Any]
 
 
@@ -106,6 +112,8 @@ class _Searcher:
         self.answer: AsyncResult[Any] = AsyncResult()
         """To come: at first what it says of the store."""
         self.alive = True
+        self._busy = True
+        """Whether it owes an answer; else it is among those that are free."""
         self._free = free
         self._socket, theirs = socketpair()
         with theirs:
@@ -126,11 +134,9 @@ class _Searcher:
 
         It fits into the socket's empty buffer, so this never waits.
         """
-        self.answer = AsyncResult()
-        try:
+        self.answer, self._busy = AsyncResult(), True
+        with suppress(OSError):  # then the reader finds it dead, and says so
             self._socket.sendall(question)
-        except OSError:
-            self.answer.set_exception(_ended())
         return self.answer
 
     def close(self) -> None:
@@ -150,13 +156,14 @@ class _Searcher:
                 told = self._message()
             except (EOFError, OSError):
                 self.alive = False
-                if not self.answer.ready():
-                    self.answer.set_exception(_ended())
+                told = {"error": _ENDED}
+            if not self._busy:
+                return  # it died while it was free, where its death is found
+            if "error" in told:
+                self.answer.set_exception(RetrievalError(**told["error"]))
             else:
-                if "error" in told:
-                    self.answer.set_exception(RetrievalError(**told["error"]))
-                else:
-                    self.answer.set(told["told"])
+                self.answer.set(told["told"])
+            self._busy = False
             self._free(self)
 
     def _message(self) -> Message:
@@ -172,7 +179,3 @@ class _Searcher:
                 raise EOFError
             data += got
         return bytes(data)
-
-
-def _ended() -> RetrievalError:
-    return RetrievalError("the process that searches has ended")
