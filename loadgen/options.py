@@ -159,7 +159,7 @@ OPTIONS: Final = (
     Option(flag="--store", metavar="STORE",
            text="what a plan with retrieval searches: a file of `loadstone index`, or"
                 " postgresql://...; empty: loadstone's own sample"),
-    Option(flag="--questions", metavar="FILE",
+    Option(flag="--questions", metavar="QUESTIONS",
            text="what it asks: JSON lines with `question` and, for the recall,"
                 " `documents`; `sample` is the sample's own"),
     Option(flag="--passages", read=int, metavar="N",

@@ -16,7 +16,7 @@ from loadstone.errors import LoadstoneError, UsageError
 from loadstone.retrieval.documents import SAMPLE, read_documents, read_questions
 from loadstone.retrieval.indexing import OWN, index, own_embedder
 from loadstone.retrieval.passages import Cut
-from loadstone.retrieval.pipeline import Pipeline
+from loadstone.retrieval.pipeline import PASSAGES, Pipeline
 from loadstone.retrieval.store import checked, open_store
 from loadstone.traffic.flow import Flows, plain
 from loadstone.traffic.plan import Plan
@@ -59,7 +59,7 @@ def check_options(plan: Plan, values: Mapping[str, Any]) -> None:
             " retrieve",
             hint="it is for `loadstone run rag`",
         )
-    if (values["passages"] or 1) < 1:
+    if values["passages"] is not None and values["passages"] < 1:
         raise UsageError("--passages is to be 1 or more")
     if values["store"] is not None:
         checked(values["store"])
@@ -111,7 +111,7 @@ def retrieval(plan: Plan, values: Mapping[str, Any], folder: Path) -> Retrieval:
     pipeline = Pipeline(
         _questions(values), searchers.search, seed=plan.seed, salt=plan.salt,
         model=values["embeddings_model"] or "",
-        **({"passages": values["passages"]} if values["passages"] else {}),
+        passages=values["passages"] or PASSAGES,
     )  # fmt: skip
     return Retrieval({FLOW: pipeline}, searchers.close)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import gevent
 
@@ -16,6 +17,7 @@ from loadgen.session import Session
 from loadgen.stats import ClientStats
 from loadgen.tracing import Traces
 from loadstone.runs import read_rows
+from loadstone.traffic.flow import Flows
 from loadstone.traffic.plan import Plan
 from loadstone.traffic.record import RequestRecord
 from loadstone.traffic.request import Request
@@ -100,6 +102,7 @@ def drive(
     cap: int,
     drain: Seconds = 30.0,
     began: Callable[[Session], object] = lambda _: None,
+    flows: Flows = MappingProxyType({}),
 ) -> Finished:
     """Run an open loop to its end, `cap` requests in flight at most.
 
@@ -125,6 +128,7 @@ def drive(
         traces=Traces(0, run="test", ratio=0.0),
         t0=time.monotonic() + LEAD_S,
         on_row=lambda _: None,
+        flows=flows,
     )
     session.start()
     began(session)
