@@ -21,13 +21,12 @@ class Watched:
     ended: float
     recall: float
 
-    def ask(self, panel: str, ref: str = "A") -> list[float]:
-        """Return the numbers that a panel's query finds during the run."""
-        (query,) = (
-            q for q in panel_queries()
-            if (q.board, q.panel, q.ref) == (BOARD, panel, ref)
+    def ask(self, panel: str, around: str = "{}") -> list[float]:
+        """Return the numbers that a panel's first query finds during the run."""
+        query = next(
+            q for q in panel_queries() if (q.board, q.panel) == (BOARD, panel)
         )  # fmt: skip
-        expr = filled(query.expr, chosen())
+        expr = around.format(filled(query.expr, chosen()))
         return finite(self.prometheus.range(expr, self.began, self.ended))
 
 
