@@ -37,12 +37,13 @@ SYSTEM: Final = (
     " [2]. If they do not answer it, say so."
 )
 TAKES_S: Final[dict[str, Seconds]] = {
-    "tokenize": 20e-6,
-    "retrieve": 1.5e-3,
-    "assemble": 50e-6,
-    "postprocess": 20e-6,
+    "tokenize": 30e-6,
+    "retrieve": 3e-3,
+    "assemble": 40e-6,
+    "postprocess": 600e-6,
 }
-"""Medians of `loadstone run rag` on two cores, the sample in SQLite (docs/rag.md)."""
+"""Medians of `loadstone run rag --rate 50` on two cores, the sample in SQLite; reading
+the stream's events is a part of the last one."""
 _CITATION: Final = re.compile(r" ?\[(\d{1,4})\]")
 
 Search = Callable[[bytes, int], Sequence[Hit]]
