@@ -20,6 +20,7 @@ from loadstone.errors import LoadstoneError, UsageError
 from loadstone.physics.cost import Rent, no_price
 from loadstone.runs import METRICS, PULSES, SUMMARY, RunFiles, read_rows
 from loadstone.traffic.accounts import Fate, Pulse, account
+from loadstone.traffic.isolation import isolation_of
 from loadstone.traffic.machine import Standing, loads_of
 from loadstone.traffic.plan import Plan, journeys, plan_hash
 from loadstone.traffic.record import RequestRecord
@@ -47,7 +48,7 @@ from .series import Series
 from .session import Session
 from .stats import ClientStats, SliceStats, total
 from .tracing import Traces
-from .workload import mix_of, requests_of, with_trace_located
+from .workload import mix_of, requests_of, skipped_of, with_trace_located
 
 FRESH: Final = "fresh"
 """The salt that stands for another one in each run."""
@@ -440,8 +441,12 @@ class Run:
     ) -> ClientStats:
         """Return the totals of the rows and of what was due by `until`, sent or not."""
         seen, settled = self.stats(), ClientStats()
+        planned = {request.id for request in self.requests}
         for row in rows:
             settled.add(row)
+            if planned and row.id not in planned:  # what a flow asked besides
+                part = settled.slice_of(row.scenario, row.tenant, row.stage)
+                part.scheduled += 1
         self._fates = {rank: Counter() for rank in range(self.workers)}
         ended = {row.id: row.end_s for row in rows}
         for request, rank, fate in account(
@@ -495,7 +500,14 @@ class Run:
             "cost": cost,
             "instrument": self._instrument(rows, stats, figures),
             **self._distributed(),
+            **self._isolation(rows),
+            **skipped_of(self.plan),
         }
+
+    def _isolation(self, rows: list[RequestRecord]) -> dict[str, Any]:
+        if len(self.plan.tenants) < 2:
+            return {}
+        return {"isolation": isolation_of(rows, self.slos, self.plan.duration_s)}
 
     def _distributed(self) -> dict[str, Any]:
         if self.ledger is None:
@@ -541,7 +553,7 @@ class Run:
                 vitals=stats.vitals,
                 send_lag_p99=figures["send_lag_s"]["p99"],
                 scheduled=scheduled,
-                sent=sum(not row.beside for row in rows),
+                sent=figures["requests"]["sent"],
                 server_lag_p99=lags["p99"],
                 workers_lost=len(self.ledger.lost) if self.ledger else 0,
                 beyond_profile=beyond,

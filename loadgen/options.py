@@ -104,7 +104,18 @@ OPTIONS: Final = (
            metavar="TIME", in_form=True, text="how long requests arrive (30s, 5m)"),
     Option(flag="--trace", setting="trace", metavar="FILE", in_form=True,
            text="replay arrivals and lengths of a trace: Azure's CSV"
-                " (TIMESTAMP,ContextTokens,GeneratedTokens) or Mooncake's JSON lines"),
+                " (TIMESTAMP,ContextTokens,GeneratedTokens), Mooncake's JSON lines, or"
+                " the requests.jsonl of a run"),
+    Option(flag="--trace-from", setting="trace_from_s", read=parse_duration,
+           default="0s", metavar="TIME", text="leave out what was recorded before"),
+    Option(flag="--trace-to", setting="trace_to_s", read=parse_duration,
+           metavar="TIME", text="leave out what was recorded from then on"),
+    Option(flag="--trace-sample", setting="trace_sample", read=float, metavar="X",
+           text="replay this share of the trace's requests, chosen by the seed"),
+    Option(flag="--skip-bad-rows", setting="skip_bad_rows", read=_boolean,
+           default="false", metavar="BOOL",
+           text="leave out lines of a trace or of prompts that cannot be read, and"
+                " count them, instead of refusing the file"),
     Option(flag="--speedup", setting="speedup", read=float, default="1", metavar="X",
            in_form=True, text="replay the trace this many times as fast"),
     Option(flag="--arrivals", setting="arrivals", default="poisson", in_form=True,
@@ -180,6 +191,9 @@ OPTIONS: Final = (
 
 _ONLY: Final = {
     "speedup": ("trace", "it is for a --trace"),
+    "trace_from_s": ("trace", "it is for a --trace"),
+    "trace_to_s": ("trace", "it is for a --trace"),
+    "trace_sample": ("trace", "it is for a --trace"),
     "arrivals": ("open", "it is for a --rate"),
     "profile": ("open", "it is for a --rate"),
     "think_s": ("closed", "it is for a closed loop, --users without --rate or --trace"),

@@ -1,9 +1,11 @@
 """Plans by name or by file."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from loadstone.catalog.plans import load_plan
+from loadstone.traffic.classes import TrafficClass
 from loadstone.traffic.planfile import PlanFile, read_plan
 
 from .files import read_text
@@ -19,6 +21,21 @@ def find_plan(name: str, known: Sequence[str] | None = None) -> PlanFile:
     """
     if not name.endswith(SUFFIX):
         return load_plan(name)
-    return read_plan(
-        read_text(name, "plan"), path=name, name=Path(name).stem, options=known
+    path = Path(name)
+    text = read_text(name, "plan")
+    found = read_plan(text, path=name, name=path.stem, options=known)
+    beside = path.parent.absolute()
+    return replace(
+        found,
+        classes=tuple(_located(each, beside) for each in found.classes),
+        tenants=tuple(
+            replace(each, key_file=each.key_file and str(beside / each.key_file))
+            for each in found.tenants
+        ),
     )
+
+
+def _located(of: TrafficClass, beside: Path) -> TrafficClass:
+    """Return a class with whole paths: files are sought where the plan is."""
+    flow = of.flow if ":" not in of.flow else str(beside / of.flow)
+    return replace(of, flow=flow, prompts=of.prompts and str(beside / of.prompts))

@@ -107,7 +107,7 @@ class Service:
             step = course.go_on()
             while step is not None:
                 if isinstance(step, Local):
-                    came = step.work()
+                    came = _work(step)
                     course.passed(step, self._now())
                 else:
                     asked = self._ask(self._due_now(step))
@@ -205,6 +205,12 @@ class Service:
             request, began + self._rows.t0, self._clock.now(), outcome, code,
             self._clients.host_of(request),
         )  # fmt: skip
+
+
+def _work(step: Local) -> object:
+    if step.blocking:
+        return gevent.get_hub().threadpool.apply(step.work)
+    return step.work()
 
 
 def _answer(asked: _Asked) -> Answer:

@@ -2,15 +2,20 @@
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Final
 
 import click
+from rich.console import Console
 
 from loadgen.options import OPTIONS, Option, read_options
 from loadgen.plans import find_plan
 from loadgen.workload import mix_of
 
 from ..catalog.plans import load_plan, plan_names, plan_text
+from ..errors import UsageError
+from ..report.ways import print_ways, way_of, ways
+from ..runs import RunFiles
 from ..traffic.fields import Schema
 from ..traffic.plan import Plan
 from ..traffic.planfile import plan_schema
@@ -27,6 +32,7 @@ Examples:
   loadstone plan show chat > my.toml
   loadstone plan check my.toml
   loadstone plan schema > plan.schema.json
+  loadstone plan ways runs/20260101-100000-chat runs/latest
   loadstone run my.toml --host http://127.0.0.1:8000""",
 )
 def command() -> None:
@@ -83,6 +89,28 @@ def check(*, path: str, as_json: bool) -> None:
         f"prompts of {prompts.mean:,.0f} tokens on average, at most {prompts.most:,};"
         f" answers of {answers.mean:,.0f}, at most {answers.most:,}"
     )
+
+
+@command.command("ways")
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="print the figures as JSON")
+def show_ways(*, runs: tuple[Path, ...], as_json: bool) -> None:
+    """Show runs of one plan side by side: an endpoint, the mock, virtual time.
+
+    RUNS are run folders; the first is what the others are compared with.
+    """
+    read = []
+    for path in runs:
+        files = RunFiles.open(path)
+        summary = files.summary()
+        if summary is None:
+            raise UsageError(f"{path} has no summary: the run did not end")
+        read.append((files.name, way_of(summary, files.environment()), summary))
+    told = ways(read)
+    if as_json:
+        click.echo(json.dumps(told))
+    else:
+        print_ways(told, Console())
 
 
 @command.command("schema")

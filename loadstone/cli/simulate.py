@@ -33,7 +33,8 @@ from .load_options import NAMES, load_options
 from .virtual_run import VirtualRun, interruptible
 
 _LOAD: Final = frozenset({
-    "scenario", "rate", "duration", "trace", "speedup", "arrivals",
+    "scenario", "rate", "duration", "trace", "trace_from", "trace_to",
+    "trace_sample", "skip_bad_rows", "speedup", "arrivals",
     "rate_profile", "think", "drain", "warmup", "window", "prices", "slo", "out",
 })  # fmt: skip
 """Options of `loadstone run` that mean something without an endpoint."""
@@ -58,6 +59,8 @@ def _from_plan(ctx: click.Context, _: click.Parameter, path: str | None) -> None
     if options.get("ignore_eos", "True").lower() != "true":
         raise UsageError(f"{path}: ignore_eos=false: virtual answers have set lengths")
     kept = {k: v for k, v in options.items() if k in own - {"out"}}
+    if kept.keys() & {"rate", "trace"}:
+        kept.pop("users", None)  # the cap of a live open loop; nothing waits here
     ctx.default_map = kept | {"scenario": path}
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from loadgen.flows import flows_of
 from loadgen.rag import virtual
-from loadgen.workload import lengths_of, mix_of, stream_of
+from loadgen.workload import lengths_of, mix_of, skipped_of, stream_of
 
 from ..catalog.presets import Preset
 from ..catalog.recipes import Recipe
@@ -23,6 +23,7 @@ from ..errors import UsageError
 from ..physics.cost import Rent
 from ..report.table import number
 from ..traffic.coursing import Coursing
+from ..traffic.isolation import Isolation
 from ..traffic.plan import Plan, journeys
 from ..traffic.record import RequestRecord
 from ..traffic.slo import Slo
@@ -108,14 +109,20 @@ class VirtualRun:
             stopping=stopping,
         )
         fold = Fold(self.slos, self.window)
+        isolation = Isolation(self.slos, self.plan.duration_s)
+        several = len(self.plan.tenants) > 1
         with rare_collections():
             for row in simulation.rows():
                 fold.add(row)
+                if several:
+                    isolation.add(row)
                 on_row(row)
                 if fold.sent % 1024 == 0:
                     on_progress(simulation, fold)
         figures = fold.summary(icl=simulation.icl)
         figures["requests"]["undue"] = source.undue
+        if several:
+            figures["isolation"] = isolation.summary()
         return self._summary(built, figures, complete=not stopping())
 
     def _summary(
@@ -138,6 +145,7 @@ class VirtualRun:
             **figures,
             **({"vm_output_tok_s": vm_rates(built)} if self._offline else {}),
             "cost": rent.summary(figures["makespan_s"], answers, tokens["output"]),
+            **skipped_of(self.plan),
             "assumptions": list(machine.assumptions()),
             "instrument": self._instrument(built, figures),
         }

@@ -144,7 +144,8 @@ def _vector(answer: Answer, text: str) -> bytes:
 
 
 def _here(stage: str, work: Callable[[], object]) -> Local:
-    return Local(stage, work, TAKES_S[stage])
+    # A search waits for another process, and the rest is done before a thread is woken.
+    return Local(stage, work, TAKES_S[stage], blocking=False)
 
 
 @lru_cache(maxsize=4)

@@ -5,8 +5,8 @@ came of it:
 
 * `Local`: work on this side, such as a search in an index. It is sent what the work
   returned.
-* `Ask`: send a request. It is sent the `Answer`. Each request asked is one row: that of
-  the request which is due, and others `beside` it.
+* `Ask`: send a request. It is sent the `Answer`. Each request asked is one row: the
+  first that is not `beside` is the request which is due, the others are beside it.
 
 What it returns goes into the row of the request that is due: `hits`, `recall`. If it
 does local work that row has its stages, one for each step, local or asked, and is then
@@ -51,13 +51,15 @@ class Ask(NamedTuple):
 class Local:
     """Work on this side. `takes_s` is how long it takes in virtual time.
 
-    In virtual time it is done all the same, since the flow needs what it returns. In a
-    live run it must not hold the thread: what takes long waits for another process.
+    In virtual time it is done all the same, since the flow needs what it returns.
     """
 
     stage: str
     work: Callable[[], Any]
     takes_s: Seconds = 0.0
+    blocking: bool = True
+    """Whether it may hold the thread; then a live run does it in another. What has no
+    need of that is quicker without, and does not wait for a free thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,8 @@ class Course:
         """Begin the flow that the request names; raises `KeyError` for none of it."""
         self._flow = flows[request.flow](request) if request.flow else plain(request)
         self._beside = 0
+        self._asked = False
+        """Whether the request that is due was asked: what follows is beside it."""
         self._began = self._stamp = at
         self._stages: list[tuple[str, Seconds]] = []
         self._staged = False
@@ -135,9 +139,11 @@ class Course:
             return None
         if isinstance(step, Local):
             self._staged = True
-        elif step.beside:
+        elif step.beside or self._asked:
             self._beside += 1
             step = Ask(replace(step.request, extra=self._beside), beside=True)
+        else:
+            self._asked = True
         return step
 
     def passed(self, step: Step, at: Seconds) -> None:

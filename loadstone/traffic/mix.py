@@ -106,8 +106,7 @@ class Draw:
                 return
             yield asked
             turn += 1
-            heard = name_of(f"{name}/{i}/answer")
-            said = (*said, made("assistant", heard, answer + TEMPLATE_TOKENS))
+            said = (*said, self._heard(own, name, i, answer))
             if self._branches is not None and i < turns - 1:
                 calls = [
                     replace(call, part=next(parts))
@@ -128,6 +127,13 @@ class Draw:
             yield made("user", name_of(f"{name}/context"), tokens)
         tokens = max(self._input.draw(rng), TEMPLATE_TOKENS)
         yield made("user", name_of(f"{name}/{i}/user"), tokens)
+
+    def _heard(self, own: OwnPrompt | None, name: str, i: int, n: Tokens) -> Message:
+        """Return what of an answer stands in the prompts that follow."""
+        known = own.turns[i].answer if own else None
+        if known is not None:
+            return known
+        return made("assistant", name_of(f"{name}/{i}/answer"), n + TEMPLATE_TOKENS)
 
     def _answer(self, rng: Random, own: OwnPrompt | None, i: int) -> Tokens:
         drawn = self._output.draw(rng)

@@ -53,6 +53,10 @@ class Plan:
     profile: str = "flat"
     trace: str | None = None
     trace_sha256: str | None = None
+    trace_from_s: Seconds = 0.0
+    trace_to_s: Seconds | None = None
+    trace_sample: float | None = None
+    skip_bad_rows: bool = False
     speedup: float = 1.0
     offline: int | None = None
     max_tokens: Tokens | None = None
@@ -91,6 +95,10 @@ class Plan:
                 )
         if self.rate is None and any(each.profile for each in self.classes):
             raise UsageError("the profile of a class is for an open loop: give a rate")
+        if self.trace_sample is not None and self.trace_sample > 1:
+            raise UsageError("the sample of a trace is a share of it, at most 1")
+        if self.trace_to_s is not None and self.trace_to_s <= self.trace_from_s:
+            raise UsageError("the part of the trace ends before it begins")
         if self.warmup_s >= self.duration_s:
             raise UsageError(
                 f"a warm-up of {self.warmup_s:g} s leaves nothing"
@@ -137,6 +145,7 @@ class Plan:
 _LEAST: Final[dict[str, float]] = {
     "rate": 1e-9, "speedup": 1e-9, "users": 1, "think_s": 0, "duration_s": 1e-3,
     "drain_s": 0, "warmup_s": 0, "vms": 1, "offline": 1, "max_tokens": 1,
+    "trace_from_s": 0, "trace_to_s": 1e-3, "trace_sample": 1e-9,
 }  # fmt: skip
 
 
@@ -229,7 +238,7 @@ def _from_trace(plan: Plan, rows: Iterable[TraceRow]) -> Iterator[Request]:
         yield Request(
             i, due, row.input_tokens, n_out if limit is None else min(n_out, limit),
             plan.scenario, max_output_tokens=limit, priority=row.priority,
-            prefix=row.prefix,
+            prefix=row.prefix, tenant=row.tenant, slice=row.slice,
         )  # fmt: skip
 
 

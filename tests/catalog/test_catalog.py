@@ -21,7 +21,7 @@ from loadstone.catalog.workloads import (
     load_price,
 )
 from loadstone.errors import CatalogError, ExitCode
-from loadstone.traffic.trace import read_azure_csv
+from loadstone.traffic.trace import read_trace
 
 PRESET, MODEL = "azure-nd-gb300-v6", "llama-2-70b"
 TABLES = (
@@ -322,7 +322,7 @@ def test_trace_reader_agrees_with_a_naive_one_on_the_azure_trace() -> None:
     path = CALIBRATION / "traces" / "azure_llm_2023_conv.csv"
     if path.exists():
         lines = path.read_text(encoding="utf-8").splitlines()
-    rows = [row for row in read_azure_csv(lines, name=path.name) if row.at_s < 60.0]
+    rows = [row for row in read_trace(lines, name=path.name).rows if row.at_s < 60.0]
     naive = []
     for row in csv.DictReader(lines):
         # Python reads six decimals: the seventh is cut off, and always 0 in this trace.

@@ -1,5 +1,6 @@
 """Flows of a live session: their rows, and what becomes of one that cannot go on."""
 
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -79,6 +80,34 @@ def test_what_is_asked_beside_is_a_row_of_its_own(
     assert counts.scheduled == counts.sent == 20
 
 
+def test_blocking_work_is_done_in_another_thread(
+    server: TruthServer, tmp_path: Path
+) -> None:
+    """And asking again after the answer is beside it."""
+    here = threading.get_ident()
+    seen: dict[bool, set[int]] = {True: set(), False: set()}
+
+    def flow(request: Request) -> Flow:
+        for blocking in seen:
+            yield Local(
+                "who", lambda b=blocking: seen[b].add(threading.get_ident()),
+                blocking=blocking,
+            )  # fmt: skip
+        yield Ask(request)
+        yield Ask(request)
+        return None
+
+    done = driven(server, tmp_path, flow)
+    assert seen[False] == {here}
+    assert here not in seen[True]
+    ids = sorted(row.id for row in done.rows)
+    assert len(set(ids)) == 20
+    assert sum(row.beside for row in done.rows) == 10
+    whole = [row for row in done.rows if not row.beside]
+    names = [name for name, _ in whole[0].stages]
+    assert names == ["who", "who", "generate", "generate"]
+
+
 @pytest.mark.parametrize(
     ("error", "code"), [(failing, "store"), (lambda: 1 / 0, "internal")]
 )
@@ -131,7 +160,7 @@ def test_a_flow_that_is_under_way_at_the_end_is_incomplete(
     import gevent
 
     def flow(request: Request) -> Flow:
-        yield Local("wait", lambda: gevent.sleep(60))
+        yield Local("wait", lambda: gevent.sleep(60), blocking=False)
         yield Ask(request)
         return None
 

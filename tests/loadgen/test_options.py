@@ -17,6 +17,10 @@ BY_FLAG = {option.flag: option for option in OPTIONS}
 TEXTS: dict[str, tuple[str, Any, str | None]] = {
     "--scenario": ("mlperf", "mlperf", None),
     "--salt": ("fresh", "fresh", None),
+    "--trace-from": ("10s", 10.0, "soon"),
+    "--trace-to": ("1m", 60.0, "later"),
+    "--trace-sample": ("0.5", 0.5, "half"),
+    "--skip-bad-rows": ("true", True, "yes"),
     "--rate": ("12.5", 12.5, "fast"),
     "--duration": ("1m30s", 90.0, "soon"),
     "--trace": ("t.csv", "t.csv", None),
@@ -111,6 +115,8 @@ def test_defaults_where_nothing_or_an_empty_text_is_given(
     assert {name: value for name, value in values.items() if value is not None} == {
         "scenario": "azure-chat",
         "duration": 60.0,
+        "trace_from": 0.0,
+        "skip_bad_rows": False,
         "speedup": 1.0,
         "arrivals": "poisson",
         "rate_profile": "flat",
@@ -150,6 +156,9 @@ def test_settings_are_fields_of_a_plan() -> None:
     assert set(settings) <= set(Plan.__dataclass_fields__)
 
 
+OF_A_TRACE = ("--trace", "--speedup", "--trace-from", "--trace-to", "--trace-sample")
+
+
 def given_plan(users: int | None = None, **given: str) -> Plan:
     """Return the plan of options given as text."""
     return plan_of(read_options(given), host="http://h", users=users)
@@ -160,13 +169,14 @@ def test_every_setting_reaches_the_plan() -> None:
     given = {
         name_of(flag): text
         for flag, (text, _, _) in TEXTS.items()
-        if flag not in ("--trace", "--rate", "--speedup", "--think")
+        if flag not in (*OF_A_TRACE, "--rate", "--think")
     }
     assert given_plan(users=9, rate="12.5", **given) == Plan(
         scenario="mlperf", hosts=("http://h",), model="llama", rate=12.5,
         arrivals="constant", profile="ramp:0..1", users=9, duration_s=90.0,
         drain_s=0.0, warmup_s=2.0, classes=load_plan("mlperf").classes,
         seed=-7, ignore_eos=False, price="list", vms=3, salt="fresh",
+        skip_bad_rows=True,
     )  # fmt: skip
     replay = given_plan(trace="t.csv", speedup="4")
     assert (replay.trace, replay.speedup) == ("t.csv", 4.0)
