@@ -23,19 +23,20 @@ from loadstone.observers import Observers
 from loadstone.traffic.record import RequestRecord
 from loadstone.traffic.request import Request
 from loadstone.traffic.verdict import exit_code
+from loadstone.units import Seconds
 
 from .coordinator import Order, Run, open_session
 from .crew import Crew
+from .hand import Hand
 from .hooks import Begun, LoadHooks
-from .messages import CLOCK, DONE, GO, HALT, LATE, REPORT
+from .messages import REPORT
 from .options import OPTIONS, read_options
 from .session import Session
 
 _log = logging.getLogger("loadstone")
 
-_MASTER_SILENT_S: Final = 10.0
-"""How long a worker goes on without a word of its master. Locust's own patience is a
-minute, and until then nobody could stop what it sends."""
+_GRACE_S: Final = 15.0
+"""How long after the end of the drain the master waits for a worker that lives."""
 
 
 class Control:
@@ -65,11 +66,10 @@ class Control:
         self.run: Run | None = None
         self.session: Session | None = None
         self._begun: Begun | None = None
-        self._order: Order | None = None
         self._crew = Crew(environment) if self._is_master else None
+        self._hand = Hand(environment, self._hand_in) if self._is_worker else None
         self.places: Any = None
         """How Locust spreads the users of the present run; None between two."""
-        self._master_heard = time.monotonic()
         self._starting = False
         self._unwanted = False
         self._greenlets: list[gevent.Greenlet[..., Any]] = []
@@ -90,16 +90,11 @@ class Control:
         self.observers.add(observer)
 
     def _listen(self) -> None:
-        events, runner = self._environment.events, self._environment.runner
+        events = self._environment.events
         events.test_start.add_listener(lambda **_: self.start())
         events.test_stop.add_listener(lambda **_: self.stop())
-        if self._is_worker:
+        if self._hand is not None:
             events.report_to_master.add_listener(self._report)
-            events.heartbeat_received.add_listener(self._hear_master)
-            runner.register_message(CLOCK, self._tell_clock)
-            runner.register_message(GO, self._take_order)
-            runner.register_message(LATE, self._stand_by)
-            runner.register_message(HALT, lambda **_: self._hand_in(), concurrent=True)
 
     def metrics(self) -> bytes:
         """Return the metrics of the present or last run; empty before the first."""
@@ -112,8 +107,9 @@ class Control:
         self._starting, self._unwanted = True, False
         self._environment.process_exit_code = None
         try:
-            if self._is_worker:
-                self._start_session(self._order)
+            if self._hand is not None:
+                self._start_session(self._hand.order())
+                self._greenlets.append(gevent.spawn(self._hand.miss_master))
             else:
                 self._start_run()
         except OSError as failed:
@@ -135,7 +131,9 @@ class Control:
             {"code": wrong.code, "message": wrong.message, "hint": wrong.hint},
         )
         self._environment.process_exit_code = int(wrong.exit_code)
-        if not self._is_worker:
+        if self._hand is not None:
+            self._hand.refuse(wrong)
+        else:
             gevent.spawn(self._end_test)
 
     def _lose_rows(self, failed: OSError) -> None:
@@ -196,7 +194,10 @@ class Control:
         self._tell("started", {"folder": str(run.folder.path)})
         if self._crew is not None:
             self._crew.begin(run, workers)
-            self._greenlets.append(gevent.spawn(self._end_when, self._crew.all_in))
+            longest = run.t0_epoch - time.time() + run.plan.duration_s
+            longest += run.plan.drain_s + _GRACE_S
+            ended = self._crew.all_in
+            self._greenlets.append(gevent.spawn(self._end_when, ended, longest))
             self._greenlets.append(gevent.spawn(self._crew.watch))
         else:
             run.begin()
@@ -206,12 +207,8 @@ class Control:
         self._greenlets.append(gevent.spawn(self._keep_telling, run))
 
     def _start_session(
-        self, order: Order | None, requests: list[Request] | None = None
+        self, order: Order, requests: list[Request] | None = None
     ) -> Session:
-        if order is None:
-            raise LoadstoneError(
-                "this worker was started without an order from its master"
-            )
         self.session = open_session(
             order,
             os.environ,
@@ -223,15 +220,14 @@ class Control:
         self._begun = Begun(Path(order.folder).name, self.session.plan, order.t0_epoch)
         self.observers.notify("run_began", self._begun)
         self.session.start()
-        if self._is_worker:
+        if self._hand is not None:
             self._greenlets.append(
                 gevent.spawn(self._hand_in_when_finished, self.session)
             )
-            self._greenlets.append(gevent.spawn(self._miss_master))
         return self.session
 
-    def _end_when(self, finished: Event) -> None:
-        finished.wait()
+    def _end_when(self, finished: Event, longest: Seconds | None = None) -> None:
+        finished.wait(longest)
         self._natural_end = True
         gevent.spawn(self._end_test)
 
@@ -264,26 +260,6 @@ class Control:
 
     # ---------------------------------------------------------------- as a worker
 
-    def _tell_clock(self, environment: Any, msg: Any, **_: Any) -> None:  # noqa: ARG002 - Locust's signature
-        self._environment.runner.send_message(CLOCK, {"shown": time.time()})
-
-    def _take_order(self, environment: Any, msg: Any, **_: Any) -> None:  # noqa: ARG002 - Locust's signature
-        self._order = Order(**msg.data)
-
-    def _stand_by(self, environment: Any, msg: Any, **_: Any) -> None:  # noqa: ARG002 - Locust's signature
-        _log.warning("came late to run %s: no share in it", msg.data["run"])
-
-    def _hear_master(self, **_: Any) -> None:
-        self._master_heard = time.monotonic()
-
-    def _miss_master(self) -> None:
-        """Close the share and end once the master is silent: nobody else would."""
-        self._master_heard = time.monotonic()
-        while time.monotonic() - self._master_heard < _MASTER_SILENT_S:
-            gevent.sleep(1.0)
-        _log.error("no word of the master for %g s: ending", _MASTER_SILENT_S)
-        gevent.spawn(self._environment.runner.quit)
-
     def _report(self, client_id: str, data: dict[str, Any]) -> None:  # noqa: ARG002 - Locust's signature
         if self.session is not None:
             data[REPORT] = self.session.stats.snapshot()
@@ -300,17 +276,8 @@ class Control:
         session.stop()
         gevent.killall(self._greenlets)
         self._greenlets.clear()
-        self._order = None
-        runner = self._environment.runner
-        # Locust's own figures go first, on the same ordered channel: the master ends
-        # the run once all have handed in, and would miss what was counted since the
-        # last report.
-        data: dict[str, Any] = {}
-        self._environment.events.report_to_master.fire(
-            client_id=runner.client_id, data=data
-        )
-        runner.send_message("stats", data)
-        runner.send_message(DONE, session.stats.snapshot())
+        if self._hand is not None:
+            self._hand.hand_in(session)
 
 
 def disk_error(failed: OSError) -> LoadstoneError:

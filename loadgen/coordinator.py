@@ -8,7 +8,6 @@ gave it.
 import math
 import secrets
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,25 +18,26 @@ from loadstone.catalog.workloads import load_price, price_of_preset
 from loadstone.errors import LoadstoneError, UsageError
 from loadstone.physics.cost import Rent, no_price
 from loadstone.runs import METRICS, PULSES, SUMMARY, RunFiles, read_rows
-from loadstone.traffic.accounts import Fate, Pulse, account
+from loadstone.traffic.accounts import UNSURE_S, Fate, Pulse
 from loadstone.traffic.isolation import isolation_of
 from loadstone.traffic.machine import Standing, loads_of
 from loadstone.traffic.plan import Plan, journeys, plan_hash
 from loadstone.traffic.record import RequestRecord
 from loadstone.traffic.request import Request
 from loadstone.traffic.share import Share
-from loadstone.traffic.slo import Slo, read_slos, slos_of
+from loadstone.traffic.slo import Slo, read_slos
 from loadstone.traffic.summary import describe, describe_histogram, summarize
 from loadstone.traffic.verdict import Evidence, Verdict, judge
 from loadstone.units import Seconds
 
+from . import merged
 from .client import Endpoint, StreamingClient
 from .clocks import Offset
 from .files import read_text
 from .flows import flows_of
 from .folder import RunFolder
 from .ledger import Ledger
-from .options import OPTIONS, plan_of, read_options, timeouts_of, window_of
+from .options import plan_of, timeouts_of, window_of
 from .plans import find_plan
 from .probe import Target, probe_all
 from .rag import BUILT_IN, check_options, prepare, retrieval, retrieves
@@ -46,6 +46,7 @@ from .results import RowWriter, pulse_name, rows_name
 from .selfcheck import standing
 from .series import Series
 from .session import Session
+from .settling import Settled, by_rows, by_totals
 from .stats import ClientStats, SliceStats, total
 from .tracing import Traces
 from .workload import mix_of, requests_of, skipped_of, with_trace_located
@@ -214,7 +215,6 @@ class Run:
         values: dict[str, Any],
         target: Target = _NO_TARGET,
         drawing_s: Seconds = 0.0,
-        notes: Iterable[str] = (),
     ) -> None:
         """Take a run's parts: `drawing_s` is how long drawing its requests took."""
         self.folder = folder
@@ -226,17 +226,15 @@ class Run:
         self.standing = standing
         self.rent = _rent(plan)
         self.target = target
-        self.notes = [*notes, *([standing.absent] if standing.absent else [])]
+        self.notes = [standing.absent] if standing.absent else []
         """What to know of the figures beside the verdict's reasons."""
         self.run_id = uuid4().hex
         self.t0_epoch = time.time()
         """On this process's clock; final once the run is `begin`ning."""
         self._drawing_s = drawing_s
         self._values = values
-        self._undue = 0
-        """Later turns of conversations that were not due before the arrivals' end."""
-        self._fates: dict[int, Counter[Fate]] = {}
-        """What became of the planned requests of each rank, once the run is over."""
+        self._settled = Settled(ClientStats(), {})
+        """What came of the plan, once the run is over."""
         self.ledger: Ledger | None = None
         """The workers, where there are any."""
         self.snapshots: dict[str, Mapping[str, Any]] = {}
@@ -302,34 +300,6 @@ class Run:
             drawing_s=drawing_s,
         )
 
-    @classmethod
-    def reopen(cls, files: RunFiles, environ: Mapping[str, str]) -> "Run":
-        """Return a run whose processes are gone, as its folder tells of it.
-
-        Raises `UsageError` where its schedule cannot be drawn again: the trace is gone.
-        """
-        told = files.plan()
-        given = told.get("options", {})
-        values = read_options({o.name: given.get(o.name) for o in OPTIONS})
-        plan = Plan.from_toml(told["plan"])
-        slos = slos_of(told["slo"], str(files.path)) if "slo" in told else ()
-        requests = requests_of(plan)
-        if plan_hash(plan, requests) != told["plan_hash"]:
-            raise UsageError(
-                f"{files.path}: its plan draws another schedule here than it was sent",
-                hint=f"it was made by loadstone {told.get('loadstone', '?')}",
-            )
-        return cls(
-            RunFolder(files.path),
-            plan=plan,
-            requests=requests,
-            digest=told["plan_hash"],
-            workers=int(files.environment().get("workers", 1)),
-            slos=slos,
-            standing=standing(values["selfcheck"], environ),
-            values=values,
-        )
-
     def begin(self, clocks: Mapping[str, Offset | None] | None = None) -> None:
         """Set t0 a little ahead, and say in the folder what this runs on.
 
@@ -357,6 +327,11 @@ class Run:
             str(self.folder.path.absolute()), self._values,
             clock.offset_s if clock else 0.0, self.run_id,
         )  # fmt: skip
+
+    @property
+    def most_rows(self) -> float:
+        """Bytes of rows up to which a worker's are carried over at the end."""
+        return float(self._values["collect_mb"]) * 1e6
 
     def stats(self) -> ClientStats:
         """Return the totals so far, over all processes."""
@@ -399,28 +374,24 @@ class Run:
         `stopped_s` is when the run was stopped, if it was. The rows are the truth: from
         here on the totals, and with them `metrics`, are theirs.
         """
-        rows = list(read_rows(self.folder.path))
-        self.live = self._settled(rows, self._pulses(), stopped_s)
-        summary = self.summary(rows, complete=stopped_s == math.inf)
+        complete = stopped_s == math.inf
+        if self.ledger is None or self.ledger.all_rows_here:
+            rows = list(read_rows(self.folder.path))
+            reported = self.stats().latencies()
+            self.settle(rows, self._pulses(), stopped_s=stopped_s)
+            summary = self.summary(rows, complete=complete)
+            if self.ledger is not None:
+                same = self.stats().latencies() == reported
+                summary["distributed"]["merged_equals_rows"] = same
+        else:
+            self._settle_by_totals(self.ledger, stopped_s)
+            if self._values["window"]:
+                self.notes.append("totals are of the whole run, not of the window")
+            summary = self.summary(None, complete=complete)
         summary["instrument"]["locust"] = locust
         self.folder.write_json(SUMMARY, summary)
         self.folder.write_text(METRICS, metrics())
         self.folder.forget(PULSES)
-        return summary
-
-    def remains(self, rows: list[RequestRecord], pulses: list[Pulse]) -> dict[str, Any]:
-        """Return the summary of a run that was killed, by what it left behind.
-
-        It is marked incomplete; what was planned and has no row is dropped or unknown.
-        """
-        self.live = self._settled(rows, pulses, math.inf)
-        summary = self.summary(rows, complete=False)
-        heard = max((p.at_s for p in pulses), default=None)
-        when = "" if heard is None else f" {max(heard, 0.0):.1f} s after its start"
-        why = f"the run did not end by itself: it was last heard of{when or ' never'}"
-        if self.plan.loop == "closed":
-            why += f"; of its {self.plan.users} users any may have been answered since"
-        summary["instrument"]["reasons"].insert(0, why)
         return summary
 
     def _pulses(self) -> list[Pulse]:
@@ -436,49 +407,63 @@ class Run:
         ended = set(range(self.workers)) - lost
         return pulses + [Pulse(rank, math.inf, closed=True) for rank in ended]
 
-    def _settled(
-        self, rows: list[RequestRecord], pulses: list[Pulse], until: Seconds
-    ) -> ClientStats:
-        """Return the totals of the rows and of what was due by `until`, sent or not."""
-        seen, settled = self.stats(), ClientStats()
-        planned = {request.id for request in self.requests}
-        for row in rows:
-            settled.add(row)
-            if planned and row.id not in planned:  # what a flow asked besides
-                part = settled.slice_of(row.scenario, row.tenant, row.stage)
-                part.scheduled += 1
-        self._fates = {rank: Counter() for rank in range(self.workers)}
-        ended = {row.id: row.end_s for row in rows}
-        for request, rank, fate in account(
-            self.requests, ended, pulses, workers=self.workers,
-            until=self.plan.duration_s,
-        ):  # fmt: skip
-            self._undue += fate is Fate.UNDUE
-            if fate is Fate.UNDUE or (
-                request.intended_s > until and fate is not Fate.RECORDED
-            ):
-                continue
-            part = settled.slice_of(request.scenario, request.tenant, request.stage)
-            part.scheduled += 1
-            part.dropped += fate is Fate.DROPPED
-            self._fates[rank][fate] += 1
-        settled.loop_lag = seen.loop_lag
-        settled.worst_pause_s = seen.worst_pause_s
-        settled.recv_lags, settled.vitals = seen.recv_lags, seen.vitals
-        return settled
+    def settle(
+        self,
+        rows: Iterable[RequestRecord],
+        pulses: Iterable[Pulse],
+        *,
+        ranks: Iterable[int] | None = None,
+        stopped_s: Seconds = math.inf,
+    ) -> None:
+        """Make the totals those of the rows: they are the truth once a run is over.
 
-    def summary(self, rows: list[RequestRecord], *, complete: bool) -> dict[str, Any]:
-        """Return the run's figures, cost and verdict."""
-        stats = self.stats()
-        figures = summarize(
-            rows,
-            dropped=stats.whole().dropped,
-            slos=self.slos,
-            window=window_of(self._values),
+        `ranks` are those whose rows these are, all unless it is said.
+        """
+        self._take(
+            by_rows(
+                self.requests,
+                rows,
+                pulses,
+                ranks=range(self.workers) if ranks is None else ranks,
+                workers=self.workers,
+                arrivals_s=self.plan.duration_s,
+                stopped_s=stopped_s,
+            )
         )
+
+    def _settle_by_totals(self, ledger: Ledger, stopped_s: Seconds) -> None:
+        workers = ledger.workers
+        parts = {workers[n].rank: total([part]) for n, part in self.snapshots.items()}
+        lives = {worker.rank: math.inf for worker in workers.values()}
+        for worker in ledger.lost:
+            heard = -math.inf if worker.heard_s is None else worker.heard_s
+            lives[worker.rank] = heard + UNSURE_S
+        self._take(by_totals(self.requests, parts, lives, stopped_s=stopped_s))
+
+    def _take(self, settled: Settled) -> None:
+        """Take settled totals for the run's; only the instrument's own stay."""
+        seen, self._settled, self.live = self.stats(), settled, settled.stats
+        self.live.loop_lag = seen.loop_lag
+        self.live.worst_pause_s = seen.worst_pause_s
+        self.live.recv_lags, self.live.vitals = seen.recv_lags, seen.vitals
+
+    def summary(
+        self, rows: list[RequestRecord] | None, *, complete: bool
+    ) -> dict[str, Any]:
+        """Return the run's figures, cost and verdict; without rows from the totals."""
+        stats = self.stats()
+        if rows is None:
+            figures = merged.figures(stats, self.slos)
+        else:
+            figures = summarize(
+                rows,
+                dropped=stats.whole().dropped,
+                slos=self.slos,
+                window=window_of(self._values),
+            )
         requests, tokens = figures["requests"], figures["tokens"]
-        requests["unknown"] = sum(f[Fate.UNKNOWN] for f in self._fates.values())
-        requests["undue"] = self._undue
+        requests["unknown"] = self._settled.count(Fate.UNKNOWN)
+        requests["undue"] = self._settled.count(Fate.UNDUE)
         cost = (
             self.rent.summary(
                 figures["makespan_s"],
@@ -504,15 +489,15 @@ class Run:
             **skipped_of(self.plan),
         }
 
-    def _isolation(self, rows: list[RequestRecord]) -> dict[str, Any]:
-        if len(self.plan.tenants) < 2:
+    def _isolation(self, rows: list[RequestRecord] | None) -> dict[str, Any]:
+        if rows is None or len(self.plan.tenants) < 2:
             return {}
         return {"isolation": isolation_of(rows, self.slos, self.plan.duration_s)}
 
     def _distributed(self) -> dict[str, Any]:
         if self.ledger is None:
             return {}
-        return {"distributed": self.ledger.summary(self._fates)}
+        return {"distributed": self.ledger.summary(self._settled.fates)}
 
     def verdict_now(self) -> tuple[Verdict, list[str]]:
         """Judge the run as far as it has come, from its totals."""
@@ -536,14 +521,23 @@ class Run:
         return None if self.plan.loop == "closed" else whole.scheduled
 
     def _instrument(
-        self, rows: list[RequestRecord], stats: ClientStats, figures: dict[str, Any]
+        self,
+        rows: list[RequestRecord] | None,
+        stats: ClientStats,
+        figures: dict[str, Any],
     ) -> dict[str, Any]:
-        errors = describe(abs(e) for r in rows if (e := r.ttft_error_s) is not None)
-        lags = describe(r.truth.lag_s for r in rows if r.truth is not None)
+        if rows is None:
+            errors = describe_histogram(stats.ttft_error)
+            lags = describe(())
+            told: dict[str, Any] = {"profile": None, "absent": "rows are elsewhere"}
+            beyond = None
+        else:
+            errors = describe(abs(e) for r in rows if (e := r.ttft_error_s) is not None)
+            lags = describe(r.truth.lag_s for r in rows if r.truth is not None)
+            told, beyond = self.standing.judge(loads_of(rows))
         loop_lag = describe_histogram(stats.loop_lag)
         recv_lag = describe_histogram(stats.recv_lags.histogram)
         scheduled = self._scheduled(stats.whole())
-        selfcheck, beyond = self.standing.judge(loads_of(rows))
         verdict, reasons = judge(
             Evidence(
                 samples=int(figures["ttft_s"]["n"] or 0),
@@ -572,7 +566,7 @@ class Run:
             **stats.vitals,
             "mock_lag_s": lags,
             "workers": {"expected": self.workers, "reported": self._reported()},
-            "selfcheck": selfcheck,
+            "selfcheck": told,
             **({"notes": self.notes} if self.notes else {}),
         }
 
@@ -581,16 +575,6 @@ class Run:
 
     def _reported(self) -> int:
         return self.ledger.reported if self.ledger else 1
-
-
-def recover(path: Path, environ: Mapping[str, str]) -> dict[str, Any]:
-    """Return the summary of the killed run in that folder, marked incomplete.
-
-    Nothing is written. Raises `UsageError` where the folder is no run's or its plan
-    cannot be drawn again.
-    """
-    files = RunFiles.open(path)
-    return Run.reopen(files, environ).remains(list(files.rows()), files.pulses())
 
 
 def _slos_of(values: Mapping[str, Any]) -> tuple[Slo, ...]:

@@ -6,18 +6,22 @@ What is known of the workers of a run is in its `Ledger`; this carries the messa
 import logging
 import time
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import gevent
 from gevent.event import Event
 from gevent.queue import SimpleQueue
 
+from loadstone.errors import LoadstoneError
 from loadstone.units import Seconds
 
 from .clocks import Offset, RoundTrip, offset_of
 from .coordinator import Run, order_message
-from .ledger import Ledger
-from .messages import CLOCK, DONE, GO, HALT, LATE, REPORT
+from .ledger import Ledger, Rows, Worker
+from .messages import CHUNK, CLOCK, DONE, FETCH, GO, HALT, LATE, REFUSED, REPORT
+from .results import rows_name
+from .transfer import Receiver, Written
 
 _log = logging.getLogger("loadstone")
 
@@ -27,6 +31,8 @@ _CLOCK_PATIENCE_S: Final = 2.0
 """How long the start waits for all of that."""
 _PATIENCE_S: Final = 10.0
 """How long the end waits for workers to hand in their totals."""
+_COLLECT_PATIENCE_S: Final = 60.0
+"""How long the end waits for rows that are on other disks."""
 _LOOK_EVERY_S: Final = 1.0
 
 
@@ -37,14 +43,20 @@ class Crew:
         self._runner = environment.runner
         self._run: Run | None = None
         self._echoes: dict[str, SimpleQueue[tuple[Seconds, Seconds]]] = {}
+        self._chunks: dict[str, SimpleQueue[Mapping[str, Any]]] = {}
         self.all_in = Event()
         """Set when nobody is waited for: all have handed in, or are lost."""
         events = environment.events
         events.worker_report.add_listener(self._note_report)
         events.heartbeat_sent.add_listener(self._note_heartbeat)
         events.worker_connect.add_listener(self._note_connect)
-        self._runner.register_message(CLOCK, self._note_clock)
-        self._runner.register_message(DONE, self._note_done)
+        for message, listener in (
+            (CLOCK, self._note_clock),
+            (DONE, self._note_done),
+            (REFUSED, self._note_refusal),
+            (CHUNK, self._note_chunk),
+        ):
+            self._runner.register_message(message, listener)
 
     def __repr__(self) -> str:
         return f"<Crew {self._ledger!r}>"
@@ -79,7 +91,10 @@ class Crew:
             self._look_if_all_in()
 
     def collect(self) -> None:
-        """Have every worker hand in what it has; who does not answer is lost."""
+        """Have every worker hand in what it has; who does not answer is lost.
+
+        Rows that are on other disks are carried over, up to the limit of the run.
+        """
         for name in self._ledger.waited_for:
             self._runner.send_message(HALT, None, name)
         self._look_if_all_in()
@@ -87,6 +102,8 @@ class Crew:
             silent, _ = self._ledger.look(())
             for worker in silent:
                 _log.error("worker %d (%s) did not hand in", worker.rank, worker.host)
+        if self._run is not None:
+            self._gather_rows(self._run)
         self._run = None
 
     def _look_if_all_in(self) -> None:
@@ -119,6 +136,42 @@ class Crew:
         if (echo := self._echoes.get(msg.node_id)) is not None:
             echo.put((msg.data["shown"], answered))
 
+    # ---------------------------------------------------------------- rows
+
+    def _gather_rows(self, run: Run) -> None:
+        """Settle where each worker's rows are, and carry over what is elsewhere."""
+        apart: list[tuple[Worker, Path, Written]] = []
+        for worker in self._ledger.workers.values():
+            path = run.folder.path / rows_name(worker.rank, run.workers)
+            written = worker.written
+            shared = path.exists() if written is None else written.shared
+            worker.rows = Rows.SHARED if shared else Rows.ELSEWHERE
+            if written is not None and not shared and written.size <= run.most_rows:
+                apart.append((worker, path, written))
+        self._chunks = {worker.client_id: SimpleQueue() for worker, _, _ in apart}
+        fetching = [gevent.spawn(self._fetch, *each) for each in apart]
+        gevent.joinall(fetching, timeout=_COLLECT_PATIENCE_S)
+        gevent.killall(fetching)
+        self._chunks = {}
+
+    def _fetch(self, worker: Worker, path: Path, written: Written) -> None:
+        receiver = Receiver(path, written)
+        try:
+            while not receiver.complete:
+                offset = {"offset": receiver.offset}
+                self._runner.send_message(FETCH, offset, worker.client_id)
+                receiver.take(self._chunks[worker.client_id].get())
+            receiver.close()
+            worker.rows = Rows.COLLECTED
+        except LoadstoneError as wrong:
+            _log.error("rows of worker %d: %s", worker.rank, wrong.message)
+        finally:
+            receiver.abandon()
+
+    def _note_chunk(self, environment: Any, msg: Any, **_: Any) -> None:  # noqa: ARG002 - Locust's signature
+        if (chunks := self._chunks.get(msg.node_id)) is not None:
+            chunks.put(msg.data)
+
     # ---------------------------------------------------------------- what they say
 
     def _now(self) -> Seconds:
@@ -134,9 +187,16 @@ class Crew:
                 self._run.snapshots[client_id] = data[REPORT]
 
     def _note_done(self, environment: Any, msg: Any, **_: Any) -> None:  # noqa: ARG002 - Locust's signature
-        if self._run is not None and self._ledger.hand_in(msg.node_id):
-            self._run.snapshots[msg.node_id] = msg.data
+        written = Written(**msg.data["rows"])
+        if self._run is not None and self._ledger.hand_in(msg.node_id, written):
+            self._run.snapshots[msg.node_id] = msg.data["stats"]
             self._ledger.heard(msg.node_id, self._now())
+            self._look_if_all_in()
+
+    def _note_refusal(self, environment: Any, msg: Any, **_: Any) -> None:  # noqa: ARG002 - Locust's signature
+        worker = self._ledger.refuse(msg.node_id, msg.data["why"])
+        if worker is not None:
+            _log.error("worker %d (%s): %s", worker.rank, worker.host, worker.why)
             self._look_if_all_in()
 
     def _note_connect(self, client_id: str, **_: Any) -> None:

@@ -15,6 +15,7 @@ from loadstone.traffic.accounts import Fate
 from loadstone.units import Seconds
 
 from .clocks import Offset
+from .transfer import Written
 
 
 class State(StrEnum):
@@ -24,6 +25,8 @@ class State(StrEnum):
     HANDED_IN = "handed_in"
     """Its share ended and its totals are here."""
     LOST = "lost"
+    REFUSED = "refused"
+    """It could not carry out its order, and said why."""
 
 
 class Rows(StrEnum):
@@ -50,10 +53,12 @@ class Worker:
     """When it was last heard of, since t0."""
     returned: bool = False
     """Whether it was lost in between."""
+    why: str = ""
+    """What it refused its order for."""
+    written: Written | None = None
+    """Its rows; None until it said."""
     rows: Rows | None = None
-    """None until it said."""
-    place: str = ""
-    """Host and file of rows that are elsewhere."""
+    """Where they are now; None until that is settled."""
 
     @property
     def host(self) -> str:
@@ -67,8 +72,7 @@ class Late:
 
     host: str
     at_s: Seconds
-    returned: bool
-    """Whether a worker was lost on that host before: it may be the same again."""
+    """When, since t0."""
 
 
 def host_of(client_id: str) -> str:
@@ -81,7 +85,7 @@ class Ledger:
     """The workers of one run by client id, in order of rank."""
 
     workers: dict[str, Worker] = field(default_factory=dict)
-    late: list[Late] = field(default_factory=list)
+    late: dict[str, Late] = field(default_factory=dict)
 
     @classmethod
     def of(cls, clocks: Mapping[str, Offset | None]) -> "Ledger":
@@ -96,8 +100,16 @@ class Ledger:
 
     @property
     def lost(self) -> list[Worker]:
-        """Who is lost, by rank."""
-        return self._in(State.LOST)
+        """Whose share was not sent to its end, by rank: lost, or refused."""
+        ended = State.AT_WORK, State.HANDED_IN
+        return [w for w in self.workers.values() if w.state not in ended]
+
+    @property
+    def all_rows_here(self) -> bool:
+        """Whether the run's own folder has the rows of every worker."""
+        return all(
+            w.rows in (Rows.SHARED, Rows.COLLECTED) for w in self.workers.values()
+        )
 
     @property
     def reported(self) -> int:
@@ -112,20 +124,28 @@ class Ledger:
         if (worker := self.workers.get(client_id)) is not None:
             worker.heard_s = at_s
 
-    def hand_in(self, client_id: str) -> bool:
+    def hand_in(self, client_id: str, written: Written) -> bool:
         """Note that a share has ended; False if it is not one, or had ended before."""
         worker = self.workers.get(client_id)
         if worker is None or worker.state is State.HANDED_IN:
             return False
         worker.returned |= worker.state is State.LOST
-        worker.state = State.HANDED_IN
+        worker.state, worker.written = State.HANDED_IN, written
         return True
+
+    def refuse(self, client_id: str, why: str) -> Worker | None:
+        """Note that a worker cannot do its share; None if it has none, or did it."""
+        worker = self.workers.get(client_id)
+        if worker is None or worker.state is State.HANDED_IN:
+            return None
+        worker.state, worker.why = State.REFUSED, why
+        return worker
 
     def look(self, there: Iterable[str]) -> tuple[list[Worker], list[Worker]]:
         """Compare with who is there; return who is newly lost, and who is back."""
         present = set(there)
         gone = [w for w in self._in(State.AT_WORK) if w.client_id not in present]
-        back = [w for w in self.lost if w.client_id in present]
+        back = [w for w in self._in(State.LOST) if w.client_id in present]
         for worker in gone:
             worker.state = State.LOST
         for worker in back:
@@ -133,12 +153,10 @@ class Ledger:
         return gone, back
 
     def connect(self, client_id: str, at_s: Seconds) -> Late | None:
-        """Note a worker that connects now; None if it has a share."""
-        if client_id in self.workers:
+        """Note a worker that connects now; None if it has a share, or did so before."""
+        if client_id in self.workers or client_id in self.late:
             return None
-        host = host_of(client_id)
-        newcomer = Late(host, at_s, any(w.host == host for w in self.lost))
-        self.late.append(newcomer)
+        newcomer = self.late[client_id] = Late(host_of(client_id), at_s)
         return newcomer
 
     def summary(self, shares: Mapping[int, Counter[Fate]]) -> dict[str, Any]:
@@ -147,6 +165,8 @@ class Ledger:
         They are empty under a closed loop, whose users ask when they are ready.
         """
         whole = sum(sum(share.values()) for share in shares.values())
+        # A new process on the host of a lost worker is taken to be the same again.
+        hosts = {worker.host for worker in self._in(State.LOST)}
         return {
             "expected": len(self.workers),
             "reported": self.reported,
@@ -157,9 +177,13 @@ class Ledger:
             "lost": [
                 {"rank": w.rank, "host": w.host, "heard_s": w.heard_s}
                 | {"share": _share(shares.get(w.rank, Counter()), whole)}
+                | ({"why": w.why} if w.why else {})
                 for w in self.lost
             ],
-            "late": [asdict(newcomer) for newcomer in self.late],
+            "late": [
+                asdict(newcomer) | {"returned": newcomer.host in hosts}
+                for newcomer in self.late.values()
+            ],
         }
 
 
@@ -180,8 +204,15 @@ def _line(worker: Worker, share: Counter[Fate], whole: int) -> dict[str, Any]:
         "clock_offset_s": clock and clock.offset_s,
         "clock_uncertainty_s": clock and clock.uncertainty_s,
         "rows": worker.rows and worker.rows.value,
-        **({"place": worker.place} if worker.place else {}),
+        **_place(worker),
     }
+
+
+def _place(worker: Worker) -> dict[str, str]:
+    """Say where to look for rows that are on a disk of the worker's own."""
+    if worker.rows is Rows.ELSEWHERE and worker.written is not None:
+        return {"place": f"{worker.host}:{worker.written.path}"}
+    return {}
 
 
 def _share(share: Counter[Fate], whole: int) -> float | None:

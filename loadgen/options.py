@@ -63,6 +63,13 @@ def _port(text: str) -> int:
     return port
 
 
+def _size(text: str) -> float:
+    size = float(text)
+    if not 0 <= size < float("inf"):
+        raise UsageError("a size is 0 or more")
+    return size
+
+
 def _checked(parse: Callable[[str], object]) -> Callable[[str], str]:
     """Keep a text that `parse` can read as it is: the plan has it in words."""
 
@@ -183,6 +190,9 @@ OPTIONS: Final = (
            text="judge the load by this profile of `loadstone selfcheck`; without it"
                 " by the user's own, if there is one"),
     Option(flag="--out", default="runs", metavar="DIR", text="where run folders go"),
+    Option(flag="--collect-mb", read=_size, default="64", metavar="MB",
+           text="rows of a worker whose disk the master does not see are carried over"
+                " at the end if they are no larger; 0 leaves them where they are"),
     Option(flag="--metrics-port", read=_port, metavar="PORT",
            text="serve Prometheus metrics on this port of 127.0.0.1;"
                 " 0 takes a free one"),

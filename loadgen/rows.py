@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from loadstone.traffic.record import Outcome, RequestRecord
+from loadstone.traffic.record import STAMP_DIGITS, Outcome, RequestRecord
 from loadstone.traffic.request import Request
 from loadstone.units import Seconds
 from loadstone.wire.reply import ChatReply
@@ -66,9 +66,9 @@ class Rows:
             scenario=request.scenario,
             tenant=request.tenant,
             stage=request.stage,
-            intended_s=request.intended_s,
-            sent_s=sent - self.t0,
-            end_s=end - self.t0,
+            intended_s=round(request.intended_s, STAMP_DIGITS),
+            sent_s=self._stamp(sent),
+            end_s=self._stamp(end),
             outcome=outcome,
             asked_input_tokens=request.input_tokens,
             asked_output_tokens=request.output_tokens,
@@ -101,7 +101,11 @@ class Rows:
         }
 
     def _since_t0(self, instant: Seconds | None) -> Seconds | None:
-        return None if instant is None else instant - self.t0
+        return None if instant is None else self._stamp(instant)
+
+    def _stamp(self, instant: Seconds) -> Seconds:
+        """Return it since t0, as the row's line has it: totals and rows then agree."""
+        return round(instant - self.t0, STAMP_DIGITS)
 
 
 def outcome_of(exchange: Exchange) -> Outcome:

@@ -6,6 +6,7 @@ worker, so a report that is lost or repeated costs nothing.
 """
 
 from collections.abc import Iterable, Mapping
+from math import inf
 from typing import Any, Final, NamedTuple
 
 from loadstone.buckets import BucketArray, LogHistogram, bucket_value
@@ -25,7 +26,10 @@ LATENCIES: Final = {
     "send_lag_s": Client.SEND_LAG,
 }
 """Each latency of a row, and the metric that exports it."""
-_COUNTS: Final = ("scheduled", "dropped", "in_flight", "input_tokens", "output_tokens")
+_COUNTS: Final = (
+    "scheduled", "dropped", "in_flight", "input_tokens", "output_tokens", "warmup",
+    "reconnects", "missed", "hidden",
+)  # fmt: skip
 _LOGS: Final = ("loop_lag", "ttft_error")
 
 
@@ -52,6 +56,14 @@ class SliceStats:
         self.in_flight = 0
         self.input_tokens = 0
         self.output_tokens = 0
+        self.warmup = 0
+        self.reconnects = 0
+        self.missed = 0
+        """Requests that an objective counts as slower than any answer."""
+        self.hidden = 0
+        """Answers without an event that could be timed: their TTFT is missed too."""
+        self.begin_s, self.end_s = inf, -inf
+        """The first intended time, and the last token or end."""
         self.histograms = {n: BucketArray(m.bounds) for n, m in LATENCIES.items()}
         self.percentiles = {name: LogHistogram() for name in LATENCIES}
 
@@ -66,12 +78,18 @@ class SliceStats:
     def add(self, row: RequestRecord) -> None:
         """Count one ended request; latencies only if answered, outside the warm-up."""
         self.outcomes[row.outcome.value] += 1
+        self.warmup += row.warmup
+        self.reconnects += row.reconnects
+        self.begin_s = min(self.begin_s, row.intended_s)
+        self.end_s = max(self.end_s, row.end_s if row.last_s is None else row.last_s)
         if not row.ok:
+            self.missed += not row.warmup and row.outcome is not Outcome.CANCELLED
             return
         self.output_tokens += row.output_tokens
         self.input_tokens += row.input_tokens
         if row.warmup:
             return
+        self.hidden += row.first_s is None
         for name in LATENCIES:
             if name == "icl_s":
                 self._add_gaps(row.icl)
@@ -90,6 +108,7 @@ class SliceStats:
         return {
             "counts": {name: getattr(self, name) for name in _COUNTS},
             "outcomes": dict(self.outcomes),
+            "span_s": [self.begin_s, self.end_s],
             "histograms": {
                 n: [list(h.counts), h.total] for n, h in self.histograms.items()
             },
@@ -102,6 +121,8 @@ class SliceStats:
             setattr(self, name, getattr(self, name) + snapshot["counts"][name])
         for outcome, count in snapshot["outcomes"].items():
             self.outcomes[outcome] += count
+        begin, end = snapshot["span_s"]
+        self.begin_s, self.end_s = min(self.begin_s, begin), max(self.end_s, end)
         for name, (counts, total) in snapshot["histograms"].items():
             self.histograms[name].merge(counts, total)
         for name, pairs in snapshot["percentiles"].items():
@@ -150,6 +171,14 @@ class ClientStats:
         for part in self.slices.values():
             whole.merge(part.snapshot())
         return whole
+
+    def latencies(self) -> dict[tuple[str, ...], tuple[tuple[int, int], ...]]:
+        """Return the counts of every latency's histogram, by slice and latency."""
+        return {
+            (*key, name): histogram.pairs()
+            for key, part in self.slices.items()
+            for name, histogram in part.percentiles.items()
+        }
 
     def snapshot(self) -> dict[str, Any]:
         """Return everything as numbers, strings, lists and dicts."""

@@ -1,6 +1,6 @@
 """A run's figures as a table for the terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from io import StringIO
 from typing import Any, Final
 
@@ -10,7 +10,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from ..traffic.quantiles import QUANTILES
+from ..traffic.quantiles import LEAST, QUANTILES
 
 WIDTH: Final = 80
 _LATENCIES: Final = (
@@ -22,6 +22,13 @@ _LATENCIES: Final = (
     ("response_time_s", "answer, from due"),
     ("send_lag_s", "send lag"),
 )
+_WITH_INTERVALS: Final = ("ttft_intended_s", "tpot_s", "response_time_s")
+"""Those that objectives are about; the others are as wide."""
+_HOW: Final = {
+    "given": "given",
+    "detected": "detected",
+    "middle": "the middle 80 % of the tokens",
+}
 _FEW_FAILURES: Final = 0.01
 """Share of the requests above which failures are said in red."""
 _COLOURS: Final = {"ok": "green", "too_few_samples": "yellow"}
@@ -62,7 +69,7 @@ def text_of_summary(summary: Mapping[str, Any]) -> str:
 
 def _latencies(summary: Mapping[str, Any]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("Latency")
+    table.add_column("Latency", no_wrap=True)
     names = ("mean", *QUANTILES)
     for name in names:
         table.add_column(name, justify="right")
@@ -71,6 +78,49 @@ def _latencies(summary: Mapping[str, Any]) -> Table:
         if stats and stats["n"]:
             table.add_row(label, *(duration(stats[name]) for name in names))
     return table
+
+
+def _add(grid: Table, label: str, lines: Iterable[str]) -> None:
+    """Add lines under one label."""
+    for line in lines:
+        grid.add_row(label, line)
+        label = ""
+
+
+def _lacking(summary: Mapping[str, Any]) -> list[str]:
+    """Return which percentiles are not told, with what they lack; each once."""
+    blocks = [summary.get(key) or {"n": 0} for key, _ in _LATENCIES]
+    return list(
+        dict.fromkeys(
+            f"{name} - (n={stats['n']} < {least})"
+            for stats in blocks
+            for name, least in LEAST.items()
+            if stats["n"] and stats[name] is None
+        )
+    )
+
+
+def _intervals(summary: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line for each latency that objectives are about."""
+    for key in _WITH_INTERVALS:
+        stats = summary.get(key) or {}
+        told = ", ".join(
+            f"{name} {_interval(*pair)}"
+            for name in ("p50", "p99")
+            if (pair := stats.get(f"{name}_interval"))
+        )
+        if told:
+            yield f"{dict(_LATENCIES)[key]}: {told}"
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    """Write an interval, both ends in the unit of the greater; one may be open."""
+    scale, unit = (1.0, "s") if (high or low or 0.0) >= 1 else (1e3, "ms")
+    if low is not None and high is not None:
+        return f"{low * scale:.3g} to {high * scale:.3g} {unit}"
+    if low is not None:
+        return f"over {low * scale:.3g} {unit}"
+    return f"under {(high or 0.0) * scale:.3g} {unit}"
 
 
 def _figures(summary: Mapping[str, Any]) -> Table:
@@ -94,11 +144,13 @@ def _figures(summary: Mapping[str, Any]) -> Table:
         f" {number(rates['req_s'], 2)} requests/s"
         f" over {number(summary['makespan_s'])} s",
     )
+    if lacking := _lacking(summary):
+        grid.add_row("Not told", ", ".join(lacking))
+    _add(grid, "95 % sure", _intervals(summary))
+    _add(grid, "Steady", _steadiness(summary.get("window")))
     if rates["goodput_req_s"] is not None:
-        grid.add_row(
-            "Goodput",
-            f"{number(rates['goodput_req_s'], 2)} requests/s within the objectives",
-        )
+        good = f"{number(rates['goodput_req_s'], 2)} requests/s within the objectives"
+        grid.add_row("Goodput", good + _attained(summary.get("goodput")))
     grid.add_row(
         "Cost",
         f"{usd(cost['usd_per_request'])} per request,"
@@ -116,6 +168,33 @@ def _figures(summary: Mapping[str, Any]) -> Table:
     for error, count in summary["errors"].items():
         grid.add_row("Errors", f"{count:,} x {error}")
     return grid
+
+
+def _steadiness(window: Mapping[str, Any] | None) -> Iterator[str]:
+    """Say where the run was steady, and what it was like there; or why nowhere."""
+    if window is None:
+        return
+    if window["how"] is None:
+        yield f"no steady window: {window['reason']}"
+        return
+    span = f"{number(window['start_s'])} to {number(window['end_s'])} s"
+    rate = f"{number(window['output_tok_s'], 0)} output tokens/s"
+    flight = f"{number(window['in_flight'])} in flight"
+    yield f"{span} ({_HOW[window['how']]}): {rate}, {flight}"
+    if "ttft_s" in window:
+        ttft, answer = (
+            duration(window[key]["p99"])
+            for key in ("ttft_intended_s", "response_time_s")
+        )
+        yield f"p99 there, from due: TTFT {ttft}, answer {answer}"
+
+
+def _attained(goodput: Mapping[str, Any] | None) -> str:
+    """Say which share of the requests met the objectives, and how sure that is."""
+    if goodput is None:
+        return ""
+    low, high = (100 * x for x in goodput["share_interval"])
+    return f", {100 * goodput['share']:.1f} % ({low:.1f} to {high:.1f})"
 
 
 def _objective(slo: Mapping[str, Any]) -> str:

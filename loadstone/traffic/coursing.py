@@ -71,7 +71,9 @@ class Coursing:
         """
         under = self._courses.pop(request.id)
         if request.extra:
-            yield replace(row, beside=True)
+            # An embedding is a prefill; the token that the engine gave is no output.
+            tokens = 0 if request.kind == "embed" else row.output_tokens
+            yield replace(row, beside=True, output_tokens=tokens)
         else:
             under.row = row
         if not row.ok:

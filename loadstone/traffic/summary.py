@@ -109,7 +109,10 @@ class Fold:
         part = self._slices.of(row)
         part.add(row, measured=measured and not row.beside)
         if row.beside:
-            self._beside += row.ok
+            if row.ok:
+                self._beside += 1
+                self._input += row.input_tokens
+                self._output += row.output_tokens
             return
         good = meets_all(row, self._slos)
         self._good += good

@@ -27,7 +27,7 @@ from processes import (
     wait_for,
 )
 
-from loadgen.coordinator import recover
+from loadgen.recovery import recover
 from loadstone.runs import read_rows
 
 

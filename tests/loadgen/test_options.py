@@ -51,6 +51,7 @@ TEXTS: dict[str, tuple[str, Any, str | None]] = {
     "--embeddings-host": ("http://e:1", "http://e:1", None),
     "--embeddings-model": ("bge", "bge", None),
     "--selfcheck": ("machine.json", "machine.json", None),
+    "--collect-mb": ("2.5", 2.5, "-1"),
     "--out": ("elsewhere", "elsewhere", None),
     "--metrics-port": ("0", 0, "http"),
 }
@@ -130,6 +131,7 @@ def test_defaults_where_nothing_or_an_empty_text_is_given(
         "idle_timeout": 120.0,
         "total_timeout": 1800.0,
         "out": "runs",
+        "collect_mb": 64.0,
     }
     assert set(values) == {option.name for option in OPTIONS}
 

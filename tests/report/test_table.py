@@ -1,5 +1,6 @@
 """The table of a run: what it says of failures, in colour and in plain text."""
 
+from dataclasses import replace
 from io import StringIO
 
 import pytest
@@ -21,6 +22,46 @@ def row(outcome: Outcome, *, reconnects: int = 0) -> RequestRecord:
         end_s=1.0, outcome=outcome, output_tokens=6, first_event_tokens=1,
         reconnects=reconnects,
     )  # fmt: skip
+
+
+def run(n: int, *, slos: tuple[Slo, ...] = ()) -> str:
+    """Return the plain text of a run of so many answers, one each second."""
+    rows = [
+        replace(
+            row(Outcome.OK), intended_s=float(i), sent_s=float(i), first_s=i + 0.5,
+            last_s=i + 1.0, end_s=i + 1.0,
+        )
+        for i in range(n)
+    ]  # fmt: skip
+    return text_of_summary(summary(*rows) | summarize(rows, slos=slos))
+
+
+def test_what_too_few_samples_do_not_tell_is_said() -> None:
+    """A dash in the table, and what it lacks; no interval of it either."""
+    said = run(40)
+    assert "Not told    p99 - (n=40 < 100)" in said
+    assert "95 % sure   TTFT, from due: p50 500 to 500 ms" in said
+    assert "no steady window: 40 answers; it takes 100 to tell" in said
+    assert "Not told" not in run(100)
+    assert "p50 - (n=1 < 2), p90 - (n=1 < 10), p95" in run(1)
+
+
+def test_open_side_of_an_interval_is_said() -> None:
+    """A hundred samples do not bound their p99 from above; four hundred do."""
+    assert "TTFT, from due: p50 500 to 500 ms, p99 over 500 ms" in run(100)
+    assert "TTFT, from due: p50 500 to 500 ms, p99 500 to 500 ms" in run(400)
+
+
+def test_steady_window_and_attainment_are_told() -> None:
+    """With what it was like there; older summaries have neither."""
+    said = run(200, slos=SLOS)
+    assert "(detected): 6 output tokens/s, 1.0 in flight" in said
+    assert "p99 there, from due: TTFT 500.0 ms, answer 1.00 s" in said
+    assert "within the objectives, 100.0 % (98.1 to 100.0)" in said
+    old = summary(row(Outcome.OK), row(Outcome.OK))
+    for name in ("window", "goodput", "slices"):
+        del old[name]
+    assert "steady window" not in text_of_summary(old)
 
 
 def summary(*rows: RequestRecord) -> dict[str, object]:

@@ -157,8 +157,8 @@ def test_workers_of_a_closed_loop_number_their_own_arrivals() -> None:
 
 def test_own_prompts_bring_their_text_their_answers_and_their_slices() -> None:
     """A known answer stands in the history; an unknown one is drawn."""
-    hi, bye = written("user", "hi", 2), written("user", "bye", 2)
-    hello = written("assistant", "hello", 2)
+    said = ("user", "hi"), ("assistant", "hello"), ("user", "bye")
+    hi, hello, bye = (written(role, text, 2) for role, text in said)
     own = OwnPrompt((OwnTurn((hi,), 2, hello), OwnTurn((bye,))), "greeting")
     of = TrafficClass(name="c", input=(1, 1), output=(17, 17))
     first, second = Draw(of, load_lengths, seed=0, prompts=[own]).journey(
