@@ -20,6 +20,7 @@ from .normal import Json
 from .overview import overview
 from .queries import RATE
 from .rack import rack
+from .rag import rag
 from .server import server
 
 PROVISIONING: Final = Path(__file__).parent / "provisioning"
@@ -34,6 +35,7 @@ BOARDS: Final[dict[str, Callable[[], Json]]] = {
     "server.json": server,
     "rack.json": rack,
     "cost.json": cost,
+    "rag.json": rag,
 }
 _BEGIN: Final = "<!-- panels: `loadstone dashboards build` writes from here -->"
 _END: Final = "<!-- panels: to here -->"

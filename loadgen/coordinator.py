@@ -42,6 +42,7 @@ from .order import Order
 from .plans import find_plan
 from .pricing import cost_of, fleet_of
 from .probe import Target, probe_all
+from .rag import BUILT_IN, check_options, prepare, retrieves
 from .receive import why_absent
 from .resolve import resolve
 from .scrape import Scraper, watch_of
@@ -49,7 +50,7 @@ from .selfcheck import standing
 from .series import Series
 from .settling import Settled, by_rows, by_totals
 from .stats import ClientStats, SliceStats, total
-from .target import endpoints_of, endpoints_of_tenants
+from .target import endpoint_of, endpoints_of, endpoints_of_tenants
 from .workload import requests_of, skipped_of
 
 LEAD_S: Final = 0.5
@@ -131,8 +132,9 @@ class Run:
                 "no endpoint to drive", hint="give --host http://127.0.0.1:8000"
             )
         plan = plan_of(values, host=host, users=users)
+        check_options(plan, values)
         slos = _slos_of(values) or find_plan(values["scenario"]).slos
-        flows_of(plan)
+        flows_of(plan, BUILT_IN)
         endpoints_of_tenants(plan, values, environ)
         judged_by = standing(values["selfcheck"], environ)
         began = time.monotonic()
@@ -155,6 +157,9 @@ class Run:
             options=_given(values, host, users),
             slo=[asdict(slo) for slo in slos] or None,
         )
+        if retrieves(plan):
+            embeds = values["embeddings_host"] or plan.hosts[0]
+            prepare(plan, values, endpoint_of(embeds, values, environ), folder.path)
         return cls(
             folder,
             plan=plan,

@@ -5,7 +5,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Final
 
 from loadstone.errors import UsageError
 from loadstone.traffic.fields import meant
@@ -13,28 +12,24 @@ from loadstone.traffic.flow import Flow, Flows, User
 from loadstone.traffic.plan import Plan
 from loadstone.traffic.request import Request
 
-Make = Callable[[Plan], Callable[[Request], Flow]]
-BUILT_IN: Final[dict[str, Make]] = {}
-"""What makes a plan's flow of that name."""
 
-
-def flows_of(plan: Plan) -> Flows:
+def flows_of(plan: Plan, built_in: Flows) -> Flows:
     """Return the flows of the plan's classes, by the names they have there.
 
-    Raises `UsageError` for one that is not there.
+    Raises `UsageError` for one that is neither `built_in` nor a class in a file.
     """
     names = {each.flow for each in plan.classes if each.flow}
-    return {name: _flow(name, plan) for name in sorted(names)}
+    return {name: _flow(name, plan, built_in) for name in sorted(names)}
 
 
-def _flow(name: str, plan: Plan) -> Callable[[Request], Flow]:
-    if name in BUILT_IN:
-        return BUILT_IN[name](plan)
+def _flow(name: str, plan: Plan, built_in: Flows) -> Callable[[Request], Flow]:
+    if name in built_in:
+        return built_in[name]
     path, colon, called = name.rpartition(":")
     if not colon:
         raise UsageError(
             f"no flow {name!r}",
-            hint=f"{meant(name, [*BUILT_IN])}; or write flow = 'my_users.py:MyUser'",
+            hint=f"{meant(name, [*built_in])}; or write flow = 'my_users.py:MyUser'",
         )
     made = getattr(_module(Path(path)), called, None)
     if not (isinstance(made, type) and issubclass(made, User)):

@@ -250,6 +250,18 @@ OPTIONS: Final = (
     *(Option(flag=f"--{name.replace('_', '-')}-timeout", read=_patience,
              default=f"{getattr(Timeouts(), name):g}s", metavar="TIME", text=text)
       for name, text in _TIMEOUTS.items()),
+    Option(flag="--store", metavar="STORE",
+           text="what a plan with retrieval searches: a file of `loadstone index`, or"
+                " postgresql://...; empty: loadstone's own sample"),
+    Option(flag="--questions", metavar="QUESTIONS",
+           text="what it asks: JSON lines with `question` and, for the recall,"
+                " `documents`; `sample` is the sample's own"),
+    Option(flag="--passages", read=int, metavar="N",
+           text="passages that a prompt is given; empty: 5"),
+    Option(flag="--embeddings-host", metavar="URL",
+           text="endpoint that embeds the questions; empty: the one that answers"),
+    Option(flag="--embeddings-model", metavar="NAME",
+           text="model that embeds the questions; empty: the one that answers"),
     Option(flag="--selfcheck", metavar="FILE",
            text="judge the load by this profile of `loadstone selfcheck`; without it"
                 " by the user's own, if there is one"),

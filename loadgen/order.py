@@ -19,11 +19,12 @@ from .client import Endpoint, StreamingClient
 from .flows import flows_of
 from .folder import RunFolder
 from .options import timeouts_of
+from .rag import retrieval
 from .receive import ReceiveLags
 from .results import RowWriter, pulse_name, rows_name
 from .session import Session
 from .stats import ClientStats
-from .target import endpoints_of, endpoints_of_tenants
+from .target import endpoint_of, endpoints_of, endpoints_of_tenants
 from .tracing import Traces
 from .workload import mix_of, requests_of
 
@@ -81,6 +82,11 @@ def open_session(
     def clients_of(endpoints: list[Endpoint]) -> list[StreamingClient]:
         return [StreamingClient(e, timeouts=timeouts, lags=lags) for e in endpoints]
 
+    found = retrieval(plan, order.values, folder)
+    embeds = None
+    if (host := order.values["embeddings_host"]) is not None:
+        embeds = clients_of([endpoint_of(host, order.values, environ)])[0]
+
     def pulse(closed: bool) -> None:  # noqa: FBT001 - as `RowWriter` calls it
         sign = Pulse(order.rank, time.monotonic() - t0, closed)
         name = pulse_name(order.rank, order.workers)
@@ -107,6 +113,8 @@ def open_session(
                 plan, order.values, environ
             ).items()
         },
-        flows=flows_of(plan),
+        flows=flows_of(plan, found.flows),
+        on_stop=found.close,
+        embeddings=embeds,
         most=Budget.of(order.values).share_of_requests(order.rank, order.workers),
     )

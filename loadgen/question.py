@@ -21,7 +21,7 @@ def question_of(request: Request, plan: Plan, api: Api) -> Question:
     if api.streams and request.priority:
         more["priority"] = request.priority
     return Question(
-        model=plan.model,
+        model=request.model or plan.model,
         messages=messages_of(request, plan.salt, plan.fit, api.template),
         max_tokens=request.output_tokens,
         ignore_eos=plan.ignore_eos,

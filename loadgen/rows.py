@@ -81,6 +81,7 @@ class Rows:
             conversation=request.conversation,
             turn=request.turn,
             slice=request.slice,
+            beside=request.extra > 0,
             **more,
         )
 

@@ -8,11 +8,12 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from random import Random
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import gevent
 
 from loadstone.clock import Clock
+from loadstone.errors import LoadstoneError
 from loadstone.traffic.flow import Answer, Ask, Course, Flows, Local
 from loadstone.traffic.plan import Plan
 from loadstone.traffic.record import Outcome, RequestRecord
@@ -22,7 +23,7 @@ from loadstone.vocabulary import TRACEPARENT_HEADER, TRUTH_HEADER
 from loadstone.wire.api import APIS, Dialect
 
 from .asking import Asker, Patience
-from .client import StreamingClient
+from .client import Exchange, StreamingClient
 from .question import api_of, question_of
 from .rows import Rows
 from .stats import ClientStats, SliceStats
@@ -44,6 +45,8 @@ class Clients(NamedTuple):
 
     own: Sequence[StreamingClient]
     by_tenant: Mapping[str, Sequence[StreamingClient]]
+    embeddings: StreamingClient | None = None
+    """Who embeds what flows ask for, where that is another endpoint."""
 
     def host_of(self, request: Request) -> int:
         """Return which host gets it: arrivals go to them in turn, by their number."""
@@ -51,17 +54,21 @@ class Clients(NamedTuple):
 
     def of(self, request: Request) -> StreamingClient:
         """Return who sends it."""
+        if self.embeddings is not None and request.kind == "embed":
+            return self.embeddings
         clients = self.by_tenant.get(request.tenant, self.own)
         return clients[self.host_of(request)]
 
     def all(self) -> list[StreamingClient]:
         """Return all of them."""
-        return [*self.own, *(each for some in self.by_tenant.values() for each in some)]
+        embeddings = () if self.embeddings is None else (self.embeddings,)
+        tenants = (each for some in self.by_tenant.values() for each in some)
+        return [*self.own, *tenants, *embeddings]
 
 
 class _Asked(NamedTuple):
     row: RequestRecord
-    text: Callable[[], str]
+    exchange: Exchange | None
     killed: BaseException | None = None
 
 
@@ -97,55 +104,51 @@ class Service:
 
     def serve(self, request: Request) -> None:
         """Do all that a due request is about; raises what its greenlet was ended by."""
-        course = Course(request, self._flows)
-        asked: _Asked | None = None
-        before: tuple[tuple[str, Seconds], ...] = ()
+        course = Course(request, self._flows, began := self._now())
+        part = self._slice_of(request)
+        part.in_flight += 1
+        step, row = None, None
         try:
             step = course.go_on()
             while step is not None:
-                if isinstance(step, Ask):
-                    if asked is not None:
-                        self._settle(asked.row, before)
-                    before, asked = course.take_stages(), None
-                    asked = self._ask(self._due_now(step.request))
-                    came: Any = _answer(asked)
+                if isinstance(step, Local):
+                    came = _work(step)
+                    course.passed(step, self._now())
                 else:
-                    came = self._work(step, course)
+                    asked = self._ask(self._due_now(step))
+                    course.passed(step, asked.row.end_s)
+                    if step.beside:
+                        self._settle(asked.row)
+                    else:
+                        row = asked.row
+                    came = _answer(asked)
                 step = course.go_on(came)
-        except Exception:  # noqa: BLE001 - the flow's own fault
-            # It is logged, and the request still ends in an outcome.
-            _log.exception("request %s: its flow failed", request.id)
-            asked = asked or self._failed(request)
+        except BaseException as error:
+            if isinstance(step, Local):
+                course.passed(step, self._now())
+            # One that was asked and has failed knows better why.
+            if row is None or row.ok:
+                row = self._ended(request, row, began, error)
+            if not isinstance(error, Exception):
+                raise
         finally:
             course.close()
-            if asked is not None:
-                self._settle(asked.row, before, course.take_stages())
+            part.in_flight -= 1
+            if row is not None:
+                self._settle(course.whole(row))
 
-    def _due_now(self, request: Request) -> Request:
-        """Give what a flow asks beside the planned request its time: now."""
-        if not request.extra:
-            return request
-        now = replace(request, intended_s=self._clock.now() - self._rows.t0)
+    def _now(self) -> Seconds:
+        return self._clock.now() - self._rows.t0
+
+    def _due_now(self, step: Ask) -> Request:
+        """Give what a flow asks beside the request that is due its time: now."""
+        if not step.beside:
+            return step.request
+        now = replace(step.request, intended_s=self._now())
         self._slice_of(now).scheduled += 1
         return now
 
-    def _work(self, step: Local, course: Course) -> Any:
-        began = self._clock.now()
-        if step.blocking:
-            came = gevent.get_hub().threadpool.apply(step.work)
-        else:
-            came = step.work()
-        course.stages.append((step.stage, self._clock.now() - began))
-        return came
-
-    def _settle(
-        self,
-        row: RequestRecord,
-        before: tuple[tuple[str, Seconds], ...],
-        after: tuple[tuple[str, Seconds], ...] = (),
-    ) -> None:
-        if before or after:
-            row = replace(row, stages=(*before, (row.stage, row.e2e_s), *after))
+    def _settle(self, row: RequestRecord) -> None:
         self._stats.add(row)
         self._note(row)
 
@@ -166,19 +169,14 @@ class Service:
             )
         return asker
 
-    def _failed(self, request: Request) -> _Asked:
-        now = self._clock.now()
-        row = self._rows.abandoned(request, now, now, Outcome.FAILED, "flow")
-        return _Asked(row, str)
-
     def _ask(self, request: Request) -> _Asked:
-        part = self._slice_of(request)
-        part.in_flight += 1
+        beside = self._slice_of(request) if request.extra else None
+        if beside is not None:
+            beside.in_flight += 1
         self._stats.reserve(request.input_tokens, request.output_tokens)
         trace = self._traces.of(request.number)
-        began = self._clock.now()
-        killed: BaseException | None = None
-        text: Callable[[], str] = str
+        began = self._now()
+        asked: _Asked
         try:
             asker = self._asker_of(request)
             exchange = asker.ask(
@@ -186,43 +184,67 @@ class Service:
                 {TRUTH_HEADER: "1", TRACEPARENT_HEADER: str(trace)},
             )
             row = self._rows.of(request, exchange, self._clients.host_of(request))
-            if (reply := exchange.reply) is not None:
-                text = lambda: reply.text  # noqa: E731 - joined only if it is wanted
-        except Abandon as end:
-            killed = end
-            row = self._abandoned(request, began, end.outcome)
-        except gevent.GreenletExit as end:
-            killed = end
-            row = self._abandoned(request, began, Outcome.CANCELLED)
-        except Exception:  # noqa: BLE001 - ours, not the server's
-            # It is logged, and the request still ends in an outcome.
-            _log.exception(
-                "request %s ended by an error of the load generator", request.id
-            )
-            row = self._abandoned(request, began, Outcome.FAILED, "internal")
+            asked = _Asked(row, exchange)
+        except BaseException as error:  # noqa: BLE001 - whoever served it hears of it
+            killed = None if isinstance(error, Exception) else error
+            asked = _Asked(self._ended(request, None, began, error), None, killed)
         finally:
-            part.in_flight -= 1
+            if beside is not None:
+                beside.in_flight -= 1
             self._stats.reserve(-request.input_tokens, -request.output_tokens)
         if trace.sampled:
-            row = replace(row, trace_id=trace.trace_hex)
-        return _Asked(row, text, killed)
+            row = replace(asked.row, trace_id=trace.trace_hex)
+            asked = asked._replace(row=row)
+        return asked
 
-    def _abandoned(
+    def _ended(
         self,
         request: Request,
+        row: RequestRecord | None,
         began: Seconds,
-        outcome: Outcome,
-        error: str | None = None,
+        error: BaseException,
     ) -> RequestRecord:
+        """Return the row of a request that ended by an error on this side."""
+        match error:
+            case Abandon():
+                outcome, code = error.outcome, error.outcome.value
+            case gevent.GreenletExit():
+                outcome, code = Outcome.CANCELLED, Outcome.CANCELLED.value
+            case LoadstoneError():
+                outcome, code = Outcome.FAILED, error.code
+            case _:
+                # Ours, not the server's: it is logged, and the request still ends.
+                _log.error(
+                    "request %s ended by an error of the load generator", request.id,
+                    exc_info=error,
+                )  # fmt: skip
+                outcome, code = Outcome.FAILED, "internal"
+        if row is not None:
+            return replace(row, outcome=outcome, error=code)
         return self._rows.abandoned(
-            request, began, self._clock.now(), outcome, error,
+            request, began + self._rows.t0, self._clock.now(), outcome, code,
             self._clients.host_of(request),
         )  # fmt: skip
+
+
+def _work(step: Local) -> object:
+    if step.blocking:
+        return gevent.get_hub().threadpool.apply(step.work)
+    return step.work()
 
 
 def _answer(asked: _Asked) -> Answer:
     """Return what a flow is told; raises what the request was ended by."""
     if asked.killed is not None:
         raise asked.killed
-    row = asked.row
-    return Answer(ok=row.ok, read=asked.text, output_tokens=row.output_tokens)
+    row, exchange = asked.row, asked.exchange
+    if exchange is None:
+        return Answer(ok=False)
+    reply = exchange.reply
+    return Answer(
+        ok=row.ok,
+        # Joined only if it is wanted.
+        read=str if reply is None else lambda: reply.text,
+        output_tokens=row.output_tokens,
+        body=exchange.body,
+    )

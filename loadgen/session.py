@@ -74,9 +74,14 @@ class Session:
         most: int | None = None,
         clock: Clock | None = None,
         by_tenant: Mapping[str, Sequence[StreamingClient]] = _NONE,
+        embeddings: StreamingClient | None = None,
         flows: Flows = _NO_FLOWS,
+        on_stop: Callable[[], None] = lambda: None,
     ) -> None:
-        """`drawn` gives a closed loop its journeys; `by_tenant` sends for tenants."""
+        """`drawn` gives a closed loop its journeys; `by_tenant` sends for tenants.
+
+        `embeddings` sends what is to be embedded, where that goes to another endpoint.
+        """
         self.plan = plan
         self.share = share
         self.stats = stats
@@ -85,7 +90,8 @@ class Session:
         self.finished = Event()
         """Set when every request of this share has ended, by itself or by the drain."""
         self._drawn = drawn
-        self._clients = Clients(clients, by_tenant)
+        self._clients = Clients(clients, by_tenant, embeddings)
+        self._on_stop = on_stop
         self._on_row = on_row
         self._think = Random(f"{plan.seed}/think/{share.rank}")
         self._clock = clock or MonotonicClock()
@@ -136,6 +142,7 @@ class Session:
         self._watch.stop()
         for client in self._clients.all():
             client.close()
+        self._on_stop()
         self.rows.close()
 
     def serve(self, stopping: Callable[[], bool]) -> None:

@@ -13,6 +13,7 @@ from loadstone.buckets import BucketArray, LogHistogram, bucket_value
 from loadstone.traffic.record import Outcome, RequestRecord
 from loadstone.vocabulary import Client
 
+from .pipelines import PipelineStats
 from .receive import ReceiveLags
 
 LATENCIES: Final = {
@@ -138,6 +139,7 @@ class ClientStats:
         """Size of the TTFT error of each request against the server's truth."""
         self.worst_pause_s = 0.0
         """Longest garbage collection seen."""
+        self.pipelines = PipelineStats()
         self.recv_lags = ReceiveLags()
         """How long bytes of answers lay in the kernel before they were read."""
         self.reserved = [0, 0]
@@ -160,6 +162,7 @@ class ClientStats:
     def add(self, row: RequestRecord) -> None:
         """Count one ended request."""
         self.slice_of(row.scenario, row.tenant, row.stage).add(row)
+        self.pipelines.add(row)
         error = row.ttft_error_s
         if error is not None and row.ok:
             self.ttft_error.add(abs(error))
@@ -192,6 +195,7 @@ class ClientStats:
             "worst_pause_s": self.worst_pause_s,
             "recv_lags": self.recv_lags.snapshot(),
             "reserved": list(self.reserved),
+            "pipelines": self.pipelines.snapshot(),
             "vitals": dict(self.vitals),
         }
 
@@ -204,6 +208,7 @@ class ClientStats:
         self.worst_pause_s = max(self.worst_pause_s, snapshot["worst_pause_s"])
         self.recv_lags.merge(snapshot["recv_lags"])
         self.reserve(*snapshot["reserved"])
+        self.pipelines.merge(snapshot["pipelines"])
         for name, value in snapshot["vitals"].items():
             self.vitals[name] = max(value, self.vitals.get(name, value))
 

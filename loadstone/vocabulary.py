@@ -42,6 +42,14 @@ TOKENS_BOUNDS: Final = tuple(
 STEP_TOKENS_BOUNDS: Final = (1.0, *(float(2**i) for i in range(3, 15)))
 PARAMS_N_BOUNDS: Final = (1.0, 2.0, 5.0, 10.0, 20.0)
 PREEMPTIONS_BOUNDS: Final = (1.0, 2.0, 3.0, 4.0, 5.0, 10.0, 20.0)
+STAGE_BOUNDS: Final = (
+    0.00001, 0.0001, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0,
+    5.0, 10.0, 20.0, 40.0, 80.0,
+)  # fmt: skip
+"""From the counting of a question's tokens to the writing of an answer."""
+PASSAGES_BOUNDS: Final = (0.0, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0)
+"""The first one holds the searches that found nothing."""
+RECALL_BOUNDS: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
 LAG_BOUNDS: Final = (
     0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.005, 0.01,
     0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
@@ -371,6 +379,7 @@ class Supervisor:
 
 
 _SLICE = ("scenario", "tenant", "stage")
+_PIPELINE = ("scenario", "tenant")
 
 
 class Client:
@@ -454,6 +463,34 @@ class Client:
         "Actual minus intended send time.",
         _SLICE,
         LAG_BOUNDS,
+    )
+    STAGE_TIME = MetricSpec(
+        "loadstone_client_stage_duration_seconds",
+        "histogram",
+        "Time in one stage of a pipeline; the stages of a request add up to its e2e.",
+        _SLICE,
+        STAGE_BOUNDS,
+    )
+    GENERATION_TTFT = MetricSpec(
+        "loadstone_generation_ttft_seconds",
+        "histogram",
+        "Time to first token of a pipeline's answer, from when it was asked for.",
+        _PIPELINE,
+        TTFT_BOUNDS,
+    )
+    RETRIEVED = MetricSpec(
+        "loadstone_retrieved_passages",
+        "histogram",
+        "Passages that a search brought.",
+        _PIPELINE,
+        PASSAGES_BOUNDS,
+    )
+    RECALL = MetricSpec(
+        "loadstone_retrieval_recall",
+        "histogram",
+        "Share of a labelled question's documents that its search brought.",
+        _PIPELINE,
+        RECALL_BOUNDS,
     )
     COST = MetricSpec(
         "loadstone_cost_usd",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import gevent
 
@@ -16,6 +17,7 @@ from loadgen.session import Session
 from loadgen.stats import ClientStats
 from loadgen.tracing import Traces
 from loadstone.runs import read_rows
+from loadstone.traffic.flow import Flows
 from loadstone.traffic.plan import Plan
 from loadstone.traffic.record import RequestRecord
 from loadstone.traffic.request import Request
@@ -101,6 +103,7 @@ def drive(
     drain: Seconds = 30.0,
     most: int | None = None,
     began: Callable[[Session], object] = lambda _: None,
+    flows: Flows = MappingProxyType({}),
 ) -> Finished:
     """Run an open loop to its end, `cap` requests in flight and `most` in all.
 
@@ -127,6 +130,7 @@ def drive(
         t0=time.monotonic() + LEAD_S,
         on_row=lambda _: None,
         most=most,
+        flows=flows,
     )
     session.start()
     began(session)

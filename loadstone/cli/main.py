@@ -26,6 +26,7 @@ VERBS: Final = {
     "audit": "prove that each request of a run ended in exactly one outcome",
     "validate": "the timing model against published figures",
     "fit": "constants from your own measurements",
+    "index": "documents into a store for retrieval, and its recall",
     "dashboards": "Grafana dashboards: make their JSON, or check it",
 }
 

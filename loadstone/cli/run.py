@@ -19,6 +19,7 @@ from loadgen.target import check_url
 from ..errors import LoadstoneError, UsageError
 from ..report.progress import Progress
 from ..report.table import print_summary
+from ..retrieval.documents import SAMPLE
 from ..telemetry.otel.settings import read_settings
 from ..traffic.verdict import exit_code
 from .check import check
@@ -181,17 +182,23 @@ def locust_arguments(
         arguments += ["--master-bind-port", port, "--master-port", port]
     for option in OPTIONS:
         text = given.get(option.name) or option.default
-        if text and (option.metavar in ("FILE", "DIR") or _is_list(option, text)):
+        if text and _is_path(option, text):
             # The child has a working folder of its own.
-            text = str(Path(text).absolute())
-        if text and option.name == "scenario" and text.endswith(SUFFIX):
             text = str(Path(text).absolute())
         arguments.append(f"{option.flag}={text}")
     return arguments
 
 
-def _is_list(option: Option, text: str) -> bool:
-    return option.name == "prices" and is_file(text)
+def _is_path(option: Option, text: str) -> bool:
+    """Whether an option's text is a file's path; some may be a name instead."""
+    match option.name:
+        case "prices":
+            return is_file(text)
+        case "scenario":
+            return text.endswith(SUFFIX)
+        case "store" | "questions":
+            return text != SAMPLE and "://" not in text
+    return option.metavar in ("FILE", "DIR")
 
 
 def drive(

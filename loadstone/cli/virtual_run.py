@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Any
 
 from loadgen.flows import flows_of
+from loadgen.rag import virtual
 from loadgen.workload import lengths_of, mix_of, skipped_of, stream_of
 
 from ..catalog.presets import Preset
@@ -203,7 +204,7 @@ class VirtualRun:
 
 def _source(plan: Plan) -> Source:
     """Return what the plan asks; its flows are followed where it has any."""
-    flows = flows_of(plan)
+    flows = flows_of(plan, virtual(plan))
     source: Source
     if plan.loop == "closed":
         source = Users(plan, journeys(plan, mix_of(plan)))

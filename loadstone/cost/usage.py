@@ -60,9 +60,9 @@ class Sum:
     wire_bytes: int = 0
     retrievals: int = 0
 
-    def add(self, counts: Counts, *, good: bool) -> None:
-        """Count a request."""
-        self.requests += 1
+    def add(self, counts: Counts, *, good: bool, beside: bool = False) -> None:
+        """Count a request, or what one asked `beside` it and is a part of it."""
+        self.requests += not beside
         self.good += good
         self.unweighed += not counts.wire_bytes
         self.input += counts.input
@@ -125,12 +125,14 @@ class Usage:
         found = self.sums.get(kind)
         if found is None:
             found = self.sums[kind] = Sum()
-        found.add(counts, good=self.judged and meets_all(row, self._slos))
+        found.add(
+            counts, good=self.judged and meets_all(row, self._slos), beside=row.beside
+        )
         self._first = min(self._first, row.intended_s)
         self._last = max(self._last, row.end_s if row.last_s is None else row.last_s)
         self._begun.append(row.sent_s)
         self._ended.append(row.end_s)
-        if row.ok and not row.warmup:
+        if row.ok and not row.warmup and not row.beside:
             for column, value in zip(self._columns, counts, strict=True):
                 column.append(value)
             self._counted.append(kind.counted)

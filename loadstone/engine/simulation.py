@@ -5,10 +5,8 @@ from math import inf
 
 from ..buckets import LogHistogram
 from ..traffic.coursing import Coursing
-from ..traffic.flow import Stages
 from ..traffic.plan import Plan
 from ..traffic.record import Outcome, RequestRecord, TokensSource, Truth
-from ..traffic.request import Request
 from ..traffic.source import Source
 from ..units import Seconds, Tokens
 from .fleet import Cluster
@@ -69,7 +67,11 @@ class Simulation:
             stopping=self._stopping,
         )
         for each in served:
-            yield self._answer(each) if each.sequence.last_s else self._left(each)
+            row = self._answer(each) if each.sequence.last_s else self._left(each)
+            if isinstance(self._source, Coursing):
+                yield from self._source.rows(each.request, row)
+            else:
+                yield row
 
     def _count_gaps(self, _: int, step: Step) -> None:
         self.now = step.end_s
@@ -110,15 +112,8 @@ class Simulation:
             turn=request.turn,
             slice=request.slice,
             cached_tokens=sequence.cached_tokens or 0,
-            stages=self._stages(request, last - sent_s),
             truth=Truth(sent_s, first, first, last, engine),
         )
-
-    def _stages(self, request: Request, e2e_s: Seconds) -> Stages:
-        if not isinstance(self._source, Coursing):
-            return ()
-        before, after = self._source.stages_of(request)
-        return (*before, (request.stage, e2e_s), *after) if before or after else ()
 
     def _left(self, served: Served) -> RequestRecord:
         request = served.request

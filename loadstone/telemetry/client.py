@@ -38,6 +38,7 @@ def read_client(run: Run) -> Iterator[Reading]:
     )
     for name, spec in LATENCIES.items():
         yield spec, [(key, part.histograms[name]) for key, part in slices.items()]
+    yield from stats.pipelines.read()
     if run.fleet is not None:
         yield Client.COST, [((run.fleet.tariff.basis,), run.cost_usd())]
         yield Client.PRICE, list(_terms(run.fleet.tariff))

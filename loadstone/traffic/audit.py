@@ -171,7 +171,8 @@ class _Ledger:
                 f"request {row.id} was due at {request.intended_s:.6f} s,"
                 f" its row says {row.intended_s:.6f} s"
             )
-        elif asked != wanted:
+        # What a flow asks is made of what it found.
+        elif not request.flow and asked != wanted:
             self._other.add(
                 f"request {row.id} was to have {wanted[0]} and {wanted[1]} tokens,"
                 f" its row says {asked[0]} and {asked[1]}"

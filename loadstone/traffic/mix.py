@@ -181,6 +181,11 @@ class Mix:
 
     draws: tuple[Draw, ...]
 
+    @property
+    def flows(self) -> set[str]:
+        """The flows that ask some of its requests; see `flow`."""
+        return {draw.of.flow for draw in self.draws} - {""}
+
     def streams(self) -> list["Stream"]:
         """Return classes that arrive together: those with the same course of rate."""
         total = sum(draw.of.weight for draw in self.draws)

@@ -18,6 +18,8 @@ from ..units import Seconds, Tokens
 
 STAMP_DIGITS: Final = 6
 """Instants are written to the microsecond."""
+GENERATE: Final = "generate"
+"""The stage of a pipeline that asks for the answer."""
 
 
 class Outcome(StrEnum):
@@ -128,6 +130,9 @@ class RequestRecord:
     """Prompt tokens that the server had in its prefix cache, as it says."""
     reasoning_tokens: Tokens = 0
     """Output tokens that were reasoning, as the server says."""
+    beside: bool = False
+    """Whether a pipeline asked it beside the request that was due, which its time is a
+    stage of; latencies and rates of answers leave it out."""
     stages: tuple[tuple[str, Seconds], ...] = ()
     """What its time went into, in order, where a flow did more than to send it."""
     retries: int = 0
@@ -139,6 +144,12 @@ class RequestRecord:
     """On the wire, over all attempts: heads, framing and TLS's records included; its
     handshakes and the network's own headers are not."""
     received_bytes: int = 0
+    """A pipeline's stages in order, each beginning where the one before ended; they add
+    up to `e2e_s`. `sent_s` is then when the first one began."""
+    hits: int | None = None
+    """Passages that its search brought, if it searched."""
+    recall: float | None = None
+    """Share of a labelled question's documents among them."""
 
     @property
     def ok(self) -> bool:
@@ -154,6 +165,23 @@ class RequestRecord:
     def ttft_s(self) -> Seconds | None:
         """First content event, from the first byte sent."""
         return None if self.first_s is None else self.first_s - self.sent_s
+
+    @property
+    def asked_s(self) -> Seconds:
+        """When the answer was asked for: a pipeline has stages before that."""
+        before = 0.0
+        for stage, seconds in self.stages:
+            if stage == GENERATE:
+                return self.sent_s + before
+            before += seconds
+        return self.sent_s
+
+    @property
+    def generation_ttft_s(self) -> Seconds | None:
+        """First content event of a pipeline, from when its answer was asked for."""
+        if self.first_s is None or not self.stages:
+            return None
+        return self.first_s - self.asked_s
 
     @property
     def ttft_intended_s(self) -> Seconds | None:
@@ -208,7 +236,8 @@ class RequestRecord:
         """
         if self.truth is None or self.ttft_s is None or self.retries:
             return None
-        return self.ttft_s - self.truth.ttft_s
+        assert self.first_s is not None
+        return self.first_s - self.asked_s - self.truth.ttft_s
 
     @property
     def tpot_error(self) -> float | None:
@@ -228,6 +257,10 @@ class RequestRecord:
                 row[name] = (
                     round(value, STAMP_DIGITS) if isinstance(value, float) else value
                 )
+        if self.stages:
+            row["stages"] = [
+                (name, round(took, STAMP_DIGITS)) for name, took in self.stages
+            ]
         if self.truth is not None:
             row["truth"] = {name: getattr(self.truth, name) for name in _TRUTH}
         return row

@@ -64,6 +64,8 @@ class Request:
     """`generate` or `embed`."""
     reasoning: str = ""
     """The effort of reasoning that it asks for."""
+    model: str = ""
+    """Whom it asks, where that is not the plan's model."""
     part: int = 0
     """Its place in its conversation, from 0."""
     extra: int = 0

@@ -2,11 +2,13 @@
 
 Percentiles are nearest rank over requests that ended ok, were not due in the warm-up,
 and were due in the window if one is given (`slo` counts the others of these too, see
-`Slo.judge`); `icl_s` pools the gaps of all of them. `streams` counts answers that began
-with reasoning, that called tools, and whose usage names another number of tokens than
-came in events. `output_tok_s` counts every output token of an answer that ended ok over
-the makespan (first intended arrival to last token). `steady_output_tok_s` is the rate
-in the steady window, or where there is none, while the middle 80 % of those tokens were
+`Slo.judge`); `icl_s` pools the gaps of all of them. What a pipeline asked `beside` a
+request that was due is counted among the requests and is no answer: it is in no
+latency, objective or rate of answers. `streams` counts answers that began with
+reasoning, that called tools, and whose usage names another number of tokens than came
+in events. `output_tok_s` counts every output token of an answer that ended ok over the
+makespan (first intended arrival to last token). `steady_output_tok_s` is the rate in
+the steady window, or where there is none, while the middle 80 % of those tokens were
 given. `docs/statistics.md` says what each assumes.
 """
 
@@ -22,6 +24,7 @@ from .quantiles import QUANTILES, nearest_rank
 from .record import Outcome, RequestRecord
 from .slices import LOST, Attained, Slices, attainment
 from .slo import Slo, meets_all
+from .stages import Stages
 from .steady import Spans
 from .window import EVER, Steady, Window, in_flight, look
 
@@ -67,6 +70,7 @@ class Fold:
         self._outcomes: Counter[Outcome] = Counter()
         self._errors: Counter[str] = Counter()
         self._warmup = self._reconnects = self._good = 0
+        self._beside = 0
         self._input = self._output = 0
         self._streams = {"reasoning": 0, "tool_calls": 0, "usage_differs": 0}
         self._begin, self._end = inf, -inf
@@ -78,6 +82,7 @@ class Fold:
         """When the requests that got no answer were due."""
         self._waits = [array("d") for _ in slos]
         self._spans = Spans()
+        self._stages = Stages()
         self._icl = LogHistogram()
 
     def __repr__(self) -> str:
@@ -100,11 +105,17 @@ class Fold:
             instants.append(at)
         if row.error:
             self._errors[row.error] += 1
-        good = meets_all(row, self._slos)
-        self._good += good
         measured = not row.warmup and row.intended_s in self._window
         part = self._slices.of(row)
-        part.add(row, measured=measured)
+        part.add(row, measured=measured and not row.beside)
+        if row.beside:
+            if row.ok:
+                self._beside += 1
+                self._input += row.input_tokens
+                self._output += row.output_tokens
+            return
+        good = meets_all(row, self._slos)
+        self._good += good
         if measured:
             self._add_measured(row, part.number, good=good)
         if row.ok:
@@ -121,6 +132,7 @@ class Fold:
         if row.ok:
             self._icl.merge(row.icl)
             self._answers.add(row, part)
+            self._stages.add(row)
         elif row.outcome in LOST:
             self._lost.append(row.intended_s)
 
@@ -154,6 +166,7 @@ class Fold:
             "icl_s": hidden(describe_histogram(self._icl if icl is None else icl)),
             "window": self._told(steady, order),
             "slices": self._slices.summary(self._answers, order, self._attained),
+            **({"stages": stages} if (stages := self._stages.summary()) else {}),
             "goodput": (
                 attainment(self._attained.in_order(), dropped) if self._slos else None
             ),
@@ -171,10 +184,11 @@ class Fold:
             "dropped": dropped,
             "warmup": self._warmup,
             "reconnected": self._reconnects,
+            "beside": self._beside,
         }
 
     def _throughput(self, steady: Steady) -> dict[str, float | None]:
-        span, answers = self.makespan_s, self._outcomes[Outcome.OK]
+        span, answers = self.makespan_s, self._outcomes[Outcome.OK] - self._beside
         some = answers > 0 and span > 0
         return {
             "output_tok_s": self._output / span if some else None,

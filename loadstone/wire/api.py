@@ -87,7 +87,10 @@ def _responses(question: Question) -> Body:
 
 
 def _embeddings(question: Question) -> Body:
-    return {"model": question.model, "input": question.text}
+    # Base64 is the numbers themselves: a thousand decimals would be read on the hub.
+    return {
+        "model": question.model, "input": question.text, "encoding_format": "base64",
+    }  # fmt: skip
 
 
 APIS: Final = {
@@ -114,6 +117,7 @@ _INSTEAD: Final[Mapping[str, Callable[[Body], Body]]] = {
     "stream_options": lambda _: {},
     "store": lambda _: {},
     "seed": lambda _: {},
+    "encoding_format": lambda _: {},
     "priority": lambda _: {},
     "reasoning_effort": lambda _: {},
     "reasoning": lambda _: {},

@@ -74,6 +74,7 @@ def test_requests_are_counted_by_outcome() -> None:
         "dropped": 7,
         "warmup": 1,
         "reconnected": 0,
+        "beside": 0,
     }
 
 
