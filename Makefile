@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
 UV := uv==0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fix lock tools tools-compose up down docker secrets clean
+.PHONY: help demo test check soak fix lock tools tools-compose up down docker secrets clean
 
 help: ## tell what there is
 	@echo "make TARGET, where TARGET is"
@@ -18,7 +18,7 @@ demo: $(VENV)/.runtime ## a mock rack under load on this machine; options go in 
 	@$(BIN)/loadstone demo $(ARGS)
 
 test: check tools tools-compose ## check, then every test; options for pytest go in ARGS="..."
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/.dev ## format, lint, types, arrows, dashboards, locks
 	$(BIN)/ruff format --check --output-format concise .
@@ -27,6 +27,9 @@ check: $(VENV)/.dev ## format, lint, types, arrows, dashboards, locks
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/loadstone dashboards check
 	$(BIN)/pytest --quiet -k lock tests/test_repository.py
+
+soak: $(VENV)/.runtime ## an hour of load with churn; what grew? ARGS="--minutes 10"
+	@$(BIN)/python bench/soak.py $(ARGS)
 
 fix: $(VENV)/.dev ## let ruff mend what it can: format, imports, simple findings
 	$(BIN)/ruff check --fix-only .

@@ -60,7 +60,7 @@ class _Verbs(click.Group):
 Examples:
   loadstone demo
   loadstone serve --preset azure-nd-gb300-v6 --vms 1
-  loadstone run chat --rate 20 --duration 60s --host http://127.0.0.1:8000
+  loadstone run azure-chat --rate 20 --duration 60s --host http://127.0.0.1:8000
   loadstone simulate --preset azure-nd-gb300-v6 --vms 1 --offline 200000
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 an objective is not met, 4 the result is

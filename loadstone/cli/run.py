@@ -38,14 +38,14 @@ _HOST: Final = "http://127.0.0.1:8000"
     "run",
     epilog="""\b
 Examples:
-  loadstone run chat --rate 20 --duration 60s --host http://127.0.0.1:8000
+  loadstone run azure-chat --rate 20 --duration 60s --host http://127.0.0.1:8000
   loadstone run chat --users 50 --think 2s --duration 5m
-  loadstone run chat --trace azure_llm_2023_conv.csv --speedup 2 --duration 60s
-  loadstone run chat --rate 5 --host https://llm.example.com --api-key-env LLM_KEY
-  loadstone run chat --rate 5 --host https://llm.example.com --api-key-env LLM_KEY \\
-    --check
-  loadstone run chat --rate 90 --host http://vm-1:8000 --host http://vm-2:8000
-  loadstone run chat --rate 20 --slo slo.toml --json > result.json
+  loadstone run azure-chat --trace azure_llm_2023_conv.csv --speedup 2
+  loadstone run azure-chat --rate 5 --host https://llm.example.com --api-key-env LLM_KEY
+  loadstone run azure-chat --rate 5 --host https://llm.example.com \\
+    --api-key-env LLM_KEY --check
+  loadstone run azure-chat --rate 90 --host http://vm-1:8000 --host http://vm-2:8000
+  loadstone run azure-chat --rate 20 --slo slo.toml --json > result.json
   loadstone run azure-chat --find-max --slo slo.toml --host http://127.0.0.1:8000
   loadstone run azure-chat --sweep users=1:256:x2 --duration 60s
   loadstone run runs/latest/plan.toml --host http://127.0.0.1:9000""",

@@ -53,7 +53,7 @@ Examples:
   loadstone selfcheck
   loadstone selfcheck --quick
   loadstone selfcheck --profile this-machine.json
-  loadstone run chat --rate 20 --selfcheck this-machine.json""",
+  loadstone run azure-chat --rate 20 --selfcheck this-machine.json""",
 )
 @click.option(
     "--profile",

@@ -72,7 +72,8 @@ def line_of(usage: Usage, fleet: Fleet, *, window_s: Seconds, busy: Busy) -> Lin
 def crossing(one: Line, other: Line) -> Crossing:
     """Return where two lines cross, the one that is cheaper at little use first."""
     first, second = sorted(
-        (one, other), key=lambda line: (line.fixed_usd_per_hour, line.usd_per_hour(1.0))
+        (one, other),
+        key=lambda line: (line.fixed_usd_per_hour, line.by_use_usd_per_hour),
     )
     steeper = first.by_use_usd_per_hour - second.by_use_usd_per_hour
     dearer = second.fixed_usd_per_hour - first.fixed_usd_per_hour

@@ -162,7 +162,7 @@ def test_a_plan_is_run_again(tmp_path: Path) -> None:
     assert latest(tmp_path / "b").path.exists()
     wrong = loadstone("run", str(slo))
     assert wrong.returncode == 2
-    assert "[options]" in wrong.stderr
+    assert "it has no [[class]]" in wrong.stderr
 
 
 def test_a_full_disk_is_named(tmp_path: Path) -> None:

@@ -205,4 +205,6 @@ def test_embeddings(body: dict[str, Any], wrong: str | None) -> None:
     assert exchange.error == wrong
     assert talk.heads[0].startswith("POST /v1/embeddings ")
     assert "Accept: application/json" in talk.heads[0]
-    assert talk.bodies[0] == {"model": "m", "input": "hi"}
+    assert talk.bodies[0] == {
+        "model": "m", "input": "hi", "encoding_format": "base64",
+    }  # fmt: skip

@@ -245,7 +245,7 @@ def virtual_waits(scheduling: str) -> dict[str, list[float]]:
     served: list[Served] = list(
         serve_virtually(contended(scheduling), both(8.0), sequence_of=sequence_of)
     )
-    for request, sequence, _ in served:
+    for request, sequence, *_ in served:
         assert sequence.first_s is not None
         waits[request.tenant].append(sequence.first_s - request.intended_s)
     return waits

@@ -45,7 +45,9 @@ def test_bodies() -> None:
     assert written("responses") == generation | {
         "max_output_tokens": 9, "input": messages, "store": False,
     }  # fmt: skip
-    assert written("embeddings") == {"model": "m", "input": "be\nhi"}
+    assert written("embeddings") == {
+        "model": "m", "input": "be\nhi", "encoding_format": "base64",
+    }  # fmt: skip
 
 
 def test_more_goes_as_it_is_and_counts_may_come_with_every_event() -> None:
