@@ -138,9 +138,11 @@ def _figures(summary: Mapping[str, Any]) -> Table:
     )
     grid.add_row("Tokens", f"{tokens['input']:,} in, {tokens['output']:,} out")
     steady = number(rates["steady_output_tok_s"], 0)
+    found = summary.get("window", {"how": "unknown"})["how"]
+    where = "steady" if found else "in the middle 80 %"
     grid.add_row(
         "Throughput",
-        f"{number(rates['output_tok_s'], 0)} output tokens/s ({steady} steady),"
+        f"{number(rates['output_tok_s'], 0)} output tokens/s ({steady} {where}),"
         f" {number(rates['req_s'], 2)} requests/s"
         f" over {number(summary['makespan_s'])} s",
     )
