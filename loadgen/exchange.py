@@ -171,11 +171,18 @@ def judge(
 
 
 def masked(text: str, secrets: tuple[str, ...]) -> str:
-    """Return `text` without the secrets."""
+    """Return `text` without the secrets, and without what moves a terminal's cursor."""
     for secret in secrets:
         if secret in text:
             text = text.replace(secret, "***")
-    return text
+    return plain(text)
+
+
+def plain(text: str) -> str:
+    """Return what a server says with a blank for each character that is not shown."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _masked_reply(reply: ChatReply, secrets: tuple[str, ...]) -> ChatReply:

@@ -20,6 +20,7 @@ from loadstone.wire.tokens import BYTES_PER_TOKEN, PER_MESSAGE, prompt_of
 from .asking import Asker
 from .client import Endpoint, Exchange, StreamingClient, Timeouts
 from .diagnose import diagnose, error_of
+from .exchange import plain
 from .findings import FINDINGS
 
 TIMEOUTS: Final = Timeouts(connect=10.0, first_byte=10.0, total=20.0)
@@ -168,7 +169,9 @@ def models_in(listing: Exchange) -> tuple[str, ...]:
     """Return the ids of a list of models; none for anything else."""
     found = object_in(listing).get("data")
     models = found if isinstance(found, list) else []
-    return tuple(str(m["id"]) for m in models if isinstance(m, dict) and "id" in m)
+    return tuple(
+        plain(str(m["id"])) for m in models if isinstance(m, dict) and "id" in m
+    )
 
 
 def object_in(exchange: Exchange) -> dict[str, Any]:

@@ -27,6 +27,7 @@ IN_REAL_TIME: Final = ("e2e", "dashboards")
 """Folders whose tests wait for minutes and need little more than a core."""
 
 
+@pytest.hookimpl(tryfirst=True)  # the distributor reads the marks in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Say what stays together, and begin with what takes longest."""
     here = Path(__file__).parent

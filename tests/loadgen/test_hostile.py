@@ -348,3 +348,15 @@ def test_a_trickle_is_not_patience_for_ever() -> None:
             client(server.url, idle=5.0, total=0.1) as made:  # fmt: skip
         failed = ask(made)
     assert failed.error == "timeout_total"
+
+
+def test_what_a_server_says_moves_no_cursor() -> None:
+    """Control codes in an error are blanks: it is printed, and a terminal obeys."""
+    said = "no\x1b]0;owned\x07 \x1b[2Jway\r\nhome"
+    body = json.dumps({"error": {"message": said, "type": "x\x1b[31m"}}).encode()
+    head = b"HTTP/1.1 400 Bad\r\ncontent-type: application/json\r\ncontent-length: "
+    script = once(head + b"%d\r\n\r\n%s" % (len(body), body))
+    with serving(script) as server, client(server.url) as made:
+        exchange = ask(made)
+    assert exchange.error == "http_400"
+    assert exchange.error_text == "no ]0;owned   [2Jway home"
