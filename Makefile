@@ -18,7 +18,7 @@ demo: $(VENV)/.runtime ## a mock rack under load on this machine; options go in 
 	@$(BIN)/loadstone demo $(ARGS)
 
 test: check tools tools-compose ## check, then every test; options for pytest go in ARGS="..."
-	$(BIN)/pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
+	$(BIN)/pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/.dev ## format, lint, types, arrows, dashboards, locks
 	$(BIN)/ruff format --check --output-format concise .

@@ -10,11 +10,11 @@ has the rest, by file.
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 settings.register_profile(
     "house", max_examples=100, deadline=None, derandomize=True, database=None
@@ -27,17 +27,26 @@ IN_REAL_TIME: Final = ("e2e", "dashboards")
 """Folders whose tests wait for minutes and need little more than a core."""
 
 
-@pytest.hookimpl(tryfirst=True)  # the distributor reads the marks in the same hook
+def _in_real_time(path: str) -> bool:
+    return path.startswith(tuple(f"tests/{name}/" for name in IN_REAL_TIME))
+
+
+class Halves(LoadScopeScheduling):
+    """Keeps what is in real time in one process, and else each file."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path, _, _ = nodeid.partition("::")
+        return "real time" if _in_real_time(path) else path
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Halves:
+    """Share the tests out, if there are several processes."""
+    return Halves(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say what stays together, and begin with what takes longest."""
-    here = Path(__file__).parent
-    for item in items:
-        live = item.path.relative_to(here).parts[0] in IN_REAL_TIME
-        group = "real time" if live else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(
-        key=lambda item: item.path.relative_to(here).parts[0] not in IN_REAL_TIME
-    )
+    """Begin with what takes longest."""
+    items.sort(key=lambda item: not _in_real_time(item.nodeid))
 
 
 @pytest.fixture(scope="session", autouse=True)
