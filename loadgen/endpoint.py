@@ -14,6 +14,8 @@ from .proxy import Proxy, proxy_for
 from .tls import tls_context
 
 _PORTS: Final = {"http": 80, "https": 443}
+SHORTEST_SECRET: Final = 4
+"""Characters. A key of three is guessed sooner than it is read somewhere."""
 _HINT: Final = "write it as http://localhost:8000, https://host/prefix or unix:/path"
 _HOST = re.compile(r"[0-9A-Za-z._\-]+|[0-9A-Fa-f:.]+(?:%[0-9A-Za-z._\-]+)?")
 _NAME = re.compile(r"[0-9A-Za-z._\-]+")
@@ -155,10 +157,16 @@ class Endpoint:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What must not show, should a peer repeat it: the longest first."""
+        """What must not show, should a peer repeat it: the longest first.
+
+        Words that are in any text are no secrets: to blot them out spoils the text.
+        """
         known = self.credential.secrets if self.credential else ()
         proxy = self.proxy.credentials if self.proxy else None
-        return tuple(sorted((*known, *((proxy,) if proxy else ())), key=len)[::-1])
+        words = (*known, *((proxy,) if proxy else ()))
+        return tuple(
+            sorted((w for w in words if len(w) >= SHORTEST_SECRET), key=len)[::-1]
+        )
 
     def headers(self) -> dict[str, str]:
         """Return the headers that show who asks, with the key in use now."""

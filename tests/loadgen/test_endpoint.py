@@ -57,3 +57,11 @@ def test_keys_and_their_headers() -> None:
     assert bearer.headers() == {"authorization": f"Bearer {KEY}"}
     azure = Endpoint.parse("http://h", api_key=KEY, key_header="api-key")
     assert azure.headers() == {"api-key": KEY}
+
+
+@pytest.mark.parametrize(("key", "kept"), [("abcd", ("abcd",)), ("abc", ()), ("v", ())])
+def test_a_word_that_is_in_any_text_is_no_secret(
+    key: str, kept: tuple[str, ...]
+) -> None:
+    """Else a key of one letter would be blotted out of the server's own JSON."""
+    assert Endpoint.parse("http://h", api_key=key).secrets == kept
