@@ -20,7 +20,7 @@ from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import repeat
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from loadgen.tracing import Traces
 from loadstone.traffic.plan import Plan
 from loadstone.traffic.quantiles import nearest_rank
 from loadstone.traffic.record import RequestRecord
+from loadstone.traffic.request import Request
 from loadstone.traffic.share import Share
 from loadstone.traffic.verdict import Evidence, judge
 
@@ -113,7 +114,7 @@ def trial(
                  drain_s=life_s + 30),
             share=Share(),
             requests=[],
-            lengths=repeat((8, tokens)),
+            drawn=((Request(i, 0.0, 8, tokens),) for i in count()),
             clients=[StreamingClient(Endpoint.parse(url, ca_file=ca_file),
                                      timeouts=Timeouts())],
             rows=RowWriter(Path(folder) / "requests.jsonl", _unexpected),
@@ -122,7 +123,7 @@ def trial(
             t0=time.monotonic() + 0.05,
             on_row=seen.add,
         )  # fmt: skip
-        session._clients[0].warm(users)  # noqa: SLF001 - all of them, not only the first 64
+        session._clients.own[0].warm(users)  # noqa: SLF001 - all of them, not only the first 64
         session.start()
         cpu, wall = time.process_time(), time.monotonic()
 
