@@ -335,7 +335,7 @@ def memory(hours: float, rate: float) -> None:
             if one.sequence.last_s >= part * hours * 3600 / PARTS:
                 break
         gc.collect()
-        known = sum(engine._pool.known for engine in fleet.engines)  # noqa: SLF001
+        known = sum(engine._pool.known for engine in fleet.engines)  # noqa: SLF001 - what it holds
         flying = sum(engine.running + engine.waiting for engine in fleet.engines)
         print(
             f"{part * hours / PARTS:7.2f}  {done:9}  {resident_mib():12.1f}"
