@@ -201,7 +201,7 @@ class Control:
         self._tell("started", {"folder": str(run.folder.path)})
         if self._crew is not None:
             self._crew.begin(run, workers)
-            longest = run.t0_epoch - time.time() + run.plan.duration_s
+            longest = run.t0 - time.monotonic() + run.plan.duration_s
             longest += run.plan.drain_s + _GRACE_S
             ended = self._crew.all_in
             self._greenlets.append(gevent.spawn(self._end_when, ended, longest))

@@ -33,6 +33,7 @@ from .budget import Budget
 from .client import Endpoint
 from .clocks import Offset
 from .described import describe_target
+from .exchange import OWN_LIMITS
 from .files import read_text
 from .flows import flows_of
 from .folder import RunFolder
@@ -99,6 +100,8 @@ class Run:
         self.run_id = uuid4().hex
         self.t0_epoch = time.time()
         """On this process's clock; final once the run is `begin`ning."""
+        self.t0 = time.monotonic()
+        """The same instant on the clock that nobody sets."""
         self._drawing_s = drawing_s
         self._values = values
         self._settled = Settled(ClientStats(), {})
@@ -186,7 +189,7 @@ class Run:
             self.ledger = Ledger.of(clocks)
             # Workers draw the schedule again before they can send; some are slower.
             lead = LEAD_OF_WORKERS_S + 3 * self._drawing_s
-        self.t0_epoch = time.time() + lead
+        self.t0_epoch, self.t0 = time.time() + lead, time.monotonic() + lead
         self.folder.write_environment(
             self.target.mock, self.workers, run_id=self.run_id, t0_epoch=self.t0_epoch
         )
@@ -231,7 +234,7 @@ class Run:
 
     def elapsed_s(self) -> Seconds:
         """Seconds since t0, never negative."""
-        return max(0.0, time.time() - self.t0_epoch)
+        return max(0.0, time.monotonic() - self.t0)
 
     def cost_usd(self) -> float:
         """Return what it has cost since t0; 0 without a price."""
@@ -474,6 +477,7 @@ class Run:
                 sent=figures["requests"]["sent"],
                 server_lag_p99=lags["p99"],
                 workers_lost=len(self.ledger.lost) if self.ledger else 0,
+                without_socket=sum(figures["errors"].get(e, 0) for e in OWN_LIMITS),
                 beyond_profile=beyond,
             )
         )

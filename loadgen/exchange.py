@@ -33,7 +33,8 @@ _ERRNO_CODES: Final = {
     EHOSTUNREACH: "unreachable",
     ENETUNREACH: "unreachable",
 }
-"""The first two are this machine's own limits: the run is client-limited."""
+OWN_LIMITS: Final = ("out_of_files", "out_of_ports")
+"""This machine's own: the run is client-limited."""
 
 _CODES: Final[tuple[tuple[type[Exception], str], ...]] = (
     (socket.gaierror, "dns"),

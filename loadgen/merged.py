@@ -47,6 +47,7 @@ def figures(stats: ClientStats, slos: tuple[Slo, ...]) -> dict[str, Any]:
         },
         **{name: describe_histogram(whole.percentiles[name]) for name in LATENCIES},
         "errors": {},
+        "errors_between_s": {},
         "slo": [judge(slo, whole) for slo in slos],
     }
 

@@ -33,6 +33,8 @@ class RowWriter:
 
     A disk that takes no more is told to `on_failure`, once; later rows are let go.
     `pulse(closed)` is called whenever all rows so far are on disk, at last with True.
+    One that cannot be written is let go: the next comes in a second, and where there
+    is no descriptor to open its file with, the rows' own has long been open.
     """
 
     def __init__(
@@ -67,7 +69,7 @@ class RowWriter:
         # What a full disk left in the buffer cannot be written at the close either.
         with suppress(OSError):
             self._file.close()
-        self._guarded(lambda: self._pulse(True))  # noqa: FBT003 - its one argument
+        self._give_pulse(closed=True)
 
     def _guarded(self, act: Callable[[], object]) -> None:
         if self._failed:
@@ -84,4 +86,12 @@ class RowWriter:
         while True:
             gevent.sleep(FLUSH_EVERY_S)
             self._guarded(self._file.flush)
-            self._guarded(lambda: self._pulse(False))  # noqa: FBT003 - its one argument
+            self._give_pulse(closed=False)
+
+    def _give_pulse(self, *, closed: bool) -> None:
+        if self._failed:
+            return
+        began = time.monotonic()
+        with suppress(OSError):
+            self._pulse(closed)
+        self.stops.add(time.monotonic() - began)

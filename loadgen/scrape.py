@@ -144,9 +144,11 @@ def run(watch: Watch, out: Any, *, stop: "gevent.Greenlet[..., Any]") -> None:
     """Scrape every period until `stop` is over; lines go to `out`."""
     sources = [_Source(Page(*page), watch) for page in watch.pages]
     pool = Pool(8)
-    due = time.time()
+    due = time.monotonic()
+    # From here on nobody who sets the time of day moves a scrape.
+    t0 = due + watch.t0_epoch - time.time()
     while not stop.ready():
-        t = time.time() - watch.t0_epoch
+        t = time.monotonic() - t0
         told = pool.map(lambda source: source.scrape(t), sources)  # noqa: B023 - at once
         if watch.guessed and any(s.values for scrapes in told for s in scrapes):
             kept = [any(s.values for s in scrapes) for scrapes in told]
@@ -156,8 +158,8 @@ def run(watch: Watch, out: Any, *, stop: "gevent.Greenlet[..., Any]") -> None:
             out.writelines(scrape.to_line() for scrape in scrapes)
         out.flush()
         due += watch.period_s
-        due = max(due, time.time())
-        stop.join(due - time.time())
+        due = max(due, time.monotonic())
+        stop.join(due - time.monotonic())
 
 
 def main() -> None:

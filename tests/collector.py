@@ -166,8 +166,8 @@ def _point(who: tuple[str, str], metric: Any, kind: str, point: Any) -> Point:
 
 
 @contextmanager
-def collecting(status: int = 200) -> Iterator[Collector]:
-    """Run a collector that answers everything with `status`."""
+def collecting(status: int = 200, *, port: int = 0) -> Iterator[Collector]:
+    """Run a collector that answers everything with `status`, on a free port or this."""
     collector = Collector()
 
     class Handler(BaseHTTPRequestHandler):
@@ -184,7 +184,7 @@ def collecting(status: int = 200) -> Iterator[Collector]:
         def log_message(self, *_: Any) -> None:
             """Be quiet."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     server.daemon_threads = True
     collector.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(

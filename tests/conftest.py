@@ -23,7 +23,7 @@ settings.register_profile("deep", max_examples=2000, deadline=None, print_blob=T
 settings.load_profile("house")
 
 
-IN_REAL_TIME: Final = ("e2e", "dashboards")
+IN_REAL_TIME: Final = ("e2e", "dashboards", "faults")
 """Folders whose tests wait for minutes and need little more than a core."""
 
 

@@ -10,8 +10,8 @@ from typing import Any, Final
 _PLACED: Final = frozenset({
     "run", "scenario", "model", "host", "plan_hash", "complete", "requests", "tokens",
     "throughput", "makespan_s", "ttft_s", "ttft_intended_s", "ttfo_s", "tpot_s",
-    "icl_s", "e2e_s", "response_time_s", "send_lag_s", "errors", "slo", "goodput",
-    "slices", "cost",
+    "icl_s", "e2e_s", "response_time_s", "send_lag_s", "errors",
+    "errors_between_s", "slo", "goodput", "slices", "cost",
 })  # fmt: skip
 """Keys that the page says elsewhere, whole."""
 _MOST: Final = 60

@@ -168,7 +168,9 @@ def _figures(summary: Mapping[str, Any]) -> Table:
         share = f"{100 * unanswered:.1f} % of requests were not answered"
         grid.add_row("Errors", Text(share, style="red"))
     for error, count in summary["errors"].items():
-        grid.add_row("Errors", f"{count:,} x {error}")
+        span = summary.get("errors_between_s", {}).get(error)
+        when = f", {span[0]:.1f} to {span[1]:.1f} s into the run" if span else ""
+        grid.add_row("Errors", Text(f"{count:,} x {error}{when}"))
     for label, text in _of_the_endpoint(summary):
         grid.add_row(label, Text(text))
     return grid

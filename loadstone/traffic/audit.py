@@ -239,8 +239,10 @@ def _none_lost(ledger: _Ledger, books: Books) -> Check:
     requests, findings = books.summary["requests"], Findings()
     missing = fates[Fate.DROPPED] + fates[Fate.UNKNOWN]
     known = requests["dropped"] + requests.get("unknown", 0)
-    # One that was stopped owes nothing that was due later.
-    if known > missing or (known < missing and books.summary.get("complete", True)):
+    # One that was stopped, by hand or by its budget, owes nothing that was due later.
+    budget = books.summary.get("budget", {}).get("stopped_by")
+    whole = books.summary.get("complete", True) and not budget
+    if known > missing or (known < missing and whole):
         findings.add(
             f"{missing} planned requests have no row, the summary knows of {known}:"
             f" {', '.join(lost)}"

@@ -19,6 +19,7 @@ from math import inf
 from typing import Any, Final
 
 from ..buckets import BucketArray, LogHistogram
+from ..units import Seconds
 from .answers import LATENCIES, Answers, Stats, hidden
 from .quantiles import QUANTILES, nearest_rank
 from .record import Outcome, RequestRecord
@@ -69,6 +70,8 @@ class Fold:
         self._slos, self._window = slos, window
         self._outcomes: Counter[Outcome] = Counter()
         self._errors: Counter[str] = Counter()
+        self._between: dict[str, tuple[Seconds, Seconds]] = {}
+        """When the first and the last request ended by each."""
         self._warmup = self._reconnects = self._good = 0
         self._beside = 0
         self._input = self._output = 0
@@ -105,6 +108,8 @@ class Fold:
             instants.append(at)
         if row.error:
             self._errors[row.error] += 1
+            since, until = self._between.get(row.error, (inf, -inf))
+            self._between[row.error] = min(since, row.end_s), max(until, row.end_s)
         measured = not row.warmup and row.intended_s in self._window
         part = self._slices.of(row)
         part.add(row, measured=measured and not row.beside)
@@ -171,6 +176,11 @@ class Fold:
                 attainment(self._attained.in_order(), dropped) if self._slos else None
             ),
             "errors": dict(self._errors.most_common(10)),
+            # Where to look in a server's log.
+            "errors_between_s": {
+                error: list(self._between[error])
+                for error, _ in self._errors.most_common(10)
+            },
             "slo": [
                 slo.judge_waits(waits)
                 for slo, waits in zip(self._slos, self._waits, strict=True)

@@ -74,6 +74,8 @@ class Evidence:
     """Why the load is beyond what the machine's selfcheck found, if it is."""
     workers_lost: int = 0
     """Processes of the load generator that never handed their totals in."""
+    without_socket: int = 0
+    """Requests for which this machine had no descriptor or no port left."""
 
 
 def judge(evidence: Evidence) -> tuple[Verdict, list[str]]:
@@ -115,6 +117,11 @@ def _client(e: Evidence) -> list[tuple[Verdict, str]]:
         )
     if e.beyond_profile is not None:
         found.append(e.beyond_profile)
+    if e.without_socket:
+        found.append(
+            f"for {e.without_socket} requests this machine had no descriptor or port"
+            " left: raise `ulimit -n`, or spread the load over hosts"
+        )
     return [(Verdict.CLIENT_LIMITED, reason) for reason in found]
 
 

@@ -1,5 +1,6 @@
 """Rows on disk: what was written is read back, and a kill costs no more than a line."""
 
+from errno import EMFILE
 from pathlib import Path
 
 import gevent
@@ -110,3 +111,18 @@ def test_bad_line_is_an_error_that_names_it(tmp_path: Path, bad: str) -> None:
 def test_folder_without_rows_has_none(tmp_path: Path) -> None:
     """As after a run with no rows asked."""
     assert list(read_rows(tmp_path)) == []
+
+
+def test_a_sign_of_life_that_cannot_be_written_costs_no_row(tmp_path: Path) -> None:
+    """Out of descriptors a pulse fails, where the rows' file is open: no end."""
+    failures: list[OSError] = []
+
+    def no_descriptor(closed: bool) -> None:  # noqa: FBT001 - as it is called
+        raise OSError(EMFILE, "Too many open files", f"alive {closed}")
+
+    writer = RowWriter(tmp_path / "requests.jsonl", failures.append, no_descriptor)
+    gevent.sleep(FLUSH_EVERY_S * 1.1)
+    writer.write(row(1))
+    writer.close()
+    assert failures == []
+    assert len(list(read_rows(tmp_path))) == 1

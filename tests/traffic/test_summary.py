@@ -218,6 +218,14 @@ def test_errors_are_counted_by_kind() -> None:
     assert list(counts.items()) == [(f"e{i}", i + 1) for i in range(11, 1, -1)]
 
 
+def test_of_each_error_first_and_last_are_told() -> None:
+    """By when the requests ended; in whatever order the rows come."""
+    ends = {"early": (3.0, 2.0), "late": (7.5, 9.0, 8.0)}
+    rows = [replace(BROKEN, error=e, end_s=at) for e, ats in ends.items() for at in ats]
+    told = summarize(rows)["errors_between_s"]
+    assert told == {"late": [7.5, 9.0], "early": [2.0, 3.0]}
+
+
 @pytest.mark.parametrize(
     ("slos", "good"),
     [

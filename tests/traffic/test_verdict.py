@@ -152,3 +152,12 @@ def test_closed_loop_has_no_schedule_to_miss() -> None:
 def test_client_ahead_of_the_truth_is_not_limited() -> None:
     """An error below zero is the clock's, not the client's."""
     assert judge(replace(GOOD, ttft_error={"p99": -1.0}))[0] is Verdict.OK
+
+
+def test_a_machine_without_descriptors_limits_its_client() -> None:
+    """A request that never had a socket says nothing of the server; one is enough."""
+    evidence = Evidence(samples=1000, scheduled=1000, sent=1000)
+    assert judge(evidence)[0] is Verdict.OK
+    verdict, (reason,) = judge(replace(evidence, without_socket=1))
+    assert verdict is Verdict.CLIENT_LIMITED
+    assert "ulimit -n" in reason
