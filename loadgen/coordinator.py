@@ -213,7 +213,7 @@ class Run:
         self._scraper = Scraper(
             watch_of(
                 setting, self._endpoints, self._values,
-                t0_epoch=self.t0_epoch, folder=self.folder.path.absolute(),
+                t0=self.t0, folder=self.folder.path.absolute(),
             )
         )  # fmt: skip
 

@@ -50,7 +50,8 @@ class Watch:
     key_header: str
     ca_file: str | None
     proxy: str | None
-    t0_epoch: Seconds
+    t0: Seconds
+    """On CLOCK_MONOTONIC, which the processes of a machine share."""
     out: str
     period_s: Seconds = PERIOD_S
     key: str | None = field(default=None, repr=False)
@@ -86,7 +87,7 @@ class Scraper:
 
 def watch_of(
     setting: str, endpoints: Sequence[Endpoint], values: Mapping[str, Any],
-    *, t0_epoch: Seconds, folder: Path,
+    *, t0: Seconds, folder: Path,
 ) -> Watch:  # fmt: skip
     """Return what to tell a scraping process of the option's setting."""
     hosts = tuple(endpoint.url for endpoint in endpoints)
@@ -101,7 +102,7 @@ def watch_of(
         key=endpoints[0].api_key,
         ca_file=values["ca_file"],
         proxy=values["proxy"],
-        t0_epoch=t0_epoch,
+        t0=t0,
         out=str(folder / SERVER_METRICS),
     )
 
@@ -145,10 +146,8 @@ def run(watch: Watch, out: Any, *, stop: "gevent.Greenlet[..., Any]") -> None:
     sources = [_Source(Page(*page), watch) for page in watch.pages]
     pool = Pool(8)
     due = time.monotonic()
-    # From here on nobody who sets the time of day moves a scrape.
-    t0 = due + watch.t0_epoch - time.time()
     while not stop.ready():
-        t = time.monotonic() - t0
+        t = time.monotonic() - watch.t0
         told = pool.map(lambda source: source.scrape(t), sources)  # noqa: B023 - at once
         if watch.guessed and any(s.values for scrapes in told for s in scrapes):
             kept = [any(s.values for s in scrapes) for scrapes in told]

@@ -46,8 +46,8 @@ MATRIX: Final[dict[str, tuple[Row, ...]]] = {
             " to when", "the answers of the gap, each with a row",
             "a request due 1 s after it listens again is answered",
             (SERVERS + "test_a_server_ends_and_comes_back",),
-            measured="listening again after 0.39 s; last failure 0.38 s after the"
-            " first"),
+            measured="listening again after 0.4 to 2.0 s, and the last failure as"
+            " long after the first"),
         Row("server-stopped", "the server is told to end (SIGTERM) and restarted",
             "running answers get its grace, new requests 503 (`http_503`); then as"
             " above", "the answers that outlast the grace, and those refused",
@@ -55,7 +55,7 @@ MATRIX: Final[dict[str, tuple[Row, ...]]] = {
             (SERVERS + "test_a_server_ends_and_comes_back",
              LIFE + "test_while_answers_end_new_requests_are_refused",
              "e2e/test_workers.py::test_a_signal_drains_all_workers"),
-            measured="grace of 1 s: last failure 0.88 s after the first"),
+            measured="grace of 1 s: last failure 0.9 to 3.5 s after the first"),
         Row("mock-worker-killed", "a worker of `serve --workers` is killed",
             "its streams break off, the other workers' do not; the supervisor starts"
             " it again on its port", "its running answers", "10 s",
@@ -144,11 +144,11 @@ MATRIX: Final[dict[str, tuple[Row, ...]]] = {
         Row("disk-full", "the disk takes no more in mid-run",
             "the run ends with exit code 1, the reason and what to do",
             "rows that were not flushed; they are counted as `unknown` or `dropped`",
-            "ends within 15 s, 20 s before its time",
+            "ends 20 s before its time, or more",
             (MACHINE + "test_a_disk_that_takes_no_more",
              TROUBLE + "test_a_full_disk_is_named"),
             needs="root, for the second of them",
-            measured="5.9 s from the command to its end"),
+            measured="5.9 to 7.9 s from the command to its end"),
         Row("disk-read-only", "the run folder's disk is read-only",
             "exit code 1 before any request of the plan is sent", NOTHING, "-",
             (MACHINE + "test_a_disk_that_may_not_be_written",),
@@ -176,13 +176,13 @@ MATRIX: Final[dict[str, tuple[Row, ...]]] = {
             " arrives for a second", "TCP sends again; answers are late and whole",
             NOTHING, "by the end of the run",
             (MACHINE + "test_a_network_that_delays_loses_and_breaks",),
-            needs=NAMESPACES, measured="the last slow answer 5.4 s into a run of 4 s"),
+            needs=NAMESPACES, measured="the last slow answer 3.4 to 5.4 s into a run of 4 s"),
         Row("peer-vanished", "a host vanishes for good in mid-run",
             "streams end by `timeout_idle` or `timeout_first_byte`, new connections by"
             " `timeout_connect`", "every answer from then on, each with a row",
             "each within 3 s at limits of 1 s; the run ends",
             (MACHINE + "test_a_peer_vanishes",), needs=NAMESPACES,
-            measured="a run with 2 s left ended 4.0 s after the cut"),
+            measured="a run with 2 s left ended 4.0 to 5.9 s after the cut"),
     ),
 }  # fmt: skip
 """By part; in the order of the document."""

@@ -49,7 +49,7 @@ def watch(url: str, folder: Path, setting: str = "auto") -> Watch:
     """Return what a scraping process is told, with a short period."""
     endpoint = Endpoint.parse(url, api_key=KEY)
     given = {"ca_file": None, "proxy": None}
-    made = watch_of(setting, [endpoint], given, t0_epoch=time.time(), folder=folder)
+    made = watch_of(setting, [endpoint], given, t0=time.monotonic(), folder=folder)
     return replace(made, period_s=0.1)
 
 

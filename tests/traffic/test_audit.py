@@ -163,6 +163,9 @@ def test_a_run_that_was_stopped_has_requests_that_were_not_due() -> None:
         summary = {**books.summary, "complete": False, "requests": requests}
         check = one("none_lost", rows, replace(books, summary=summary))
         assert check.state == state
+    requests = books.summary["requests"] | {"dropped": 3}
+    spent = books.summary | {"requests": requests, "budget": {"stopped_by": "max_usd"}}
+    assert one("none_lost", rows, replace(books, summary=spent)).state == "ok"
     whole = {**books.summary, "requests": books.summary["requests"] | {"dropped": 3}}
     assert one("none_lost", rows, replace(books, summary=whole)).state == "wrong"
 
