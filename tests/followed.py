@@ -78,13 +78,20 @@ def _script(steps: Sequence[Step], notes: Path) -> list[str]:
     """Write the shell's script: each step's output and code go into files."""
     # Each job has a group of its own, so that all of it can be ended.
     lines = [
-        "set -m",
+        "set -m -o pipefail",
+        "trap 'code=$?' ERR",
         "trap 'for job in $(jobs -p); do kill -- -$job; done; wait' EXIT",
     ]
     for number, step in enumerate(steps):
         out, code = (shlex.quote(str(notes / f"{number}.{e}")) for e in ("out", "code"))
         if step.until is None:
-            lines += ["{", step.text, f"}} >{out} 2>&1", f"echo $? >{code}"]
+            lines += [
+                "code=0",
+                "{",
+                step.text,
+                f"}} >{out} 2>&1",
+                f"echo $code >{code}",
+            ]
             continue
         word = shlex.quote(step.until)
         lines += ["{", step.text, f"}} >{out} 2>&1 &"]

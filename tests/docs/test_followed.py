@@ -100,7 +100,7 @@ def test_a_tutorial(path: Path, tmp_path: Path, namespace: tuple[str, ...]) -> N
 
 
 def endpoint_left(home: Path) -> None:
-    """A check, runs with the server's metrics and a budget, and an agreement."""
+    """Look for a check, runs with metrics and a budget, and an agreement."""
     checked = json.loads((home / "check.json").read_text())
     assert "error" not in checked
     assert [c["name"] for c in checked["checks"]][:2] == ["connection", "answer"]
