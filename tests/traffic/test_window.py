@@ -1,12 +1,12 @@
 """The steady window: planted ramps, drains, steps and drifts, and plain noise."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from math import inf
 from random import Random
 
 import pytest
+from msgspec.structs import replace
 
 from loadstone.errors import UsageError
 from loadstone.traffic.record import Outcome, RequestRecord
