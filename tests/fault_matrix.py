@@ -144,7 +144,7 @@ MATRIX: Final[dict[str, tuple[Row, ...]]] = {
         Row("disk-full", "the disk takes no more in mid-run",
             "the run ends with exit code 1, the reason and what to do",
             "rows that were not flushed; they are counted as `unknown` or `dropped`",
-            "ends 20 s before its time, or more",
+            "it ends more than 15 s before its time",
             (MACHINE + "test_a_disk_that_takes_no_more",
              TROUBLE + "test_a_full_disk_is_named"),
             needs="root, for the second of them",

@@ -117,7 +117,7 @@ def test_a_sign_of_life_that_cannot_be_written_costs_no_row(tmp_path: Path) -> N
     """Out of descriptors a pulse fails, where the rows' file is open: no end."""
     failures: list[OSError] = []
 
-    def no_descriptor(closed: bool) -> None:  # noqa: FBT001 - as it is called
+    def no_descriptor(closed: bool) -> None:
         raise OSError(EMFILE, "Too many open files", f"alive {closed}")
 
     writer = RowWriter(tmp_path / "requests.jsonl", failures.append, no_descriptor)
