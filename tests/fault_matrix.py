@@ -83,7 +83,8 @@ MATRIX: Final[dict[str, tuple[Row, ...]]] = {
              "mock_server/test_wire_faults.py::test_reset",
              "loadgen/test_reconnect.py::test_a_request_that_met_a_close_is_sent_again")),
         Row("storm", "a storm of 429 with `Retry-After`, under `--on-429 retry`",
-            "requests come back when they were told to, twice at most",
+            "requests come back when they were told to: two retries each at most,"
+            " on average",
             NOTHING, "as soon as the server says",
             (SERVERS + "test_a_storm_of_429_with_retry_after",
              "mock_server/test_overload.py::test_overload_is_shed")),
@@ -176,7 +177,8 @@ MATRIX: Final[dict[str, tuple[Row, ...]]] = {
             " arrives for a second", "TCP sends again; answers are late and whole",
             NOTHING, "by the end of the run",
             (MACHINE + "test_a_network_that_delays_loses_and_breaks",),
-            needs=NAMESPACES, measured="the last slow answer 3.4 to 5.4 s into a run of 4 s"),
+            needs=NAMESPACES,
+            measured="the last slow answer 3.4 to 5.4 s into a run of 4 s"),
         Row("peer-vanished", "a host vanishes for good in mid-run",
             "streams end by `timeout_idle` or `timeout_first_byte`, new connections by"
             " `timeout_connect`", "every answer from then on, each with a row",

@@ -20,7 +20,7 @@ one machine, named at the end. After each of them the run folder passes `loadsto
 audit`: every request that was planned is recorded, dropped, unknown or undue, once.
 
 "Until normal" is a bound that the tests assert on any machine. What is under
-"measured" was read once, on a machine of two cores that others used too, off
+"measured" was read twice, on a machine of two cores that others used too, off
 `pytest tests/faults -n 0 -rP`, which prints it anew. Where a machine does not allow
 what a row needs, its test is skipped and says why.
 
