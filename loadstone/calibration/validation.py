@@ -105,6 +105,32 @@ def leave_out(whole: Fit, kind: str, name: str) -> Fold:
     )
 
 
+_TOLD: Final = 0.7
+_UNTOLD: Final = 0.95
+"""Of a constant's prior spread: at most, at least so much is left by the points."""
+
+
+def untold(whole: Fit, without: Fit) -> tuple[str, ...]:
+    """Return the constants of `whole` that the points of `without` do not tell.
+
+    Those that all points together do tell, and that these leave at the prior.
+    """
+    known = _left(without)
+    return tuple(
+        name
+        for name, left in _left(whole).items()
+        if left <= _TOLD and known.get(name, 1.0) >= _UNTOLD
+    )
+
+
+def _left(fitted: Fit) -> dict[str, float]:
+    """Return how much of each constant's prior spread the points leave."""
+    return {
+        c.name: sqrt(fitted.covariance[i][i]) / c.sd
+        for i, c in enumerate(fitted.constants)
+    }
+
+
 def sds(fitted: Fit, runs: Sequence[Run], noise: float = NOISE) -> list[float]:
     """Return what a fit does not know of runs, as spreads of the step's logarithm.
 

@@ -14,7 +14,7 @@ from loadstone.calibration.runs import Run as ModelledRun
 from loadstone.calibration.runs import runs_of
 from loadstone.calibration.simulation import Ttft
 from loadstone.calibration.targets import judged_targets
-from loadstone.calibration.validation import Validation, leave_out, weigh
+from loadstone.calibration.validation import Validation, leave_out, untold, weigh
 from loadstone.catalog.laws import constants_of, load_constants
 from loadstone.catalog.points import load_points
 from loadstone.cli import validate as verb
@@ -200,7 +200,7 @@ def test_left_out_figures_of_the_document_are_true() -> None:
     rows = alone.left_out["accelerator", "h100"]
     _, _, rest = (ROOT / DOCUMENT).read_text("utf-8").partition(f"{LEFT_OUT}\n")
     (line,) = (text for text in rest.splitlines() if text.startswith("| h100 |"))
-    _, _, points, mean, largest, *_, said, _ = (
+    _, _, points, mean, largest, *_, said, told, _ = (
         cell.strip() for cell in line.split("|")
     )
     assert int(points) == len(rows)
@@ -210,6 +210,8 @@ def test_left_out_figures_of_the_document_are_true() -> None:
     worst = max((row.error for row in rows), key=abs)
     assert float(largest.split()[0]) == pytest.approx(100 * worst, abs=1.0)
     assert said == ("met" if float(mean.split()[0]) <= 20 else "**not met**")
+    lost = untold(AS_COMMITTED.fit, fold.fit)
+    assert told == ", ".join(f"`{name}`" for name in lost)
 
 
 def test_plot_is_what_the_code_makes() -> None:
