@@ -16,7 +16,7 @@ from .constants import SILICON_SD, STACK_SD
 from .fitting import NOISE, Fit, Laws, Weighed, errors, fit, slopes, spread
 from .judgement import Judged, judge
 from .runs import Run, refusal, runs_of
-from .sets import outlier, primary
+from .sets import outliers, primary
 
 _LATEST_WEIGHT: Final = 8.0
 """A run of MLPerf's latest round counts as so many: it is the software that is served
@@ -229,15 +229,20 @@ class Validation:
         }
 
     @cached_property
+    def outliers(self) -> dict[str, str]:
+        """Why a run contradicts others of its machine, by id."""
+        return outliers(self.runs)
+
+    @cached_property
     def primary(self) -> tuple[Row, ...]:
-        """The primary set without its named outliers."""
-        ids = {run.point.id for run in primary(self.runs) if not outlier(run)}
+        """The primary set without its outliers."""
+        ids = {run.point.id for run in primary(self.runs)} - self.outliers.keys()
         return tuple(row for row in self.rows if row.run.point.id in ids)
 
     @property
     def primary_outliers(self) -> tuple[Row, ...]:
-        """The named outliers of the primary set."""
-        ids = {run.point.id for run in primary(self.runs) if outlier(run)}
+        """The outliers of the primary set."""
+        ids = {run.point.id for run in primary(self.runs)} & self.outliers.keys()
         return tuple(row for row in self.rows if row.run.point.id in ids)
 
     def alone_error(self, rows: Iterable[Row]) -> float:

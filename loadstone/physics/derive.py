@@ -240,10 +240,9 @@ class _Costs:
         peak = self.gpu.flops(precision)
         if precision == "fp4" and self.gpu.fp4_dense_tflops is None:
             return peak * self._of("gemm.widened") * self._clock
-        if peak == self.gpu.bf16_dense_tflops * 1e12:
-            precision, kind = "bf16", "gemm.fp8"
-        else:
-            kind = f"gemm.{precision}"
+        if precision == "fp8" and self.gpu.fp8_dense_tflops is None:
+            precision = "bf16"
+        kind = "gemm.fp4" if precision == "fp4" else "gemm.fp8"
         reference = _REFERENCE_FLOPS[precision]
         rate: float = (
             reference

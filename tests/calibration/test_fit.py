@@ -10,7 +10,7 @@ import pytest
 from loadstone.calibration.constants import COMMON, FEWEST_POINTS, constants_for
 from loadstone.calibration.fitting import Fit, Laws, Weighed, fit, fit_error
 from loadstone.calibration.runs import Run, refusal, runs_of
-from loadstone.calibration.sets import OUTLIERS, outlier, primary
+from loadstone.calibration.sets import SHORTFALL, outliers, primary
 from loadstone.calibration.validation import (
     Validation,
     leave_out,
@@ -183,12 +183,25 @@ def test_the_primary_set_is_one_run_of_each_system_and_scenario(
 
 def test_outliers_of_the_primary_set_are_few_and_there(runs: list[Run]) -> None:
     """Outliers of the primary set are few and there."""
-    named = [run for run in primary(runs) if outlier(run)]
-    assert 0 < len(named) <= 3
-    for submission, model, _ in OUTLIERS:
-        assert any(
-            submission in run.point.id and run.model.name == model for run in runs
-        )
+    named = outliers(runs)
+    assert 0 < sum(run.point.id in named for run in primary(runs)) <= 3
+    assert "mlperf-6.0-0040-b200-8gpu-llama3.1-405b-server" in named
+    # Slower than the same machine without its power cap, which is another machine.
+    assert "mlperf-6.0-0033-mi355x-8gpu-llama2-70b-server" not in named
+
+
+def test_an_outlier_is_so_by_what_others_published(runs: list[Run]) -> None:
+    """Both sides of the bound; a later round's figures count for nothing."""
+    of = "h100", "llama-3.1-405b", "offline"
+    early, late = sorted(
+        (r for r in runs if (r.gpu.name, r.model.name, r.point.scenario) == of),
+        key=lambda run: run.round,
+    )
+    for share, named in ((SHORTFALL - 0.001, True), (SHORTFALL + 0.001, False)):
+        rate = share * early.point.tokens_per_s_per_gpu
+        low = replace(late, point=replace(late.point, tokens_per_s_per_gpu=rate))
+        assert (late.point.id in outliers([early, low])) is named
+        assert outliers([replace(early, round="9.9"), low]).keys() <= {early.point.id}
 
 
 def test_what_is_not_modelled_is_refused_with_the_reason() -> None:

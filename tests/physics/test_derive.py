@@ -138,6 +138,14 @@ def test_missing_tensor_cores_widen_the_weights() -> None:
     assert widened.weights_ms == pytest.approx(70e9 * 9 / 16 / 8e12 * 1e3)
 
 
+def test_a_peak_that_equals_another_is_still_its_own() -> None:
+    """FP8 on a chip whose BF16 is as fast is FP8, not a chip without it."""
+    facts = {"gemm.peak": 0.8}
+    twin = replace(GPU, bf16_dense_tflops=GPU.fp8_dense_tflops or 0.0)
+    same = derive(twin, DENSE, FP8, Efficiencies(PERFECT | facts))
+    assert same.gemm_us_per_token == law(**facts).gemm_us_per_token
+
+
 def test_a_familys_factor_is_for_that_family_alone() -> None:
     """A familys factor is for that family alone."""
     slower = law(**{"memory@blackwell": 0.5, "memory@hopper": 0.1})
