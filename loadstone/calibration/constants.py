@@ -33,6 +33,7 @@ COMMON: Final = (
     Constant("gemm.experts", 0.8, 0.1, "1", "grouped GEMMs relative to plain ones"),
     Constant("gemm.peak", 0.8, 0.3, "1", "exponent of the peak in the GEMM rate"),
     Constant("gemm.width", 0.1, 0.35, "1", "exponent of the narrow side of a matrix"),
+    Constant("power", 0.58, 0.43, "1", "exponent of the board's power in the clock"),
     Constant("knee", 0.3, 0.3, "1", "p - 1; kernel tables of GB300 give 0.32"),
     Constant("attention.decode", 0.5, 0.3, "1", "share of the peak in decoding"),
     Constant("attention.prefill", 0.6, 0.5, "1", "share of the BF16 peak in prefill"),
@@ -52,7 +53,7 @@ COMMON: Final = (
 BY_FAMILY: Final = {
     "gemm.fp4": 0.25, "gemm.fp8": 0.25, "memory": 0.15, "cache": 0.2,
     "launch.graph": 0.3, "launch.eager": 0.1, "latency.eager": 0.3,
-    "attention.prefill": 0.5,
+    "attention.prefill": 0.5, "power": 0.5,
 }  # fmt: skip
 """Constants that kernels of one family may have otherwise: sd of the factor."""
 SILICON_SD: Final = 0.05
@@ -64,9 +65,15 @@ FEWEST_POINTS: Final = 4
 def constants_for(runs: Iterable[Run]) -> tuple[Constant, ...]:
     """Return the constants that `runs` can say something of."""
     counts: dict[str, int] = {}
+    limits: dict[str, set[float]] = {}
     for run in runs:
+        limits.setdefault(run.gpu.family, set()).add(run.gpu.power_limit_w)
         for name in _factors(run):
             counts[name] = counts.get(name, 0) + 1
+    for family, watts in limits.items():
+        if len(watts) == 1:
+            # At one limit an exponent is one more factor on what GEMMs sustain.
+            del counts[f"power@{family}"]
     factors = tuple(
         _factor(name) for name, n in sorted(counts.items()) if n >= FEWEST_POINTS
     )
@@ -76,7 +83,7 @@ def constants_for(runs: Iterable[Run]) -> tuple[Constant, ...]:
 def _factors(run: Run) -> Iterable[str]:
     family, layout = run.gpu.family, run.layout
     precisions = set(run.model.precisions(layout.precision))
-    used = {"memory", "cache", "attention.prefill"}
+    used = {"memory", "cache", "attention.prefill", "power"}
     used.add("launch.graph" if layout.graphs else "launch.eager")
     if "fp4" in precisions and run.gpu.fp4_dense_tflops:
         used.add("gemm.fp4")

@@ -42,7 +42,7 @@ class Laws:
 
     def of(self, run: Run) -> StepLaw:
         """Return the law of a run's engine."""
-        key = (run.gpu.name, run.model.name, run.layout, run.stack)
+        key = (run.gpu, run.model.name, run.layout, run.stack)
         if key not in self._laws:
             self._laws[key] = derive(
                 run.gpu, run.model, run.layout, self._efficiencies, stack=run.stack

@@ -8,7 +8,7 @@ are refused with the reason, never fitted.
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from ..catalog.gpus import load_accelerator
@@ -35,6 +35,7 @@ _FINE_EXPERTS: Final = 32
 """Mixtures of so many experts run in TensorRT-LLM's PyTorch backend, not its engine."""
 _OTHER_BOARD: Final = re.compile(r"H200[-_]NVL")
 """A PCIe board with another power limit and other links than the catalog's H200."""
+_POWER_CAP: Final = re.compile(r"\bpower capped at (\d+) W")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +167,7 @@ def _run(
     settings: Settings,
     others: Sequence[tuple[PublishedPoint, Settings]],
 ) -> Run:
-    gpu, model = load_accelerator(point.accelerator), load_architecture(point.model)
+    gpu, model = _board(point), load_architecture(point.model)
     precision = _precision(point, gpu)
     if settings.group is None:
         settings = borrowed(settings, _lender(point, gpu, model, precision, others))
@@ -192,6 +193,13 @@ def _run(
         stack=stack_of(point, gpu, model),
         round=_round(point),
     )
+
+
+def _board(point: PublishedPoint) -> Accelerator:
+    """Return the accelerator of a point, with the power limit that it was run at."""
+    gpu = load_accelerator(point.accelerator)
+    cap = _POWER_CAP.search(point.note)
+    return replace(gpu, power_limit_w=float(cap[1])) if cap else gpu
 
 
 def _precision(point: PublishedPoint, gpu: Accelerator) -> str:

@@ -16,7 +16,7 @@ from .constants import SILICON_SD, STACK_SD
 from .fitting import NOISE, Fit, Laws, Weighed, errors, fit, slopes, spread
 from .judgement import Judged, judge
 from .runs import Run, refusal, runs_of
-from .sets import outlier, primary
+from .sets import outliers, primary
 
 _LATEST_WEIGHT: Final = 8.0
 """A run of MLPerf's latest round counts as so many: it is the software that is served
@@ -103,6 +103,32 @@ def leave_out(whole: Fit, kind: str, name: str) -> Fold:
         errors=tuple(errors(out, without.efficiencies)),
         sds=tuple(sds(without, out, _TRANSFER_NOISE)),
     )
+
+
+_TOLD: Final = 0.7
+_UNTOLD: Final = 0.95
+"""Of a constant's prior spread: at most, at least so much is left by the points."""
+
+
+def untold(whole: Fit, without: Fit) -> tuple[str, ...]:
+    """Return the constants of `whole` that the points of `without` do not tell.
+
+    Those that all points together do tell, and that these leave at the prior.
+    """
+    known = _left(without)
+    return tuple(
+        name
+        for name, left in _left(whole).items()
+        if left <= _TOLD and known.get(name, 1.0) >= _UNTOLD
+    )
+
+
+def _left(fitted: Fit) -> dict[str, float]:
+    """Return how much of each constant's prior spread the points leave."""
+    return {
+        c.name: sqrt(fitted.covariance[i][i]) / c.sd
+        for i, c in enumerate(fitted.constants)
+    }
 
 
 def sds(fitted: Fit, runs: Sequence[Run], noise: float = NOISE) -> list[float]:
@@ -203,15 +229,20 @@ class Validation:
         }
 
     @cached_property
+    def outliers(self) -> dict[str, str]:
+        """Why a run contradicts others of its machine, by id."""
+        return outliers(self.runs)
+
+    @cached_property
     def primary(self) -> tuple[Row, ...]:
-        """The primary set without its named outliers."""
-        ids = {run.point.id for run in primary(self.runs) if not outlier(run)}
+        """The primary set without its outliers."""
+        ids = {run.point.id for run in primary(self.runs)} - self.outliers.keys()
         return tuple(row for row in self.rows if row.run.point.id in ids)
 
     @property
     def primary_outliers(self) -> tuple[Row, ...]:
-        """The named outliers of the primary set."""
-        ids = {run.point.id for run in primary(self.runs) if outlier(run)}
+        """The outliers of the primary set."""
+        ids = {run.point.id for run in primary(self.runs)} & self.outliers.keys()
         return tuple(row for row in self.rows if row.run.point.id in ids)
 
     def alone_error(self, rows: Iterable[Row]) -> float:

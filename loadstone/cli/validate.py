@@ -17,7 +17,6 @@ from rich.table import Table
 from ..calibration.constants_file import constants_text, fit_of, pairs_of
 from ..calibration.fitting import Fit, Laws, fit
 from ..calibration.runs import refusal, runs_of
-from ..calibration.sets import outlier
 from ..calibration.simulation import Ttft, simulate_ttft
 from ..calibration.targets import Target, judged_targets, left_out_target
 from ..calibration.validation import Row, Validation, weigh
@@ -108,7 +107,7 @@ def command(
     else:
         shown = _shown(validation, chosen, leave_out)
     if simulate:
-        shown = replace(shown, ttfts=tuple(_simulated(shown)))
+        shown = replace(shown, ttfts=tuple(_simulated(shown.rows, shown.fit)))
     if as_json:
         click.echo(json.dumps(_document(shown)))
     else:
@@ -125,6 +124,8 @@ class _Shown:
     fit: Fit
     """What the rows were predicted with."""
     outliers: Sequence[Row] = ()
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    """Of the outliers, by id."""
     refused: Mapping[str, str] = field(default_factory=dict)
     targets: Sequence[Target] = ()
     ttfts: Sequence[Ttft] = ()
@@ -147,6 +148,7 @@ def _shown(validation: Validation, chosen: str, leave_out: str | None) -> _Shown
             rows=validation.primary,
             fit=validation.fit,
             outliers=validation.primary_outliers,
+            reasons=validation.outliers,
             targets=targets,
         )
     refused = validation.refused if chosen == "all" else {}
@@ -155,10 +157,10 @@ def _shown(validation: Validation, chosen: str, leave_out: str | None) -> _Shown
     )
 
 
-def _simulated(shown: _Shown) -> Iterator[Ttft]:
+def _simulated(rows: Sequence[Row], fitted: Fit) -> Iterator[Ttft]:
     """Simulate the runs that have a published time to first token."""
-    laws, to = Laws(shown.fit.efficiencies), Console(stderr=True)
-    for row in track(shown.rows, "simulating", console=to, transient=True):
+    laws, to = Laws(fitted.efficiencies), Console(stderr=True)
+    for row in track(rows, "simulating", console=to, transient=True):
         ttft = simulate_ttft(row.run, laws.of(row.run))
         if ttft is not None:
             yield ttft
@@ -242,9 +244,11 @@ def written(validation: Validation, home: Path) -> Iterator[Path]:
 
 def made(validation: Validation) -> dict[str, str]:
     """Return every file that follows from a validation, by its path."""
+    ttfts = tuple(_simulated(validation.rows, validation.fit))
+    served = machines(pairs_of(validation.fit))
     return {
         _CONSTANTS: constants_text(validation.fit, _intervals(validation)),
-        DOCUMENT: document(validation, machines(pairs_of(validation.fit))),
+        DOCUMENT: document(validation, served, ttfts=ttfts),
         **plots(validation),
     }
 
@@ -309,7 +313,9 @@ def _print(shown: _Shown, console: Console) -> None:
     wide = Console(stderr=console.stderr, width=max(console.width, _WIDTH))
     wide.print(_table(POINT, shown.cells))
     for row in shown.outliers:
-        wide.print(f"{row.run.point.id}: {outlier(row.run)}", highlight=False)
+        wide.print(
+            f"{row.run.point.id}: {shown.reasons[row.run.point.id]}", highlight=False
+        )
     for kind in KEYS:
         groups = grouped(shown.rows, kind).items()
         rows = [(name, *figures(group)) for name, group in groups]

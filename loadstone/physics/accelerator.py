@@ -28,12 +28,14 @@ class Accelerator:
     """To its peers in the scale-up domain, one way."""
     domain_gpus: int
     """GPUs of a scale-up domain."""
+    power_limit_w: float
+    """What the board may draw, which is what bounds the clock of its tensor cores."""
 
     def __post_init__(self) -> None:
         """Refuse what no accelerator could be."""
         rates = (
             self.bf16_dense_tflops, self.hbm_bytes, self.hbm_bytes_per_s,
-            self.link_bytes_per_s, self.domain_gpus,
+            self.link_bytes_per_s, self.domain_gpus, self.power_limit_w,
         )  # fmt: skip
         # Asked in the affirmative: whatever is compared with a NaN is False.
         if not all(rate > 0 for rate in rates):

@@ -32,6 +32,7 @@ from .steplaw import StepLaw
 _REFERENCE_FLOPS: Final = {"fp4": 1e16, "fp8": 2e15, "bf16": 1e15}
 """Peaks around which efficiency falls with the peak: FLOP/s."""
 _REFERENCE_WIDTH: Final = 8192
+_REFERENCE_WATTS: Final = 1000.0
 _DISPATCH_BYTES: Final = 3.0
 """Of an activation that goes to an expert (1 byte) and comes back (2)."""
 _REDUCE_BYTES: Final = 2.0
@@ -152,14 +153,13 @@ class _Costs:
         whole = model.latent is not None and not layout.data_parallel_attention
         read = model.kv_bytes_per_token(layout.cache) / (1 if whole else self._gpus)
         peak = self.gpu.flops("fp8" if layout.cache == "fp8" else "bf16")
-        compute = (
-            model.context_flops() / self._gpus / (peak * self._of("attention.decode"))
-        )
+        rate = peak * self._of("attention.decode") * self._clock
+        compute = model.context_flops() / self._gpus / rate
         return max(read / (self._bandwidth * self._of("cache")), compute)
 
     def pair(self) -> float:
         """Return one pair of prefill attention."""
-        rate = self.gpu.flops("bf16") * self._of("attention.prefill")
+        rate = self.gpu.flops("bf16") * self._of("attention.prefill") * self._clock
         return self.model.pair_flops() / self._gpus / rate
 
     def token(self) -> float:
@@ -217,6 +217,19 @@ class _Costs:
     def _of(self, name: str) -> float:
         return self.eff.of(name, self.gpu.family)
 
+    @property
+    def _clock(self) -> float:
+        """Return the clock that tensor cores sustain, over that of 1,000 W a board.
+
+        They are what draws power, so the board's limit holds them back: switching
+        takes power with the cube of the clock while voltage follows it, and with its
+        first power where voltage cannot fall further: an exponent of 1/3 to 1. How near
+        to its limit a chip is laid out differs by family. Memory has its own clock.
+        """
+        watts = self.gpu.power_limit_w / _REFERENCE_WATTS
+        clock: float = watts ** self._of("power")
+        return clock
+
     def _rate(self, precision: str, width: int) -> float:
         """Return FLOP/s of one GPU's GEMMs.
 
@@ -226,17 +239,17 @@ class _Costs:
         """
         peak = self.gpu.flops(precision)
         if precision == "fp4" and self.gpu.fp4_dense_tflops is None:
-            return peak * self._of("gemm.widened")
-        if peak == self.gpu.bf16_dense_tflops * 1e12:
-            precision, kind = "bf16", "gemm.fp8"
-        else:
-            kind = f"gemm.{precision}"
+            return peak * self._of("gemm.widened") * self._clock
+        if precision == "fp8" and self.gpu.fp8_dense_tflops is None:
+            precision = "bf16"
+        kind = "gemm.fp4" if precision == "fp4" else "gemm.fp8"
         reference = _REFERENCE_FLOPS[precision]
         rate: float = (
             reference
             * self._of(kind)
             * (peak / reference) ** self._of("gemm.peak")
             * (width / _REFERENCE_WIDTH) ** self._of("gemm.width")
+            * self._clock
             * self.eff.factor(f"silicon.{self.gpu.name}")
         )
         return rate

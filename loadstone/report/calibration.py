@@ -7,7 +7,7 @@ from typing import Final
 from ..calibration.fitting import Fit
 from ..calibration.judgement import TPOT
 from ..calibration.own import Z80
-from ..calibration.sets import outlier
+from ..calibration.sets import SHORTFALL
 from ..calibration.simulation import Ttft
 from ..calibration.targets import (
     LEFT_OUT_MEAN,
@@ -15,7 +15,7 @@ from ..calibration.targets import (
     judged_targets,
     left_out_target,
 )
-from ..calibration.validation import Row, Validation, mean_error
+from ..calibration.validation import Row, Validation, mean_error, untold
 from .plot import Dots, linear_axis, log_axis, names_axis, scatter
 
 DOCUMENT: Final = "docs/calibration.md"
@@ -51,12 +51,17 @@ mine.toml`, or run folders of `loadstone run` in place of the CSV, give a preset
 
 
 def document(
-    validation: Validation, machines: Iterable[tuple[str, ...]], *, folds: bool = True
+    validation: Validation,
+    machines: Iterable[tuple[str, ...]],
+    *,
+    folds: bool = True,
+    ttfts: Sequence[Ttft] = (),
 ) -> str:
     """Write the document; `machines` are preset, model, layout, basis.
 
     Without `folds` the section about what was left out, which takes a fit for each
-    accelerator and model, is missing.
+    accelerator and model, is missing; without `ttfts` that about times to first token,
+    which takes a simulation of each run.
     """
     v = validation
     lines = [
@@ -67,6 +72,7 @@ def document(
         *_primary(v),
         *_groups(v),
         *(_left_out(v) if folds else ()),
+        *(_first_tokens(ttfts) if ttfts else ()),
         *_machines(machines),
         *_constants(v),
         *_every(v),
@@ -142,6 +148,28 @@ def _groups(v: Validation) -> Iterator[str]:
 
 
 LEFT_OUT: Final = "## Left out"
+_CHOICES: Final = """\
+Choices that were made while looking at these figures:
+
+- **The board's power limit** holds the clock of tensor cores back (`power`: before any
+  point an exponent between 1/3 and 1). MI300X and MI325X have one die on the data
+  sheet, at 750 and 1,000 W; a law without the term missed MI325X, left out, by 25.2 %,
+  and told the two apart by factors of their own, 0.87 and 1.14. It was looked for
+  there. What it was not looked for in: the MI355X that was run at 1,000 W instead of
+  1,400. Left out, it is predicted 12 % below the same machine without the cap, where
+  18 % was published; the law before said 0 %. With the term 10 of the 17 groups above
+  are nearer and 7 are further off, by 4.6 points at most. For CDNA4 the exponent comes
+  out above 1, from that one run: more than clocks was held back there.
+- **A factor of power for each family** was added for what the exponent said alone:
+  B200 and GB200, 1,000 and 1,200 W, hardly differ. One exponent for all gives 12.2 %
+  for MI325X, 12.6 % for B200 and 13.9 % over the groups; now it is 13.7 %.
+- **DeepSeek-R1** stays above its target. MLPerf v5.1 has TensorRT-LLM's PyTorch backend
+  with no other model, and in v6.0 the same machines give 1.5 to 1.8 times as much
+  (Offline), on the same settings where those are stated. A factor of that generation
+  cannot be had from other models; one taken from the generations beside it (0.95 and
+  1.15) would be wrong by a quarter still, so none was made up. A published run of any
+  other model under that generation would tell it.
+"""
 
 
 def _left_out(v: Validation) -> Iterator[str]:
@@ -152,13 +180,26 @@ def _left_out(v: Validation) -> Iterator[str]:
         " most.\n"
     )
     yield "![Errors by accelerator](images/calibration-errors.svg)\n"
+    lost = {(fold.kind, fold.name): untold(v.fit, fold.fit) for fold in v.folds}
     yield from _table(
-        ("left out", *FIGURES, ""),
+        ("left out", *FIGURES, "", "told by its points alone"),
         [
-            (name, *figures(rows), _met(left_out_target(name, rows)))
-            for (_, name), rows in v.left_out.items()
+            (
+                name,
+                *figures(rows),
+                _met(left_out_target(name, rows)),
+                ", ".join(f"`{constant}`" for constant in lost[kind, name]),
+            )
+            for (kind, name), rows in v.left_out.items()
         ],
     )
+    yield (
+        "A constant that is told by a group's points alone stays at its prior in the"
+        " fit without them, whatever the law: other evidence would have to tell it.\n"
+    )
+    for (kind, name), rows in v.left_out.items():
+        yield from _generations(name, rows, v.fit, lost[kind, name])
+    yield _CHOICES
     yield "<details><summary>Every point, left out</summary>\n"
     without: dict[str, dict[str, Row]] = {"accelerator": {}, "model": {}}
     for (kind, _), rows in v.left_out.items():
@@ -178,6 +219,29 @@ def _left_out(v: Validation) -> Iterator[str]:
         ],
     )  # fmt: skip
     yield "</details>\n"
+
+
+def _generations(
+    name: str, rows: Sequence[Row], whole: Fit, lost: Iterable[str]
+) -> Iterator[str]:
+    """Say what a software generation that nothing else tells does to its points."""
+    for constant in lost:
+        stack = constant.removeprefix("stack.")
+        of_it = [row for row in rows if row.run.stack == stack]
+        if stack == constant or len(of_it) == len(rows):
+            continue
+        rest = [row for row in rows if row.run.stack != stack]
+        low, high = whole.low_high(constant, Z80)
+        inside = sum(row.covered for row in of_it)
+        value = whole.efficiencies.values[constant]
+        yield (
+            f"- Of {name}'s {len(rows)} points {len(of_it)} are of {stack}, and nothing"
+            " else tells that generation of the software. Without them its factor is"
+            f" taken as 1; all points together say {value:.2f} ({low:.2f} to"
+            f" {high:.2f}). They are missed by {100 * mean_error(of_it):.1f} %, and"
+            f" {inside} of them are in their intervals; the other {len(rest)} are"
+            f" missed by {100 * mean_error(rest):.1f} %.\n"
+        )
 
 
 def _without(row: Row, others: Mapping[str, Row]) -> tuple[str, str, str]:
@@ -233,6 +297,61 @@ def ttft_cells(ttft: Ttft) -> tuple[str, ...]:
     )
 
 
+FIRST_TOKENS: Final = "## Time to first token"
+_TTFT_LIMITS: Final = (0.25, 0.40)
+"""Errors of p50 and p99 that are asked for."""
+
+
+def _first_tokens(ttfts: Sequence[Ttft]) -> Iterator[str]:
+    yield f"{FIRST_TOKENS}\n"
+    p50, p99 = _TTFT_LIMITS
+    yield (
+        "From the event simulation at each run's published rate. Asked for is p50"
+        f" within {p50:.0%} and p99 within {p99:.0%}. Runs of a submitter's vLLM, of"
+        " unknown lengths, and at an engine's very limit are not judged.\n"
+    )
+    kinds: dict[tuple[str, str, str], list[Ttft]] = {}
+    for ttft in ttfts:
+        run = ttft.run
+        key = (run.stack, run.model.name, run.point.scenario)
+        kinds.setdefault(key, []).append(ttft)
+    groups = [*sorted(kinds.items()), (("all", "", ""), list(ttfts))]
+    yield from _table(
+        ("stack", "model", "scenario", "runs", "p50 within", "p99 within",
+         "mean error of p50", "of p99"),
+        [(*key, str(len(group)), *_ttft_figures(group)) for key, group in groups],
+    )  # fmt: skip
+    yield _TTFT_CAUSES
+    yield "<details><summary>Every run</summary>\n"
+    yield from _table(TTFT, map(ttft_cells, ttfts))
+    yield "</details>\n"
+
+
+def _ttft_figures(group: Sequence[Ttft]) -> Iterator[str]:
+    """Yield how many of each percentile are within their limit, and the mean errors."""
+    percentiles = list(zip(*(ttft.errors for ttft in group), strict=True))
+    for errors, limit in zip(percentiles, _TTFT_LIMITS, strict=True):
+        yield str(sum(abs(error) <= limit for error in errors))
+    yield from (f"{100 * fmean(errors):+.0f} %" for errors in percentiles)
+
+
+_TTFT_CAUSES: Final = """\
+What the runs outside have in common, as far as published figures tell:
+
+- **DeepSeek-R1, MLPerf v5.1.** Medians of 8 to 12 steps and 99th percentiles of 19 to
+  31, where v6.0 has 6 to 9 and 11 to 20. TensorRT-LLM's attention data parallelism has
+  two waits, 10 steps for batching and up to 50 for ranks without a prompt
+  (`AttentionDpConfig`); the simulation has the first. Which of them v5.1's submissions
+  used is not published, and no wait was fitted to them.
+- **Llama-3.1-405B near its limit.** About a third of a step is fixed, so queueing
+  amplifies what a step is off, and the 99th percentile comes out too high, by half at
+  most runs and twice at one.
+- **One run of a group.** Four submissions have a 99th percentile of four to nine times
+  their median on engines at half of their batch or less, where two to three times is
+  usual: what the submitter's harness adds is not published.
+"""
+
+
 def _unit(row: Row) -> Callable[[float], str]:
     if row.judged.figure == TPOT:
         return lambda value: f"{1e3 * value:,.1f} ms"
@@ -249,14 +368,14 @@ def _primary(v: Validation) -> Iterator[str]:
     rows += [point_cells(row, "outlier") for row in v.primary_outliers]
     yield from _table(POINT, rows)
     for row in v.primary_outliers:
-        yield f"- {row.run.point.id} is an outlier: {outlier(row.run)}."
+        yield f"- {row.run.point.id} is an outlier: {v.outliers[row.run.point.id]}."
     with_them = mean_error([*v.primary, *v.primary_outliers])
     yield ""
     yield (
-        "The reasons are of published rows alone, but none was named blind: 5.1-0015"
-        " after a fit had missed it by +16 %, the others after exploratory fits. With"
-        f" the outliers the mean error over the set is {100 * with_them:.1f} %. They"
-        " are in the fit and in all other figures.\n"
+        f"The rule looks at published figures alone ({SHORTFALL:.0%} at most of what"
+        " others published), but its bound was set after fits had missed these three"
+        f" by +16 % and more. With them the mean error over the set is"
+        f" {100 * with_them:.1f} %. They are in the fit and in all other figures.\n"
     )
 
 

@@ -10,8 +10,14 @@ import pytest
 from loadstone.calibration.constants import COMMON, FEWEST_POINTS, constants_for
 from loadstone.calibration.fitting import Fit, Laws, Weighed, fit, fit_error
 from loadstone.calibration.runs import Run, refusal, runs_of
-from loadstone.calibration.sets import OUTLIERS, outlier, primary
-from loadstone.calibration.validation import Validation, leave_out, mean_error, sds
+from loadstone.calibration.sets import SHORTFALL, outliers, primary
+from loadstone.calibration.validation import (
+    Validation,
+    leave_out,
+    mean_error,
+    sds,
+    untold,
+)
 from loadstone.catalog.points import load_points
 from loadstone.physics.derive import Efficiencies
 
@@ -29,6 +35,24 @@ def test_a_factor_needs_four_points(runs: list[Run]) -> None:
     for n, fitted in ((FEWEST_POINTS - 1, False), (FEWEST_POINTS, True)):
         names = {c.name for c in constants_for(rest + with_it[:n])}
         assert (stack in names) == fitted
+
+
+def test_a_familys_power_is_fitted_only_where_limits_differ(runs: list[Run]) -> None:
+    """Hopper's chips have one limit; of CDNA4 one machine was run below its own."""
+    names = {c.name for c in constants_for(runs)}
+    assert "power@hopper" not in names
+    assert {"power@blackwell", "power@cdna3", "power@cdna4"} <= names
+    one = [run for run in runs if run.gpu.power_limit_w == 1400]
+    assert {run.gpu.name for run in one} == {"gb300", "mi355x"}
+    assert not any("power@" in c.name for c in constants_for(one))
+
+
+def test_a_power_cap_that_a_row_states_is_the_machines(runs: list[Run]) -> None:
+    """The same machine at 1,000 W instead of 1,400 gave 18 % less."""
+    board = {run.point.id: run.gpu.power_limit_w for run in runs}
+    capped = "mlperf-6.0-0033-mi355x-8gpu-llama2-70b-server"
+    assert board[capped] == 1000
+    assert board[capped.replace("0033", "0032")] == 1400
 
 
 def test_no_constant_is_of_a_point_or_of_an_accelerator_with_a_model(
@@ -127,6 +151,14 @@ def test_the_rack_is_predicted_without_any_point_of_its_chip(whole: Fit) -> None
     assert abs(fold.errors[rack]) < 1.28 * fold.sds[rack]
 
 
+def test_what_nothing_else_tells_is_named(whole: Fit) -> None:
+    """Only CDNA4's own points tell its kernels; a fit without it knows the rest."""
+    lost = untold(whole, leave_out(whole, "accelerator", "mi355x").fit)
+    assert {"stack.rocm-7", "gemm.fp8@cdna4"} <= set(lost)
+    assert not {"memory", "gemm.fp4", "host.sequence", "power"} & set(lost)
+    assert untold(whole, whole) == ()
+
+
 def test_what_was_never_seen_is_less_sure(whole: Fit, runs: list[Run]) -> None:
     """What was never seen is less sure."""
     one = runs[0]
@@ -151,12 +183,25 @@ def test_the_primary_set_is_one_run_of_each_system_and_scenario(
 
 def test_outliers_of_the_primary_set_are_few_and_there(runs: list[Run]) -> None:
     """Outliers of the primary set are few and there."""
-    named = [run for run in primary(runs) if outlier(run)]
-    assert 0 < len(named) <= 3
-    for submission, model, _ in OUTLIERS:
-        assert any(
-            submission in run.point.id and run.model.name == model for run in runs
-        )
+    named = outliers(runs)
+    assert 0 < sum(run.point.id in named for run in primary(runs)) <= 3
+    assert "mlperf-6.0-0040-b200-8gpu-llama3.1-405b-server" in named
+    # Slower than the same machine without its power cap, which is another machine.
+    assert "mlperf-6.0-0033-mi355x-8gpu-llama2-70b-server" not in named
+
+
+def test_an_outlier_is_so_by_what_others_published(runs: list[Run]) -> None:
+    """Both sides of the bound; a later round's figures count for nothing."""
+    of = "h100", "llama-3.1-405b", "offline"
+    early, late = sorted(
+        (r for r in runs if (r.gpu.name, r.model.name, r.point.scenario) == of),
+        key=lambda run: run.round,
+    )
+    for share, named in ((SHORTFALL - 0.001, True), (SHORTFALL + 0.001, False)):
+        rate = share * early.point.tokens_per_s_per_gpu
+        low = replace(late, point=replace(late.point, tokens_per_s_per_gpu=rate))
+        assert (late.point.id in outliers([early, low])) is named
+        assert outliers([replace(early, round="9.9"), low]).keys() <= {early.point.id}
 
 
 def test_what_is_not_modelled_is_refused_with_the_reason() -> None:

@@ -12,9 +12,9 @@ from loadstone.calibration.constants_file import constants_text, fit_of, pairs_o
 from loadstone.calibration.fitting import Laws, fit
 from loadstone.calibration.runs import Run as ModelledRun
 from loadstone.calibration.runs import runs_of
-from loadstone.calibration.simulation import Ttft
+from loadstone.calibration.simulation import Ttft, simulate_ttft
 from loadstone.calibration.targets import judged_targets
-from loadstone.calibration.validation import Validation, leave_out, weigh
+from loadstone.calibration.validation import Validation, leave_out, untold, weigh
 from loadstone.catalog.laws import constants_of, load_constants
 from loadstone.catalog.points import load_points
 from loadstone.cli import validate as verb
@@ -22,7 +22,14 @@ from loadstone.cli.main import main
 from loadstone.cli.validate import held, machines
 from loadstone.errors import CatalogError
 from loadstone.physics.steplaw import StepLaw
-from loadstone.report.calibration import DOCUMENT, LEFT_OUT, PREDICTED, document, plots
+from loadstone.report.calibration import (
+    DOCUMENT,
+    FIRST_TOKENS,
+    LEFT_OUT,
+    PREDICTED,
+    document,
+    plots,
+)
 
 ROOT = Path(__file__).parents[2]
 Run = Callable[..., tuple[int, str, str]]
@@ -178,8 +185,9 @@ def test_closeness_is_seen() -> None:
 
 
 def test_document_is_what_the_code_makes() -> None:
-    """But for what was left out: else `loadstone validate --write`."""
+    """But for folds and simulations: else `loadstone validate --write`."""
     before, _, rest = (ROOT / DOCUMENT).read_text("utf-8").partition(f"{LEFT_OUT}\n")
+    _, _, rest = rest.partition(f"{FIRST_TOKENS}\n")
     after = rest[rest.index("\n## ") + 1 :]
     fresh = document(
         AS_COMMITTED, machines(pairs_of(AS_COMMITTED.fit)), folds=False
@@ -192,6 +200,20 @@ def test_document_is_what_the_code_makes() -> None:
     assert not stale, "run `loadstone validate --write`"
 
 
+def test_first_tokens_of_the_document_are_true() -> None:
+    """One run, simulated again: its errors are those that the document says."""
+    laws = Laws(AS_COMMITTED.fit.efficiencies)
+    of = "mlperf-6.0-0089-b300-8gpu-deepseek-r1-server"
+    (run,) = (run for run in AS_COMMITTED.runs if run.point.id == of)
+    ttft = simulate_ttft(run, laws.of(run))
+    assert ttft is not None
+    _, _, rest = (ROOT / DOCUMENT).read_text("utf-8").partition(f"{FIRST_TOKENS}\n")
+    (line,) = (text for text in rest.splitlines() if text.startswith(f"| {of} | 3"))
+    said = [cell.strip() for cell in line.strip("| ").split("|")]
+    for mine, cell in zip(ttft.errors, (said[3], said[6]), strict=True):
+        assert float(cell.split()[0]) == pytest.approx(100 * mine, abs=2)
+
+
 def test_left_out_figures_of_the_document_are_true() -> None:
     """One fit without H100 points gives the errors that the document says."""
     fold = leave_out(AS_COMMITTED.fit, "accelerator", "h100")
@@ -200,7 +222,7 @@ def test_left_out_figures_of_the_document_are_true() -> None:
     rows = alone.left_out["accelerator", "h100"]
     _, _, rest = (ROOT / DOCUMENT).read_text("utf-8").partition(f"{LEFT_OUT}\n")
     (line,) = (text for text in rest.splitlines() if text.startswith("| h100 |"))
-    _, _, points, mean, largest, *_, said, _ = (
+    _, _, points, mean, largest, *_, said, told, _ = (
         cell.strip() for cell in line.split("|")
     )
     assert int(points) == len(rows)
@@ -210,6 +232,8 @@ def test_left_out_figures_of_the_document_are_true() -> None:
     worst = max((row.error for row in rows), key=abs)
     assert float(largest.split()[0]) == pytest.approx(100 * worst, abs=1.0)
     assert said == ("met" if float(mean.split()[0]) <= 20 else "**not met**")
+    lost = untold(AS_COMMITTED.fit, fold.fit)
+    assert told == ", ".join(f"`{name}`" for name in lost)
 
 
 def test_plot_is_what_the_code_makes() -> None:

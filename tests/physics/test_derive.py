@@ -21,6 +21,7 @@ GPU: Final = Accelerator(
     hbm_bytes_per_s=8e12,
     link_bytes_per_s=900e9,
     domain_gpus=72,
+    power_limit_w=1_000,
 )
 DENSE: Final = Architecture(
     name="dense",
@@ -45,6 +46,7 @@ PERFECT: Final = {
     "memory": 1.0, "cache": 1.0, "gemm.fp4": 1.0, "gemm.fp8": 1.0, "gemm.widened": 0.25,
     "gemm.experts": 1.0, "gemm.peak": 1.0, "gemm.width": 0.0, "knee": 0.3,
     "attention.decode": 1.0, "attention.prefill": 1.0, "activation": 30.0, "link": 1.0,
+    "power": 0.5,
     "latency.eager": 30e-6, "latency.graph": 10e-6, "latency.exchange": 20e-6,
     "launch.eager": 100e-6, "launch.graph": 30e-6, "launch.quantise": 0.0,
     "launch.latent": 50e-6, "host.step": 1e-3, "host.ranks": 5e-3, "host.sequence": 0.0,
@@ -136,6 +138,14 @@ def test_missing_tensor_cores_widen_the_weights() -> None:
     assert widened.weights_ms == pytest.approx(70e9 * 9 / 16 / 8e12 * 1e3)
 
 
+def test_a_peak_that_equals_another_is_still_its_own() -> None:
+    """FP8 on a chip whose BF16 is as fast is FP8, not a chip without it."""
+    facts = {"gemm.peak": 0.8}
+    twin = replace(GPU, bf16_dense_tflops=GPU.fp8_dense_tflops or 0.0)
+    same = derive(twin, DENSE, FP8, Efficiencies(PERFECT | facts))
+    assert same.gemm_us_per_token == law(**facts).gemm_us_per_token
+
+
 def test_a_familys_factor_is_for_that_family_alone() -> None:
     """A familys factor is for that family alone."""
     slower = law(**{"memory@blackwell": 0.5, "memory@hopper": 0.1})
@@ -156,6 +166,16 @@ def test_a_chips_own_factor_is_on_its_gemms() -> None:
     fast = law(**{"silicon.gpu": 1.25})
     assert fast.gemm_us_per_token == pytest.approx(law().gemm_us_per_token / 1.25)
     assert fast.weights_ms == law().weights_ms
+
+
+def test_the_boards_power_is_the_clock_of_tensor_cores_and_of_nothing_else() -> None:
+    """At four times the watts and an exponent of a half GEMMs run twice as fast."""
+    weak = replace(GPU, power_limit_w=GPU.power_limit_w / 4)
+    slow, full = derive(weak, DENSE, FP8, Efficiencies(PERFECT)), law()
+    assert slow.gemm_us_per_token == pytest.approx(2 * full.gemm_us_per_token)
+    assert slow.pair_ns == pytest.approx(2 * full.pair_ns)
+    for kept in ("weights_ms", "kv_ns_per_token", "token_us", "step_ms"):
+        assert getattr(slow, kept) == getattr(full, kept)
 
 
 def test_what_cannot_be_is_refused() -> None:
