@@ -172,7 +172,7 @@ def test_what_is_no_row_is_an_error(wrong: object) -> None:
     """By its types; as a value and as a line."""
     with pytest.raises(ValueError):  # noqa: PT011 - the library's words
         RequestRecord.from_json(wrong)
-    with pytest.raises(ValueError):  # noqa: PT011
+    with pytest.raises(ValueError):  # noqa: PT011 - likewise
         RequestRecord.from_line(json.dumps(wrong))
 
 
