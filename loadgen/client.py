@@ -16,7 +16,7 @@ from gevent.pool import Pool
 
 from loadstone import __version__
 from loadstone.units import Seconds
-from loadstone.wire.http1 import WireError, request_bytes
+from loadstone.wire.http1 import WireError, complete, request_head
 from loadstone.wire.sse import MAX_BODY
 
 from .connection import Connection, Response, Timeouts
@@ -67,6 +67,9 @@ class StreamingClient:
         self._addresses_until = 0.0
         tls = endpoint.tls
         self._security = None if tls is None else Security(tls, endpoint.host)
+        self._key = endpoint.api_key
+        self._heads: dict[tuple[str, str, bool, bool], bytes] = {}
+        """How requests begin, while the key is the same; the same for all of a kind."""
         self._common = (
             ("User-Agent", f"loadstone/{__version__}"),
             ("Accept-Encoding", "identity"),
@@ -145,12 +148,24 @@ class StreamingClient:
         stream: bool,
         method: str,
     ) -> bytes:
+        known = method, path, stream, bool(body)
+        key = self.endpoint.api_key
+        if key != self._key:  # it was replaced
+            self._key = key
+            self._heads.clear()
+        head = self._heads.get(known)
+        if head is None:
+            head = self._heads[known] = self._head(*known)
+        return complete(head, headers.items(), body)
+
+    def _head(self, method: str, path: str, stream: bool, body: bool) -> bytes:  # noqa: FBT001 - as `_request` knows them
+        """Return what requests of a kind have in common."""
+        endpoint = self.endpoint
         kind = (("Content-Type", "application/json"),) if body else ()
         accept = "text/event-stream" if stream else "application/json"
-        who = self.endpoint.headers().items()  # a key may have been replaced
-        fields = (*self._common, *who, ("Accept", accept), *kind, *headers.items())
-        target = self.endpoint.target(path)
-        return request_bytes(method, target, self.endpoint.authority, fields, body)
+        who = endpoint.headers().items()
+        fields = (*self._common, *who, ("Accept", accept), *kind)
+        return request_head(method, endpoint.target(path), endpoint.authority, fields)
 
     def _exchange(self, request: bytes) -> tuple[Response, Seconds, int]:
         """Send over a kept connection, or a new one if there is none or it was dead.

@@ -26,7 +26,7 @@ from loadstone.runs import (
 )
 from loadstone.traffic.accounts import UNSURE_S, Fate, Pulse
 from loadstone.traffic.isolation import isolation_of
-from loadstone.traffic.machine import Standing, loads_of
+from loadstone.traffic.machine import Load, Standing, loads_of
 from loadstone.traffic.plan import Plan, plan_hash
 from loadstone.traffic.record import RequestRecord
 from loadstone.traffic.request import Request
@@ -449,6 +449,7 @@ class Run:
         """Judge the run as far as it has come, from its totals."""
         stats = self.stats()
         whole = stats.whole()
+        _, beyond = self.standing.judge(self._loads())
         return judge(
             Evidence(
                 samples=whole.percentiles["ttft_s"].count,
@@ -460,8 +461,17 @@ class Run:
                 # What is due and waits in the queue may still be sent.
                 scheduled=self._scheduled(whole),
                 sent=whole.scheduled - whole.dropped,
+                server_lag_p99=stats.mock_lag.quantile(0.99),
+                workers_lost=len(self.ledger.lost) if self.ledger else 0,
+                beyond_profile=beyond,
             )
         )
+
+    def _loads(self) -> list[Load]:
+        """Return the load of each process so far."""
+        own = [self.live] if self.live else []
+        parts = own or [total([told]) for told in self.snapshots.values()]
+        return [part.whole().load for part in parts]
 
     def _scheduled(self, whole: SliceStats) -> int | None:
         return None if self.plan.loop == "closed" else whole.scheduled
@@ -474,9 +484,8 @@ class Run:
     ) -> dict[str, Any]:
         if rows is None:
             errors = describe_histogram(stats.ttft_error)
-            lags = describe(())
-            told: dict[str, Any] = {"profile": None, "absent": "rows are elsewhere"}
-            beyond = None
+            lags = describe_histogram(stats.mock_lag)
+            told, beyond = self.standing.judge(self._loads())
         else:
             errors = describe(abs(e) for r in rows if (e := r.ttft_error_s) is not None)
             lags = describe(r.truth.lag_s for r in rows if r.truth is not None)

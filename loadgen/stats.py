@@ -10,6 +10,7 @@ from math import inf
 from typing import Any, Final, NamedTuple
 
 from loadstone.buckets import BucketArray, LogHistogram, bucket_value
+from loadstone.traffic.machine import LEAST_SPAN_S, Load
 from loadstone.traffic.record import Outcome, RequestRecord
 from loadstone.vocabulary import Client
 
@@ -28,9 +29,9 @@ LATENCIES: Final = {
 """Each latency of a row, and the metric that exports it."""
 _COUNTS: Final = (
     "scheduled", "dropped", "in_flight", "input_tokens", "output_tokens", "warmup",
-    "reconnects", "missed", "hidden",
+    "reconnects", "missed", "hidden", "events",
 )  # fmt: skip
-_LOGS: Final = ("loop_lag", "ttft_error")
+_LOGS: Final = ("loop_lag", "ttft_error", "mock_lag")
 
 
 class Slice(NamedTuple):
@@ -62,6 +63,8 @@ class SliceStats:
         """Requests that an objective counts as slower than any answer."""
         self.hidden = 0
         """Answers without an event that could be timed: their TTFT is missed too."""
+        self.events = 0
+        """Content events that were read."""
         self.begin_s, self.end_s = inf, -inf
         """The first intended time, and the last token or end."""
         self.histograms = {n: BucketArray(m.bounds) for n, m in LATENCIES.items()}
@@ -75,11 +78,18 @@ class SliceStats:
         """Requests that were sent: those with an outcome and those in flight."""
         return sum(self.outcomes.values()) + self.in_flight
 
+    @property
+    def load(self) -> Load:
+        """The mean load of what has ended, from the first intended time on."""
+        span = max(self.end_s - self.begin_s, LEAST_SPAN_S)
+        return Load(self.events / span, sum(self.outcomes.values()) / span)
+
     def add(self, row: RequestRecord) -> None:
         """Count one ended request; latencies only if answered, outside the warm-up."""
         self.outcomes[row.outcome.value] += 1
         self.warmup += row.warmup
         self.reconnects += row.reconnects
+        self.events += row.events
         self.begin_s = min(self.begin_s, row.intended_s)
         self.end_s = max(self.end_s, row.end_s if row.last_s is None else row.last_s)
         if not row.ok:
@@ -137,6 +147,8 @@ class ClientStats:
         self.loop_lag = LogHistogram()
         self.ttft_error = LogHistogram()
         """Size of the TTFT error of each request against the server's truth."""
+        self.mock_lag = LogHistogram()
+        """How late the server wrote first tokens, where its answers tell."""
         self.worst_pause_s = 0.0
         """Longest garbage collection seen."""
         self.pipelines = PipelineStats()
@@ -163,6 +175,8 @@ class ClientStats:
         """Count one ended request."""
         self.slice_of(row.scenario, row.tenant, row.stage).add(row)
         self.pipelines.add(row)
+        if row.truth is not None:
+            self.mock_lag.add(row.truth.lag_s)
         error = row.ttft_error_s
         if error is not None and row.ok:
             self.ttft_error.add(abs(error))

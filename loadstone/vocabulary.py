@@ -527,6 +527,38 @@ class Client:
         "gauge",
         "Longest garbage collection of the client since the run began.",
     )
+    VERDICT_REASONS = MetricSpec(
+        "loadstone_verdict_reasons",
+        "gauge",
+        "How many reasons there are against the verdict ok now.",
+    )
+    RECV_LAG = MetricSpec(
+        "loadstone_recv_lag_seconds",
+        "gauge",
+        "Time that answers lay in the client's kernel, by quantile since the run"
+        " began.",
+        ("quantile",),
+    )
+    MOCK_LAG = MetricSpec(
+        "loadstone_mock_lag_seconds",
+        "gauge",
+        "Lateness of the mock's first tokens as its answers tell, by quantile since"
+        " the run began.",
+        ("quantile",),
+    )
+    TIME_SHARE = MetricSpec(
+        "loadstone_time_share",
+        "gauge",
+        "Part of the run's time that went, in the worst process, into: gc and disk"
+        " (the client stood still), cpu (used), cpu_wait (waited for a core), steal"
+        " (taken by the hypervisor).",
+        ("into",),
+    )
+    DISK_STOP = MetricSpec(
+        "loadstone_disk_stop_max_seconds",
+        "gauge",
+        "Longest write of rows of the client since the run began.",
+    )
     WORKERS = MetricSpec(
         "loadstone_workers", "gauge", "Processes that send requests in this run."
     )

@@ -6,9 +6,9 @@ from typing import Final
 from loadgen.coordinator import Run
 from loadgen.stats import LATENCIES, SliceStats
 
-from ..buckets import LogHistogram
+from ..buckets import BucketArray, LogHistogram
 from ..cost.terms import Tariff
-from ..traffic.verdict import Verdict
+from ..traffic.verdict import VITALS, Verdict
 from ..vocabulary import Client, MetricSpec
 from .prometheus import Reading, Sample
 
@@ -42,11 +42,20 @@ def read_client(run: Run) -> Iterator[Reading]:
     if run.fleet is not None:
         yield Client.COST, [((run.fleet.tariff.basis,), run.cost_usd())]
         yield Client.PRICE, list(_terms(run.fleet.tariff))
-    now, _ = run.verdict_now()
+    now, reasons = run.verdict_now()
     yield Client.VERDICT, [((v.value,), float(v is now)) for v in Verdict]
+    yield Client.VERDICT_REASONS, [((), len(reasons))]
     yield Client.LOOP_LAG, _quantiles(stats.loop_lag)
+    yield Client.RECV_LAG, _quantiles(stats.recv_lags.histogram)
+    yield Client.MOCK_LAG, _quantiles(stats.mock_lag)
     yield Client.TTFT_ERROR, _quantiles(stats.ttft_error)
     yield Client.GC_PAUSE, [((), stats.worst_pause_s)]
+    vitals = stats.vitals
+    yield (
+        Client.TIME_SHARE,
+        [((n.removesuffix("_share"),), vitals[n]) for n in VITALS if n in vitals],
+    )
+    yield Client.DISK_STOP, [((), vitals.get("worst_disk_stop_s", 0.0))]
     yield Client.WORKERS, [((), run.workers)]
 
 
@@ -56,6 +65,6 @@ def _terms(tariff: Tariff) -> Iterator[Sample]:
         yield labels, fact.value
 
 
-def _quantiles(histogram: LogHistogram) -> list[Sample]:
+def _quantiles(histogram: LogHistogram | BucketArray) -> list[Sample]:
     found = [(q, histogram.quantile(q)) for q in _QUANTILES]
     return [((f"{q:g}",), value) for q, value in found if value is not None]

@@ -21,7 +21,7 @@ WITHIN: Final = f"{MAX_TTFT_ERROR_S / MS:g} ms of TTFT and {MAX_TPOT_ERROR:.0%} 
 EVENTS, REQUESTS = "events_per_s", "requests_per_s"
 LIMITS: Final = {EVENTS: "events/s", REQUESTS: "requests/s"}
 """The two limits, and their units."""
-_LEAST_SPAN_S: Final = 1.0
+LEAST_SPAN_S: Final = 1.0
 """No rate is told of less than a second."""
 
 
@@ -53,7 +53,7 @@ def loads_of(rows: Iterable[RequestRecord]) -> list[Load]:
 
 
 def _rate(spans: Spans) -> float:
-    return min(spans.rate() or 0.0, spans.total / _LEAST_SPAN_S)
+    return min(spans.rate() or 0.0, spans.total / LEAST_SPAN_S)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,13 @@ them with 400, and want `max_completion_tokens` where a model reasons. So what n
 has to know is asked for first, and left out once a service has refused it (`Dialect`).
 """
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final
+
+import msgspec
 
 from ..units import Tokens
 from .tokens import PER_MESSAGE
@@ -108,6 +109,8 @@ APIS: Final = {
     )
 }  # fmt: skip
 
+_encode: Final = msgspec.json.Encoder().encode
+
 _INSTEAD: Final[Mapping[str, Callable[[Body], Body]]] = {
     # What pins the length in servers that do not know vLLM's word for it.
     "ignore_eos": lambda body: {"min_tokens": _limit(body)},
@@ -170,7 +173,7 @@ class Dialect:
 
 def encode(body: Body) -> bytes:
     """Write a body as it goes over the wire."""
-    return json.dumps(body).encode()
+    return _encode(body)
 
 
 def _sends(body: Body, name: str) -> bool:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, fields
 from enum import Enum
 from typing import Any, Final, Self
 
+import msgspec
+
 from ..traffic.record import Truth
 from ..units import Tokens
 from ..vocabulary import TRUTH_FIELD
@@ -24,7 +26,7 @@ MAX_ERROR_TEXT: Final = 300
 _MAX_COUNT: Final = 1 << 53
 _QUOTE: Final = 34
 _BACKSLASH: Final = 92
-_decode = json.JSONDecoder().decode
+_decode = msgspec.json.Decoder().decode
 
 
 class Kind(Enum):
@@ -111,12 +113,20 @@ class ErrorObject:
 def parse(payload: bytes) -> Chunk | None:
     """Parse a JSON object; None for anything else, however it was broken."""
     try:
-        chunk = _decode(payload.decode())
+        chunk = _decode(payload)
     except (ValueError, RecursionError):
-        return None
+        chunk = _leniently(payload)
     if not isinstance(chunk, dict):
         return None
     return as_chat(chunk) if is_response(chunk) else chunk
+
+
+def _leniently(payload: bytes) -> object:
+    """Parse what is JSON but for half a surrogate pair, `NaN`, or 1e999."""
+    try:
+        return json.loads(payload.decode())
+    except (ValueError, RecursionError):
+        return None
 
 
 def spot(body: bytes, start: int, end: int) -> tuple[Kind, int] | None:

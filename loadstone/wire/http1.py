@@ -36,6 +36,7 @@ _HEADER_LINE = re.compile(
 )
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~\w]+", re.ASCII)
+_WITH_BODY: Final = (b"POST ", b"PUT ", b"PATCH ")
 _TARGET = re.compile(r"[\x21-\x7e]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
@@ -59,6 +60,16 @@ def request_bytes(
 ) -> bytes:
     """Return a whole request, with `Host` and, if there is a body, `Content-Length`.
 
+    Raises what `request_head` does.
+    """
+    return complete(request_head(method, target, host, headers), (), body)
+
+
+def request_head(
+    method: str, target: str, host: str, headers: Iterable[tuple[str, str]]
+) -> bytes:
+    """Return how requests begin that have all this in common: to be `complete`d.
+
     Raises `UsageError` for anything that could start a header of its own (CR, LF) or is
     not allowed where it stands. The message names the header and never shows its value.
     """
@@ -66,8 +77,26 @@ def request_bytes(
         raise UsageError(
             f"cannot request {method!r} {target!r}", hint="no spaces, no newlines"
         )
-    lines = [f"{method} {target} HTTP/1.1"]
-    for name, value in (("Host", host), *headers):
+    line = f"{method} {target} HTTP/1.1\r\n".encode("latin-1")
+    return line + _fields((("Host", host), *headers))
+
+
+def complete(
+    head: bytes, headers: Iterable[tuple[str, str]], body: bytes = b""
+) -> bytes:
+    """Return the request that begins with `head` and has these headers besides.
+
+    Raises what `request_head` does.
+    """
+    fields = _fields(headers)
+    if body or head.startswith(_WITH_BODY):
+        fields += b"Content-Length: %d\r\n" % len(body)
+    return b"%b%b\r\n%b" % (head, fields, body)
+
+
+def _fields(headers: Iterable[tuple[str, str]]) -> bytes:
+    lines = []
+    for name, value in headers:
         if not _TOKEN.fullmatch(name):
             raise UsageError(f"{name!r} is not a header name")
         if not _VALUE.fullmatch(value):
@@ -75,10 +104,8 @@ def request_bytes(
                 f"the value of header {name} has characters a header cannot carry",
                 hint="look for a newline at its end, as from a key file",
             )
-        lines.append(f"{name}: {value}")
-    if body or method in ("POST", "PUT", "PATCH"):
-        lines.append(f"Content-Length: {len(body)}")
-    return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
+        lines.append(f"{name}: {value}\r\n")
+    return "".join(lines).encode("latin-1")
 
 
 class ResponseParser:

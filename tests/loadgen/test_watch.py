@@ -61,6 +61,21 @@ def test_a_blocked_hub_is_stamped() -> None:
     assert "event loop" in said
 
 
+def test_what_blocks_the_hub_before_the_first_request_is_not_counted() -> None:
+    """Only what of it is left at t0: there the places must be made."""
+    stats = ClientStats()
+    began = time.monotonic()
+    watch = Watch(stats, since=began + 0.5)
+    watch.start()
+    gevent.sleep(0)
+    time.sleep(max(0.0, began + 0.7 - time.monotonic()))  # the fault itself
+    gevent.sleep(0.05)
+    watch.stop()
+    worst = stats.loop_lag.quantile(1.0)
+    assert worst is not None
+    assert 0.15 < worst < time.monotonic() - began - 0.5
+
+
 def test_garbage_collections_are_stamped() -> None:
     """A collection over a million objects is longer than one time in a hundred."""
     with watching() as stats:
@@ -185,6 +200,6 @@ def test_full_collections_are_rare_while_a_run_is_on() -> None:
     watch.start()
     young, middle, old = gc.get_threshold()
     watch.stop()
-    assert (young, middle) == before[:2]
-    assert old >= 1000 * before[2]
+    assert young * (middle + 1) <= 2_100  # as many are walked at once, and no more
+    assert young * middle * old >= 1000 * before[0] * before[1] * before[2]
     assert gc.get_threshold() == before
