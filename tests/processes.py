@@ -78,7 +78,7 @@ def fetch_when_up(url: str) -> str:
     deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
-            with urllib.request.urlopen(url) as page:  # noqa: S310 - our own
+            with urllib.request.urlopen(url) as page:
                 text: str = page.read().decode()
                 return text
         except OSError:

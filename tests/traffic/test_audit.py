@@ -92,7 +92,7 @@ Rows = list[RequestRecord]
 
 def changed(at: int, **changes: Any) -> Callable[[Rows], Rows]:
     """Return what changes one row."""
-    return lambda rows: [*rows[:at], replace(rows[at], **changes), *rows[at + 1 :]]
+    return lambda rows: [*rows[:at], rows[at].but(**changes), *rows[at + 1 :]]
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_locust_does_not_know_the_last_of_a_lost_worker() -> None:
 
 def test_the_first_few_are_told_and_all_are_counted() -> None:
     """A million lost rows do not make a page of a million lines."""
-    rows = [replace(row, id=f"x{i}") for i, row in enumerate(ROWS)]
+    rows = [row.but(id=f"x{i}") for i, row in enumerate(ROWS)]
     check = one("as_planned", rows, books_of(PLANNED, ROWS))
     assert check.wrong == len(ROWS)
     assert check.found is not None
