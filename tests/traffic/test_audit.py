@@ -194,7 +194,7 @@ def test_a_run_that_was_stopped_has_requests_that_were_not_due() -> None:
 
 def test_rows_that_are_elsewhere_cannot_be_counted() -> None:
     """What they are compared with counts all; once they are here, it does again."""
-    rows = [replace(row, worker=i % 2) for i, row in enumerate(ROWS)]
+    rows = [row.but(worker=i % 2) for i, row in enumerate(ROWS)]
     books = books_of(PLANNED, rows)
     assert books.summary is not None
     workers = [{"rank": 0}, {"rank": 1, "place": "host:/runs/requests.1.jsonl"}]
