@@ -11,6 +11,7 @@ from loadstone.wire.openapi import AZURE, DEPLOYMENT, PATHS, ROOT_PATHS, V1
 from .admin import Admin
 from .chat import CHAT_COMPLETIONS, COMPLETIONS
 from .config import LengthDistribution, ServerConfig
+from .cors import Cors
 from .door import Door
 from .driver import Driver
 from .edge import build_edge
@@ -56,6 +57,8 @@ def build_app(
         ],
         client_max_size=config.max_body_bytes,
     )
+    if config.origins:
+        Cors(config.origins).add_to(app)
     tenants = [tenant.name for tenant in config.who] or [DEFAULT]
     plan = FaultPlan(config.seed, tenants=tenants, models=config.names)
     outages = Outages(driver, config.part)
@@ -77,6 +80,7 @@ def build_app(
         "/tokenize": probes.tokenize,
         "/detokenize": probes.detokenize,
         "/health": probes.health,
+        "/ping": probes.health,
         "/ready": probes.ready,
         "/version": probes.version,
         "/metrics": probes.metrics,
@@ -96,14 +100,22 @@ def _routes(handlers: dict[str, _Handler]) -> list[web.RouteDef]:
     for path in ROOT_PATHS:
         take = web.get if path.form is None else web.post
         routes.append(take(path.path, handlers[path.path]))
+        routes.append(take(path.path + "/", _without_slash))
     for path in PATHS:
         take = web.get if path.form is None else web.post
         handler = handlers[path.path]
         routes.append(take(V1 + path.path, handler))
+        routes.append(take(V1 + path.path + "/", _without_slash))
         routes.append(take(AZURE + path.path, handler))
         if path.azure:
             routes.append(take(DEPLOYMENT + path.path, _deployed(handler)))
     return routes
+
+
+async def _without_slash(request: web.Request) -> web.Response:
+    """Lead to the path without its last slash; the method and the body stay."""
+    target = request.rel_url.with_path(request.path.rstrip("/"), keep_query=True)
+    return web.Response(status=307, headers={"Location": str(target)})
 
 
 def _deployed(handler: _Handler) -> _Handler:

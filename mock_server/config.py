@@ -16,6 +16,7 @@ from .tenants import DEFAULT, Tenant, check_tenants
 
 MIB: Final = 1 << 20
 
+ANY_ORIGIN: Final = "*"
 MAX_INTERVAL: Final[Tokens] = RING_TOKENS
 """Most tokens that one event can have: a turn of the filler."""
 
@@ -69,6 +70,8 @@ class ServerConfig:
     """What goes wrong on purpose, timed from the server's start."""
     admin_key: str | None = field(default=None, repr=False)
     """Of those who may add and remove faults; without one nobody may."""
+    origins: tuple[str, ...] = ()
+    """Origins whose pages may ask and read, in browsers; `*` for all."""
     fault_header: bool = False
     """Whether requests may ask for a fault of their own."""
     clock: Literal["real", "virtual"] = "real"
@@ -103,6 +106,7 @@ class ServerConfig:
                 hint="give --served-model-name once for each name",
             )
         self._check_keys()
+        self._check_origins()
         if not 1 <= self.stream_interval <= MAX_INTERVAL:
             raise UsageError(
                 f"stream_interval must be 1 to {MAX_INTERVAL},"
@@ -115,6 +119,17 @@ class ServerConfig:
             if getattr(self, name) < 1:
                 raise UsageError(
                     f"{name} must be at least 1, not {getattr(self, name)}"
+                )
+
+    def _check_origins(self) -> None:
+        for origin in self.origins:
+            # RFC 6454: a scheme, a host and perhaps a port, and nothing behind them.
+            scheme, there, host = origin.partition("://")
+            whole = scheme and there and host and "/" not in host
+            if origin != ANY_ORIGIN and not whole:
+                raise UsageError(
+                    f"{origin!r} is not an origin",
+                    hint='write it as "https://chat.example:8443", or "*" for all',
                 )
 
     def _check_keys(self) -> None:

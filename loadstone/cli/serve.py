@@ -1,6 +1,7 @@
 """`loadstone serve`: the mock inference server."""
 
 import asyncio
+import json
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -151,6 +152,11 @@ Then, from another terminal:
     help="TOML table of who may ask, with limits and weights (docs/faults.md)",
 )
 @click.option(
+    "--allowed-origins",
+    metavar="JSON",
+    help="list of origins whose pages may ask from a browser, such as '[\"*\"]'",
+)
+@click.option(
     "--faults",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
@@ -212,7 +218,7 @@ def prepare(
     names: tuple[str, ...],
     api_key_file: str | None, ssl_certfile: Path | None, ssl_keyfile: Path | None,
     tenants: Path | None, faults: Path | None, allow_fault_header: bool,
-    admin_key_file: str | None, grace: str, **engine: Any,
+    admin_key_file: str | None, allowed_origins: str | None, grace: str, **engine: Any,
 ) -> Prepared:  # fmt: skip
     """Build what the options describe, or a worker's part; raises `UsageError`."""
     share = place.share if place else None
@@ -241,9 +247,24 @@ def prepare(
         tenants=_tenants(tenants, engine["scheduling_policy"], share),
         faults=tuple(read_rows(faults, "fault", read_fault)) if faults else (),
         fault_header=allow_fault_header,
+        origins=_origins(allowed_origins),
         admin_key=_key(admin_key_file),
     )
     return Prepared(machine, fleet, config, share.of_vms if share else vms)
+
+
+def _origins(told: str | None) -> tuple[str, ...]:
+    """Read a JSON list of origins, as vLLM takes it; raises `UsageError`."""
+    try:
+        origins = json.loads(told or "[]")
+    except ValueError:
+        origins = None
+    if not isinstance(origins, list) or not all(isinstance(o, str) for o in origins):
+        raise UsageError(
+            f"--allowed-origins is a JSON list of texts, not {told}",
+            hint="""such as --allowed-origins '["https://chat.example"]'""",
+        )
+    return tuple(origins)
 
 
 def serve_part(*, place: Place | None = None, **options: Any) -> None:

@@ -107,9 +107,24 @@ def audit(rows: Iterable[RequestRecord], books: Books) -> list[Check]:
     ledger = _Ledger(books.planned)
     for row in rows:
         ledger.add(row)
+    first = [*ledger.checks(books.why_not), _same_plan(books)]
+    others = _against_others(ledger, books)
+    if apart := _elsewhere(ledger, books.summary):
+        others = [Check(c.name, c.holds, None, why=apart) for c in others]
+    return first + others
+
+
+def _elsewhere(ledger: "_Ledger", summary: Mapping[str, Any] | None) -> str:
+    """Say which rows are not here, as a run of several hosts may leave them."""
+    workers = (summary or {}).get("distributed", {}).get("workers", ())
+    places = [
+        w["place"] for w in workers if "place" in w and w["rank"] not in ledger.ranks
+    ]
+    return f"there are rows at {', '.join(places)}" if places else ""
+
+
+def _against_others(ledger: "_Ledger", books: Books) -> list[Check]:
     return [
-        *ledger.checks(books.why_not),
-        _same_plan(books),
         _none_lost(ledger, books),
         _agrees(
             "summary", "summary.json counts what the rows say", books.summary,
@@ -145,6 +160,8 @@ class _Ledger:
         self.outcomes: Counter[str] = Counter()
         self.input = self.output = 0
         self.sent = Sent()
+        self.ranks: set[int] = set()
+        """Of the processes whose rows these are."""
         self._twice, self._order = Findings(), Findings()
         self._unplanned, self._other = Findings(), Findings()
 
@@ -159,6 +176,7 @@ class _Ledger:
             self.input += row.input_tokens
             self.output += row.output_tokens
         self.sent.add(row)
+        self.ranks.add(row.worker)
         for what in _out_of_order(row):
             self._order.add(f"request {row.id}: {what}")
 

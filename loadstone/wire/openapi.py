@@ -68,6 +68,8 @@ ROOT_PATHS: Final = (
     ),
     Path(path="/health", summary="Whether the process answers.", result=None,
          guarded=False),
+    Path(path="/ping", summary="The same, by SageMaker's name.", result=None,
+         guarded=False),
     Path(path="/ready", summary="Whether a request would be taken now.",
          result=("status",), guarded=False),
     Path(path="/version", summary="What is emulated.", result=("version", "emulated"),

@@ -75,7 +75,7 @@ OPTIONS: dict[str, Any] = ENGINES | {
     "stream_interval": 1, "expect_connections": 1, "slow_reader_limit": 1000,
     "max_waiting": 10, "names": (), "api_key_file": None, "ssl_certfile": None,
     "ssl_keyfile": None, "grace": "1s", "tenants": None, "faults": None,
-    "allow_fault_header": False, "admin_key_file": None,
+    "allow_fault_header": False, "admin_key_file": None, "allowed_origins": None,
 }  # fmt: skip
 
 

@@ -195,6 +195,24 @@ def test_a_run_that_was_stopped_has_requests_that_were_not_due() -> None:
     assert one("none_lost", rows, replace(books, summary=whole)).state == "wrong"
 
 
+def test_rows_that_are_elsewhere_cannot_be_counted() -> None:
+    """What they are compared with counts all; once they are here, it does again."""
+    rows = [row.but(worker=i % 2) for i, row in enumerate(ROWS)]
+    books = books_of(PLANNED, rows)
+    assert books.summary is not None
+    workers = [{"rank": 0}, {"rank": 1, "place": "host:/runs/requests.1.jsonl"}]
+    summary = {**books.summary, "distributed": {"workers": workers}}
+    books = replace(books, summary=summary)
+    assert set(states(rows, books).values()) == {"ok"}
+    here = [row for row in rows if not row.worker]
+    seen = states(here, books)
+    assert {name for name, state in seen.items() if state == "not_checked"} == {
+        "none_lost", "summary", "metrics", "locust", "server",
+    }  # fmt: skip
+    assert "wrong" not in seen.values()
+    assert "host:/runs/requests.1.jsonl" in one("server", here, books).why
+
+
 def test_locust_does_not_know_the_last_of_a_lost_worker() -> None:
     """It may have heard of fewer requests than there are rows, never of more."""
     books = books_of(PLANNED, ROWS)
