@@ -9,7 +9,7 @@ UV := uv==0.13.9
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test pythons check soak fix lock wheel tools tools-compose tools-pythons up down docker \
-  secrets clean always
+  secrets clean
 
 help: ## tell what there is
 	@echo "make TARGET, where TARGET is"
@@ -19,7 +19,17 @@ demo: $(VENV)/.runtime ## a mock rack under load on this machine; options go in 
 	@$(BIN)/loadstone demo $(ARGS)
 
 test: check tools tools-compose tools-pythons ## check, then every test; options for pytest go in ARGS="..."
+	$(shipped)
 	$(BIN)/pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder $(ARGS)
+
+BUILD = rm -rf dist && $(BIN)/python -m hatchling build --directory dist
+
+# A developer tests the tree as it lies there; CI what is shipped, the built wheel. The stamps go, so
+# that the next `make` installs the tree again.
+ifdef CI
+shipped = @$(BUILD) --target wheel && $(PIP) install --no-deps --no-index --force-reinstall dist/*.whl \
+  && rm -f $(VENV)/.runtime $(VENV)/.dev
+endif
 
 pythons: $(VENV)/.dev ## the wheel and the quick half of the tests on each supported Python that is here
 	@.ci/pythons $(BIN)/python requirements-dev.lock
@@ -117,29 +127,18 @@ endef
 
 BUILD = rm -rf dist && $(BIN)/python -m hatchling build --directory dist
 
-# Who changes the code runs it as it lies there. CI runs what is shipped: the built wheel, made anew
-# each time, and no stamp is left, so that the next `make` without CI gets the tree again.
-ifdef CI
-install = @$(BUILD) --target wheel >&2 && $(PIP) install --no-deps --no-index --force-reinstall dist/*.whl
-stamp = @rm -f $(VENV)/.runtime $(VENV)/.dev
-$(VENV)/.runtime $(VENV)/.dev: always
-else
-install = @$(PIP) install --no-deps --no-build-isolation --editable .
-stamp = @touch
-endif
-
 # `make demo` needs only what runs; the tools that check come with the first `make test`.
 $(VENV)/.runtime: requirements.lock pyproject.toml
 	$(call venv)
 	@$(PIP) install --no-deps --require-hashes --requirement requirements.lock
-	$(install)
-	$(stamp) $@
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
 
 $(VENV)/.dev: requirements-dev.lock pyproject.toml
 	$(call venv, with the tools)
 	@$(PIP) install --no-deps --require-hashes --requirement requirements-dev.lock
-	$(install)
-	$(stamp) $(VENV)/.runtime $@
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $(VENV)/.runtime $@
 
 $(VENV)/.locker: Makefile
 	$(call venv, with the resolver)
