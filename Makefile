@@ -77,7 +77,8 @@ COMPOSE = $(if $(TRACING),OTEL_TRACES_SAMPLER_ARG=$${OTEL_TRACES_SAMPLER_ARG:-0.
 up: docker secrets ## the whole stack in containers (docs/stack.md); TRACING=1 with a trace store
 	@$(COMPOSE) build mock
 	@$(COMPOSE) up --detach --wait $(ARGS)
-	@echo "The load     http://127.0.0.1:$${LOCUST_PORT:-$$(sed -n 's/^LOCUST_PORT=//p' .env)}"
+	@echo "The load     http://127.0.0.1:$${LOCUST_PORT:-$$(sed -n 's/^LOCUST_PORT=//p' .env)}, user admin," \
+	  "password in deploy/secrets/locust_password"
 	@echo "Dashboards   http://127.0.0.1:$${GRAFANA_PORT:-$$(sed -n 's/^GRAFANA_PORT=//p' .env)}, user admin," \
 	  "password in deploy/secrets/grafana_admin_password"
 
@@ -94,12 +95,13 @@ docker:
 	  { echo "docker is here, but its engine does not answer: start it, or join the group that may use it" >&2; exit 1; }
 
 # Containers read these as users of their own, so the files are open; the folder is not.
-secrets: deploy/secrets/grafana_admin_password deploy/secrets/api_key
+PASSWORDS := deploy/secrets/grafana_admin_password deploy/secrets/locust_password
+secrets: $(PASSWORDS) deploy/secrets/api_key
 
 deploy/secrets:
 	@mkdir -m 700 $@
 
-deploy/secrets/grafana_admin_password: | deploy/secrets
+$(PASSWORDS): | deploy/secrets
 	@umask 022; od -An -N18 -tx1 /dev/urandom | tr -d ' \n' >$@
 
 deploy/secrets/api_key: | deploy/secrets
@@ -124,8 +126,6 @@ define venv
 	@echo "setting up $(VENV)$(1), about a minute the first time" >&2
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 endef
-
-BUILD = rm -rf dist && $(BIN)/python -m hatchling build --directory dist
 
 # `make demo` needs only what runs; the tools that check come with the first `make test`.
 $(VENV)/.runtime: requirements.lock pyproject.toml
