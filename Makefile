@@ -24,9 +24,9 @@ test: check tools tools-compose tools-pythons ## check, then every test; options
 
 BUILD = rm -rf dist && $(BIN)/python -m hatchling build --directory dist
 
-# A developer tests the tree as it lies there; CI what is shipped, the built wheel. The stamps go, so
-# that the next `make` installs the tree again.
-ifdef CI
+# Tests are of the tree as it lies there; with WHEEL=1 of what is shipped, the built wheel. The stamps
+# go, so that the next `make` installs the tree again.
+ifdef WHEEL
 shipped = @$(BUILD) --target wheel && $(PIP) install --no-deps --no-index --force-reinstall dist/*.whl \
   && rm -f $(VENV)/.runtime $(VENV)/.dev
 endif
@@ -39,7 +39,13 @@ pythons: $(VENV)/.dev ## the wheel and the quick half of the tests on each suppo
 	  $$python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder --quiet \
 	    --ignore tests/e2e --ignore tests/dashboards --ignore tests/deploy $(ARGS); done
 
-check: $(VENV)/.dev ## format, lint, types, arrows, dashboards, locks
+# Once a day, and when the lock changes: it asks about each package.
+AUDITED = $(VENV)/.audited-$(shell date +%F)
+$(AUDITED): requirements-dev.lock .ci/audit | $(VENV)/.dev
+	$(BIN)/python .ci/audit
+	@touch $@
+
+check: $(VENV)/.dev $(AUDITED) ## format, lint, types, arrows, dashboards, locks, known vulnerabilities
 	$(BIN)/ruff format --check --output-format concise .
 	$(BIN)/ruff check --output-format concise .
 	$(BIN)/mypy
