@@ -9,7 +9,7 @@ UV := uv==0.13.9
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test pythons check soak fix lock wheel tools tools-compose tools-pythons up down docker \
-  secrets clean always
+  secrets clean
 
 help: ## tell what there is
 	@echo "make TARGET, where TARGET is"
@@ -19,7 +19,17 @@ demo: $(VENV)/.runtime ## a mock rack under load on this machine; options go in 
 	@$(BIN)/loadstone demo $(ARGS)
 
 test: check tools tools-compose tools-pythons ## check, then every test; options for pytest go in ARGS="..."
+	$(shipped)
 	$(BIN)/pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder $(ARGS)
+
+BUILD = rm -rf dist && $(BIN)/python -m hatchling build --directory dist
+
+# Tests are of the tree as it lies there; with WHEEL=1 of what is shipped, the built wheel. The stamps
+# go, so that the next `make` installs the tree again.
+ifdef WHEEL
+shipped = @$(BUILD) --target wheel && $(PIP) install --no-deps --no-index --force-reinstall dist/*.whl \
+  && rm -f $(VENV)/.runtime $(VENV)/.dev
+endif
 
 pythons: $(VENV)/.dev ## the wheel and the quick half of the tests on each supported Python that is here
 	@.ci/pythons $(BIN)/python requirements-dev.lock
@@ -29,7 +39,13 @@ pythons: $(VENV)/.dev ## the wheel and the quick half of the tests on each suppo
 	  $$python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder --quiet \
 	    --ignore tests/e2e --ignore tests/dashboards --ignore tests/deploy $(ARGS); done
 
-check: $(VENV)/.dev ## format, lint, types, arrows, dashboards, locks
+# Once a day, and when the lock changes: it asks about each package.
+AUDITED = $(VENV)/.audited-$(shell date +%F)
+$(AUDITED): requirements-dev.lock .ci/audit | $(VENV)/.dev
+	$(BIN)/python .ci/audit
+	@touch $@
+
+check: $(VENV)/.dev $(AUDITED) ## format, lint, types, arrows, dashboards, locks, known vulnerabilities
 	$(BIN)/ruff format --check --output-format concise .
 	$(BIN)/ruff check --output-format concise .
 	$(BIN)/mypy
@@ -67,7 +83,8 @@ COMPOSE = $(if $(TRACING),OTEL_TRACES_SAMPLER_ARG=$${OTEL_TRACES_SAMPLER_ARG:-0.
 up: docker secrets ## the whole stack in containers (docs/stack.md); TRACING=1 with a trace store
 	@$(COMPOSE) build mock
 	@$(COMPOSE) up --detach --wait $(ARGS)
-	@echo "The load     http://127.0.0.1:$${LOCUST_PORT:-$$(sed -n 's/^LOCUST_PORT=//p' .env)}"
+	@echo "The load     http://127.0.0.1:$${LOCUST_PORT:-$$(sed -n 's/^LOCUST_PORT=//p' .env)}, user admin," \
+	  "password in deploy/secrets/locust_password"
 	@echo "Dashboards   http://127.0.0.1:$${GRAFANA_PORT:-$$(sed -n 's/^GRAFANA_PORT=//p' .env)}, user admin," \
 	  "password in deploy/secrets/grafana_admin_password"
 
@@ -84,12 +101,13 @@ docker:
 	  { echo "docker is here, but its engine does not answer: start it, or join the group that may use it" >&2; exit 1; }
 
 # Containers read these as users of their own, so the files are open; the folder is not.
-secrets: deploy/secrets/grafana_admin_password deploy/secrets/api_key
+PASSWORDS := deploy/secrets/grafana_admin_password deploy/secrets/locust_password
+secrets: $(PASSWORDS) deploy/secrets/api_key
 
 deploy/secrets:
 	@mkdir -m 700 $@
 
-deploy/secrets/grafana_admin_password: | deploy/secrets
+$(PASSWORDS): | deploy/secrets
 	@umask 022; od -An -N18 -tx1 /dev/urandom | tr -d ' \n' >$@
 
 deploy/secrets/api_key: | deploy/secrets
@@ -115,31 +133,18 @@ define venv
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 endef
 
-BUILD = rm -rf dist && $(BIN)/python -m hatchling build --directory dist
-
-# Who changes the code runs it as it lies there. CI runs what is shipped: the built wheel, made anew
-# each time, and no stamp is left, so that the next `make` without CI gets the tree again.
-ifdef CI
-install = @$(BUILD) --target wheel >&2 && $(PIP) install --no-deps --no-index --force-reinstall dist/*.whl
-stamp = @rm -f $(VENV)/.runtime $(VENV)/.dev
-$(VENV)/.runtime $(VENV)/.dev: always
-else
-install = @$(PIP) install --no-deps --no-build-isolation --editable .
-stamp = @touch
-endif
-
 # `make demo` needs only what runs; the tools that check come with the first `make test`.
 $(VENV)/.runtime: requirements.lock pyproject.toml
 	$(call venv)
 	@$(PIP) install --no-deps --require-hashes --requirement requirements.lock
-	$(install)
-	$(stamp) $@
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
 
 $(VENV)/.dev: requirements-dev.lock pyproject.toml
 	$(call venv, with the tools)
 	@$(PIP) install --no-deps --require-hashes --requirement requirements-dev.lock
-	$(install)
-	$(stamp) $(VENV)/.runtime $@
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $(VENV)/.runtime $@
 
 $(VENV)/.locker: Makefile
 	$(call venv, with the resolver)

@@ -4,6 +4,8 @@ import json
 import logging
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import gevent.socket
@@ -13,8 +15,10 @@ from locust import events
 
 from loadgen.control import Control
 from loadgen.options import OPTIONS
+from loadgen.session import MonotonicClock
 from loadgen.user import LoadUser, places
 from loadgen.web import attach
+from loadgen.web.guard import USER, ask_for_login
 from loadstone.errors import UsageError
 from loadstone.report.table import text_of_summary
 from loadstone.telemetry.client import read_client
@@ -41,6 +45,15 @@ def add_options(parser: Any) -> None:
             include_in_web_ui=option.in_form,
             env_var=f"LOADSTONE_{option.name.upper()}",
         )
+    parser.add_argument(
+        "--web-password-file",
+        type=str,
+        default="",
+        metavar="FILE",
+        help=f"ask for a login before the web UI: user {USER}, password in this file",
+        include_in_web_ui=False,
+        env_var="LOADSTONE_WEB_PASSWORD_FILE",
+    )
 
 
 def _tell(what: str, facts: dict[str, Any]) -> None:
@@ -90,6 +103,7 @@ def wire(environment: Any, **_: Any) -> None:
     if options.run_time and not options.worker:
         options.duration, options.run_time = f"{options.run_time}s", None
     if environment.web_ui is not None:
+        _guard(environment.web_ui, options)
         attach(environment.web_ui, lambda: control.run, control.abandon_start)
         environment.web_ui.app.add_url_rule(
             "/metrics",
@@ -100,13 +114,32 @@ def wire(environment: Any, **_: Any) -> None:
         _serve_metrics(control, int(options.metrics_port))
 
 
-def _otel_settings() -> Settings | None:
-    """Read what the environment asks for; ends Locust if that cannot be done."""
+@contextmanager
+def _ending() -> Iterator[None]:
+    """End Locust, in words, where something cannot be done as it was asked for."""
     try:
-        return read_settings(os.environ)
+        yield
     except UsageError as wrong:
         logging.getLogger("loadstone").error("%s (%s)", wrong.message, wrong.hint)  # noqa: TRY400 - no traceback: it is not our fault
         raise SystemExit(int(wrong.exit_code)) from None
+
+
+def _otel_settings() -> Settings | None:
+    with _ending():
+        return read_settings(os.environ)
+
+
+def _guard(web_ui: Any, options: Any) -> None:
+    """Put a login before the UI, if one is asked for; it takes a password."""
+    if not (options.web_login or options.web_password_file):
+        return
+    with _ending():
+        if not options.web_password_file:
+            raise UsageError(
+                "--web-login needs a password",
+                hint="write one into a file and name it by --web-password-file",
+            )
+        ask_for_login(web_ui, options.web_password_file, MonotonicClock())
 
 
 def _export(control: Control, environment: Any, settings: Settings) -> None:

@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,6 +67,29 @@ class Page:
         self.call("Page.navigate", url=path.resolve().as_uri())
         while not any(method == "Page.loadEventFired" for method, _ in self.events):
             self._hear()
+
+    def online(self) -> None:
+        """Turn the network on: for a server of the test's own."""
+        self.call(
+            "Network.emulateNetworkConditions", offline=False, latency=0,
+            downloadThroughput=-1, uploadThroughput=-1,
+        )  # fmt: skip
+
+    def visit(self, url: str) -> None:
+        """Go to an address; `until` tells when something is there."""
+        self.call("Page.navigate", url=url)
+
+    def until(self, expression: str, patience_s: float = 30) -> None:
+        """Wait until a JavaScript expression is true, on whatever page there is."""
+        end = time.monotonic() + patience_s
+        while True:
+            told = self.call(
+                "Runtime.evaluate", expression=expression, returnByValue=True
+            )
+            if told["result"].get("value") is True:
+                return
+            assert time.monotonic() < end, f"never: {expression}"
+            time.sleep(0.05)
 
     def ask(self, expression: str) -> Any:
         """Return the value of a JavaScript expression on the page."""

@@ -24,7 +24,7 @@ settings.register_profile("deep", max_examples=2000, deadline=None, print_blob=T
 settings.load_profile("house")
 
 # A child takes what is installed, as the tests do, and not what lies in the folder that
-# it starts in: in CI that is the wheel.
+# it starts in: with WHEEL=1 that is the wheel.
 os.environ["PYTHONSAFEPATH"] = "1"
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 from flask import Blueprint, Response, jsonify, request
 
 from ..coordinator import Run
+from .guard import keep_other_sites_out
 from .table import COLUMNS, KEYS, rows_of, shown
 
 TAB: Final = "llm"
@@ -32,6 +33,7 @@ def attach(
     """
     _extend_template(web_ui)
     app = web_ui.app
+    keep_other_sites_out(app)
     pages = _pages(web_ui.auth_required_if_enabled, run_of)
     base = web_ui.environment.parsed_options.web_base_path
     app.register_blueprint(pages, url_prefix=base or None)

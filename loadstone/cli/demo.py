@@ -1,21 +1,21 @@
 """`loadstone demo`: a slice of a rack, real traffic and the numbers, in one command."""
 
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Final
 
 import click
 from rich.console import Console
 
-from ..errors import ExitCode
+from ..errors import ExitCode, LoadstoneError
 from ..traffic.plan import DEFAULT_SCENARIO
 from .mock_child import mock_server
 from .run import drive, locust_arguments, web_arguments
 
 _RATE: Final = "20"
 """Requests per second: 4,000 tokens/s, a small share of the VM and of a laptop core."""
-_PORTS: Final = (8000, 0)
+_PORT: Final = 8000
 _WEB_PORT: Final = 8089
 
 
@@ -76,15 +76,33 @@ def command(*, duration: str, rate: str, seed: str, out: str, web: bool) -> int:
 @contextmanager
 def _server(console: Console) -> Iterator[str]:
     """Run the mock for a `with` block, on port 8000 or, if it is taken, a free one."""
-    port = next(port for port in _PORTS if port == 0 or _is_free(port))
-    if port != _PORTS[0]:
-        console.print(f"port {_PORTS[0]} is taken, so the mock takes a free one")
 
     def say(line: str) -> None:
         console.print(f"mock        {line}", highlight=False)
 
-    with mock_server(port, say) as url:
+    with ExitStack() as running:
+        try:
+            url = _listening(running, _PORT, say)
+        except _TakenError:
+            console.print(f"port {_PORT} is taken, so the mock takes a free one")
+            url = _listening(running, 0, say)
         yield url
+
+
+class _TakenError(Exception):
+    """Somebody else listens on the port."""
+
+
+def _listening(running: ExitStack, port: int, say: Callable[[str], object]) -> str:
+    """Start the mock; raises `_TakenError` also where another was quicker."""
+    if not _is_free(port):
+        raise _TakenError
+    try:
+        return running.enter_context(mock_server(port, say))
+    except LoadstoneError:
+        if _is_free(port):
+            raise
+        raise _TakenError from None
 
 
 def _is_free(port: int) -> bool:

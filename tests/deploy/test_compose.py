@@ -17,6 +17,7 @@ SERVICES = (
 LOCUST = ("locust-master", "locust-worker")
 BUILT = ("mock", *LOCUST)
 PASSWORD = "/run/secrets/grafana_admin_password"
+LOGIN = "/run/secrets/locust_password"
 KEY = "/run/secrets/api_key"
 
 # Options that say where something is on the machine, so the stack has its own answer.
@@ -79,7 +80,7 @@ def test_services_and_profiles() -> None:
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_every_port_is_on_loopback(name: str) -> None:
-    """Nothing here asks for a login on the way to a GPU bill, but Grafana."""
+    """Mock and Prometheus ask for no login."""
     for port in service(name).get("ports", []):
         assert port["host_ip"] == "127.0.0.1", port
     assert "network_mode" not in service(name)
@@ -190,13 +191,14 @@ def test_secrets_are_files() -> None:
     assert {n: s["file"] for n, s in everything()["secrets"].items()} == {
         "api_key": str(folder / "api_key"),
         "grafana_admin_password": str(folder / "grafana_admin_password"),
+        "locust_password": str(folder / "locust_password"),
     }
     # Tokens of text are counted in the plural, or by one of them.
     telling = re.compile(r"key|passw|secret|(?<!per_)token(?!s)", re.IGNORECASE)
     for name in SERVICES:
         for variable, value in service(name).get("environment", {}).items():
             if telling.search(variable):
-                assert value in {PASSWORD, KEY}, f"{name}: {variable}"
+                assert value in {PASSWORD, LOGIN, KEY}, f"{name}: {variable}"
     grafana = service("grafana")["environment"]
     assert grafana["GF_SECURITY_ADMIN_PASSWORD__FILE"] == PASSWORD
     assert "GF_SECURITY_ADMIN_PASSWORD" not in grafana
@@ -206,14 +208,14 @@ def test_secrets_are_files() -> None:
 
 
 def test_only_who_needs_a_secret_has_it() -> None:
-    """The key goes to Locust, the password to Grafana."""
+    """The key goes to Locust, each password to whoever asks for it."""
     have = {
         name: [s["source"] for s in service(name)["secrets"]]
         for name in SERVICES
         if service(name).get("secrets")
     }
     assert have == {
-        "locust-master": ["api_key"],
+        "locust-master": ["api_key", "locust_password"],
         "locust-worker": ["api_key"],
         "grafana": ["grafana_admin_password"],
     }
@@ -231,7 +233,11 @@ def test_grafana_tells_nobody() -> None:
 def test_the_same_load_for_master_and_workers() -> None:
     """A worker draws what the master drew, so both are told the same."""
     master, worker = (service(name) for name in LOCUST)
-    assert master["environment"] == worker["environment"]
+    # Only the master has a web UI, and a login before it.
+    assert master["environment"] == {
+        **worker["environment"],
+        "LOADSTONE_WEB_PASSWORD_FILE": LOGIN,
+    }
     assert [v["source"] for v in master["volumes"]] == ["runs"]
     assert master["volumes"] == worker["volumes"]
     assert master["environment"]["LOADSTONE_OUT"] == master["volumes"][0]["target"]

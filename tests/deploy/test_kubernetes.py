@@ -201,9 +201,24 @@ def test_commands_are_those_of_the_compose_stack() -> None:
     assert ["CMD", *probe] == services["locust-worker"]["healthcheck"]["test"]
 
 
-def test_the_secret_is_an_example_without_a_key() -> None:
-    """It lies apart, so that applying the folder never overwrites a real one."""
-    (secret,) = manifests("Secret")
-    assert secret["stringData"] == {"api_key": ""}
+def test_secrets_are_examples_and_empty() -> None:
+    """They lie apart, so that applying the folder never overwrites a real one."""
+    found = {m["metadata"]["name"]: m["stringData"] for m in manifests("Secret")}
+    assert found == {"endpoint-key": {"api_key": ""}, "web-password": {"password": ""}}
     applied = [d["kind"] for f in FOLDER.glob("*.yaml") for d in documents(f)]
     assert "Secret" not in applied
+
+
+def test_the_master_asks_for_a_login() -> None:
+    """Its password is mounted where it is looked for; the workers have none."""
+    told = "LOADSTONE_WEB_PASSWORD_FILE"
+    found = {}
+    for name in WORKLOADS["Deployment"]:
+        (container,) = pod(named("Deployment", name))["spec"]["containers"]
+        mounts = {m["mountPath"] for m in container["volumeMounts"]}
+        given = {each["name"]: each["value"] for each in container["env"]}
+        found[name] = (given.get(told), "/run/secrets/web" in mounts)
+    assert found == {
+        "locust-master": ("/run/secrets/web/password", True),
+        "locust-worker": (None, False),
+    }

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from stack import ROOT, settings
 
+PASSWORDS = ("grafana_admin_password", "locust_password")
 TOOLS = ("sh", "make", "mkdir", "od", "tr", "sed", "cat")
 
 # What a docker on the PATH answers, and what `make up` must then say.
@@ -87,27 +88,30 @@ def test_up_builds_starts_and_tells_where(
     ports = settings(ROOT / ".env")
     assert f"127.0.0.1:{ports['LOCUST_PORT']}" in done.stdout
     assert f"127.0.0.1:{ports['GRAFANA_PORT']}" in done.stdout
-    password = (tree / "deploy/secrets/grafana_admin_password").read_text()
-    assert password not in done.stdout + done.stderr
+    for name in PASSWORDS:
+        assert f"password in deploy/secrets/{name}" in done.stdout
+        password = (tree / "deploy/secrets" / name).read_text()
+        assert password not in done.stdout + done.stderr
 
 
 def test_secrets_are_made_once_and_kept_in(tree: Path) -> None:
-    """A random password, an empty key; only the owner gets into their folder."""
+    """Random passwords, an empty key; only the owner gets into their folder."""
     assert make(tree, "secrets").returncode == 0
     folder = tree / "deploy/secrets"
-    password, key = folder / "grafana_admin_password", folder / "api_key"
+    files = [folder / name for name in (*PASSWORDS, "api_key")]
+    assert sorted(folder.iterdir()) == sorted(files)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     # Containers read them as users of their own.
-    assert {stat.S_IMODE(f.stat().st_mode) for f in (password, key)} == {0o644}
-    assert len(password.read_text()) == 36
-    assert key.read_text() == ""
-    before = password.read_text()
-    key.write_text("sk-made-up")
+    assert {stat.S_IMODE(f.stat().st_mode) for f in files} == {0o644}
+    before = [file.read_text() for file in files]
+    assert [len(text) for text in before] == [36, 36, 0]
+    assert before[0] != before[1]
+    files[-1].write_text("sk-made-up")
     assert make(tree, "secrets").returncode == 0
-    assert (password.read_text(), key.read_text()) == (before, "sk-made-up")
+    assert [file.read_text() for file in files] == [*before[:-1], "sk-made-up"]
     shutil.rmtree(folder)
     assert make(tree, "secrets").returncode == 0
-    assert password.read_text() != before
+    assert not set(before[:-1]) & {file.read_text() for file in files}
 
 
 def test_nothing_secret_is_in_the_tree() -> None:

@@ -19,10 +19,11 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import pytest
+from browser import Browser
 from collector import Collector, collecting
 from processes import Results, latest
 from prometheus_process import Prometheus, prometheus
-from stack import DEPLOY, ROOT, Json, fetch, stack
+from stack import DEPLOY, ROOT, Json, stack
 
 BIN: Final = Path(sys.executable).parent
 PATIENCE_S: Final = 60
@@ -126,11 +127,6 @@ class Machine:
         done = subprocess.run(command, capture_output=True, check=False)
         return done.returncode == 0
 
-    @property
-    def locust(self) -> str:
-        """The master's web UI."""
-        return f"http://127.0.0.1:{self.ports[8089]}"
-
     def scraping(self) -> Path:
         """Write Prometheus' configuration, of this machine and five times as often."""
         text = (DEPLOY / "prometheus.yml").read_text()
@@ -153,6 +149,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     folder = tmp_path_factory.mktemp("stack")
     (folder / "secrets").mkdir()
     (folder / "secrets/api_key").write_text("")
+    (folder / "secrets/locust_password").write_text("made up\n")
     inside = (8000, 8089, 5557)
     ports = dict(zip(inside, free_ports(len(inside)), strict=True))
     with ExitStack() as running:
@@ -174,13 +171,17 @@ def run(machine: Machine) -> Results:
     """Start a run as the web UI's button does, and see it end."""
     replicas = machine.services["locust-worker"]["deploy"]["replicas"]
 
+    user = Browser(machine.ports[8089])
+    assert user.ask("POST", "/swarm") == 302, "nobody starts load without a login"
+    assert user.log_in("made up") == 302
+
     def workers() -> int:
-        state = json.loads(fetch(f"{machine.locust}/stats/requests")[1])
-        return len(state["workers"])
+        assert user.ask("GET", "/stats/requests") == 200
+        return len(json.loads(user.body)["workers"])
 
     until("all workers are there", lambda: workers() == replicas)
-    _, said = fetch(f"{machine.locust}/swarm", user_count=64, spawn_rate=64)
-    assert json.loads(said)["success"]
+    assert user.ask("POST", "/swarm", b"user_count=64&spawn_rate=64") == 200
+    assert json.loads(user.body)["success"]
     runs = machine.folder / "runs"
     until("the summary is written", (runs / "latest/summary.json").exists)
     return latest(runs)
