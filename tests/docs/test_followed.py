@@ -73,7 +73,8 @@ def taken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Taken]:
         return Taken(home, followed(path, home, namespace))
 
     with ThreadPoolExecutor(3 if namespace else 1) as readers:
-        return dict(zip([p.name for p in FOLLOWED], readers.map(take, FOLLOWED)))
+        names = [path.name for path in FOLLOWED]
+        return dict(zip(names, readers.map(take, FOLLOWED), strict=True))
 
 
 def followed(path: Path, home: Path, namespace: tuple[str, ...]) -> list[Followed]:
