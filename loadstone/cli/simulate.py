@@ -295,7 +295,9 @@ def _simulate(
             progress.show(done=done, requests=fold.sent, now=simulation.now)
 
         summary = run.run(
-            on_row=(lambda row: lines.write(row.to_line())) if rows else lambda _: None,
+            on_row=(lambda row: lines.write(row.rounded().to_line()))
+            if rows
+            else lambda _: None,
             on_progress=show,
             stopping=stopping,
         )

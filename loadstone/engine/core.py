@@ -47,7 +47,8 @@ _BY: Final = {
 }
 
 # NOTE: a lookup in an enum's class is slow, and there are several for each sequence.
-_PREFILL, _DECODE, _FINISHED = State.PREFILL, State.DECODE, State.FINISHED
+_WAITING, _PREFILL = State.WAITING, State.PREFILL
+_DECODE, _FINISHED = State.DECODE, State.FINISHED
 _FETCHED, _SENT = Kv.FETCHED, Kv.SENT
 
 
@@ -60,7 +61,7 @@ class Engine:
         "_arrive", "_block_size", "_busy_s", "_chunk_unit", "_decoding", "_drafts",
         "_inbox", "_kept", "_last_stamp", "_pace", "_partial", "_planned", "_pool",
         "_queue", "_rng", "_running", "_start", "_waiting_of",
-        "computed_tokens", "context_read",
+        "computed_tokens", "context_read", "due",
         "generated_tokens", "granted", "law", "limits", "policy", "preemptions",
         "prefix_cache_hits", "prefix_cache_queries", "prefix_caching",
         "prompt_tokens_done", "scheduling_policy", "waiting", "waiting_output_tokens",
@@ -92,6 +93,8 @@ class Engine:
         self._start: Seconds = -inf
         """Start of the step planned last: what comes later than that must be stamped
         later."""
+        self.due: Seconds | None = None
+        """When `step()` is to be called next; None while there is nothing to do."""
         self._planned: Step | None = None
         self._queue = self._find_order(scheduling_policy)
         self._arrive = self._queue.arrive
@@ -112,9 +115,8 @@ class Engine:
         """Sequences waiting to be admitted, those preempted included."""
         self.waiting_output_tokens: Tokens = 0
         """Output tokens that the waiting sequences still want."""
-        self._waiting_of: dict[str, int] | None = None
-        if scheduling_policy == "fair":
-            self._waiting_of = {}
+        self._waiting_of: dict[str, int] | None
+        self._waiting_of = {} if scheduling_policy == "fair" else None
         self.preemptions = 0
         self.prompt_tokens_done: Tokens = 0
         """Tokens prefilled, recomputed ones included."""
@@ -149,13 +151,6 @@ class Engine:
         )
 
     # ---------------------------------------------------------------- what can be seen
-
-    @property
-    def due(self) -> Seconds | None:
-        """When `step()` is to be called next; None while there is nothing to do."""
-        if self._planned is not None:
-            return self._planned.end_s
-        return self._inbox[0][0] if self._inbox else None
 
     @property
     def running(self) -> int:
@@ -219,11 +214,10 @@ class Engine:
         the sequence could never be served.
         """
         self.check(seq)
-        seq.arrived_s = self._stamp(at)
-        seq.state = State.WAITING
-        self._inbox.append((seq.arrived_s, self._arrive, seq))
+        stamp = seq.arrived_s = self._note(at, self._arrive, seq)
+        seq.state = _WAITING
         self._count_waiting(seq, 1)
-        return seq.arrived_s
+        return stamp
 
     def check(self, seq: Sequence) -> None:
         """Raise `UsageError` for what could never be served here."""
@@ -275,14 +269,12 @@ class Engine:
         return self._note(at, self._start_empty, None)
 
     def _note(self, at: Seconds, event: Event, subject: Any) -> Seconds:
-        stamp = self._stamp(at)
-        self._inbox.append((stamp, event, subject))
-        return stamp
-
-    def _stamp(self, at: Seconds) -> Seconds:
         stamp = at if at > self._start else nextafter(self._start, inf)
-        self._last_stamp = max(stamp, self._last_stamp)
-        return self._last_stamp
+        self._last_stamp = stamp = max(stamp, self._last_stamp)
+        self._inbox.append((stamp, event, subject))
+        if self.due is None:
+            self.due = stamp
+        return stamp
 
     # ---------------------------------------------------------------- what happens
 
@@ -292,13 +284,17 @@ class Engine:
         Returns the completed step, or None when the engine was idle and only began one.
         Raises `RuntimeError` when nothing is due.
         """
-        due = self.due
-        if due is None:
+        start = self.due
+        if start is None:
             raise RuntimeError(f"{self!r} has nothing to do")
         done = self._planned
         if done is not None:
             self._complete(done)
-        self._planned = self._plan(due)
+        planned = self._planned = self._plan(start)
+        if planned is not None:
+            self.due = planned.end_s
+        else:
+            self.due = self._inbox[0][0] if self._inbox else None
         return done
 
     def _plan(self, start: Seconds) -> Step | None:
@@ -309,14 +305,22 @@ class Engine:
             _, event, subject = inbox.popleft()
             event(subject)
         preempted: list[Sequence] = []
+        chunks: list[tuple[Sequence, Tokens]] = []
+        batch = self._decoding
         growth = self._preempt_until(0, preempted)
-        decoding = self._decoding.count
-        budget = self.limits.max_num_batched_tokens - decoding * (1 + self._drafts)
-        chunks = self._continue_partial(budget, growth, preempted)
+        budget = self.limits.max_num_batched_tokens - batch.count * (1 + self._drafts)
+        partial = self._partial
+        if partial is not None:
+            n = self._continue_partial(partial, budget, growth, preempted)
+            if n:
+                chunks.append((partial, n))
+                budget -= n
+        elif growth:
+            self._pool.take(growth)
         # A prompt that is still cut short is first in line for what is left.
         if not preempted and self._partial is None:
-            self._admit_waiting(budget - sum([n for _, n in chunks]), chunks)
-        if not self._decoding.count and not chunks:
+            self._admit_waiting(budget, chunks)
+        if not batch.count and not chunks:
             return None
         return self._price(start, chunks, preempted)
 
@@ -341,10 +345,10 @@ class Engine:
             count, prefill, context, pairs, count * self._drafts
         )
         end = start + expected * self.law.noise(self._rng) * self._pace
-        clock = batch.speculation.clock(steps + 1)
+        clock, clipped = batch.ahead()
         return Step(
             steps, start, end, count, prefill, context, pairs, self._pool.free, clock,
-            clock - batch.clock, batch.clipped(clock), started, [], preempted,
+            clock - batch.clock, clipped, started, [], preempted,
         )  # fmt: skip
 
     def _complete(self, step: Step) -> None:
@@ -381,27 +385,32 @@ class Engine:
         return growth
 
     def _continue_partial(
-        self, budget: Tokens, growth: int, preempted: list[Sequence]
-    ) -> list[tuple[Sequence, Tokens]]:
-        """Take the blocks of decoding and of the partial prefill's next chunk."""
-        seq = self._partial
-        n = self._chunk(seq.target - seq.done, budget) if seq else 0
-        if seq is None or n == 0:
-            if growth:
-                self._pool.take(growth)
-            return []
+        self,
+        seq: Sequence,
+        budget: Tokens,
+        growth: int,
+        preempted: list[Sequence],
+    ) -> Tokens:
+        """Take the blocks of decoding and of the partial prefill's next chunk.
+
+        Returns the chunk's tokens; 0 where there is no room for one.
+        """
+        n = self._chunk(seq.target - seq.done, budget)
+        if n == 0:
+            self._pool.take(growth)
+            return 0
         held = max(self._blocks(seq.done), seq.reserved)
         blocks = max(0, self._blocks(seq.done + n) - held)
         self._pool.take(self._preempt_until(blocks, preempted))
         if self._partial is None:
-            return []
+            return 0
         self._pool.take(blocks)
         if seq.prefix_ids and self.prefix_caching:
             filled = (seq.done + n) // self._block_size
             seq.blocks = self._pool.name(seq.blocks, seq.prefix_ids, filled)
         if seq.done + n == seq.target:
             self._partial = None
-        return [(seq, n)]
+        return n
 
     def _admit_waiting(
         self, budget: Tokens, chunks: list[tuple[Sequence, Tokens]]
@@ -506,7 +515,7 @@ class Engine:
             self._partial = None
         held = seq.reserved
         if self.policy.grows:
-            held = max(self._blocks(context), held)
+            held = max(held, self._blocks(context))
         if state is _FINISHED and seq.kv is _SENT:
             self._kept[seq] = held
         else:
@@ -519,7 +528,7 @@ class Engine:
 
     def _preempt_one(self) -> Sequence:
         seq = self._queue.give_up(self._running)
-        self._leave(seq, State.WAITING, self._generated_by_now(seq))
+        self._leave(seq, _WAITING, self._generated_by_now(seq))
         self._queue.put_back(seq)
         self._count_waiting(seq, 1)
         self.preemptions += 1
@@ -527,7 +536,7 @@ class Engine:
         return seq
 
     def _remove(self, seq: Sequence) -> None:
-        if seq.state is State.WAITING:
+        if seq.state is _WAITING:
             self._count_waiting(seq, -1)
             seq.generated = self._generated_by_now(seq)
             seq.state = State.CANCELLED
@@ -536,7 +545,8 @@ class Engine:
 
     def _count_waiting(self, seq: Sequence, more: int) -> None:
         self.waiting += more
-        self.waiting_output_tokens += more * seq.wanted
+        wanted = seq.output_tokens - seq.generated - (seq.kv is _FETCHED)
+        self.waiting_output_tokens += more * wanted
         if self._waiting_of is not None:
             self._waiting_of[seq.tenant] = self.waiting_of(seq.tenant) + more
 

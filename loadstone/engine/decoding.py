@@ -47,7 +47,7 @@ class Decoding:
         self._grows = grows
         self._base = 0
         self._growth = [0] * block_size
-        self._finishing: dict[int, dict[Sequence, None]] = {}
+        self._finishing: dict[int, list[Sequence]] = {}
         """Who gets the last token in which step, in the order in which they joined."""
 
     def __repr__(self) -> str:
@@ -66,12 +66,16 @@ class Decoding:
         then = self.speculation.clock(self.steps + 1)
         return sum(self._growth[-c % size] for c in range(clock + 1, then + 1))
 
-    def clipped(self, clock: Tokens) -> Tokens:
-        """Count the tokens by which a step to `clock` overshoots ends of sequences."""
+    def ahead(self) -> tuple[Tokens, Tokens]:
+        """Return the token clock after the next step, and the tokens it is too many.
+
+        The latter are those by which it overshoots ends of sequences.
+        """
         if not self._drafts:
-            return 0
+            return self.clock + 1, 0
+        clock = self.speculation.clock(self.steps + 1)
         ending = self._finishing.get(self.steps, ())
-        return sum(clock - seq.last_clock for seq in ending)
+        return clock, sum(clock - seq.last_clock for seq in ending)
 
     def join(self, seq: Sequence) -> None:
         """Let `seq` decode; its first token of this stay is from this very instant."""
@@ -88,9 +92,9 @@ class Decoding:
         last = self._last_step(seq) if self._drafts else seq.last_clock - 1
         ending = self._finishing.get(last)
         if ending is None:
-            self._finishing[last] = {seq: None}
+            self._finishing[last] = [seq]
         else:
-            ending[seq] = None
+            ending.append(seq)
 
     def leave(self, seq: Sequence, *, ended: bool) -> Tokens:
         """Take `seq` out; returns the tokens of context that it had blocks for."""
@@ -100,14 +104,14 @@ class Decoding:
         if self._grows:
             self._growth[(done + self._drafts - first - 1) % self._block_size] -= 1
         if not ended:
-            del self._finishing[self._last_step(seq)][seq]
+            self._finishing[self._last_step(seq)].remove(seq)
         return done + self.clock - first
 
     def end_step(self) -> list[Sequence]:
         """Complete a step whose clock is set; returns who got the last token."""
         ending = self._finishing.pop(self.steps, None)
         self.steps += 1
-        return list(ending) if ending else []
+        return [] if ending is None else ending
 
     def _last_step(self, seq: Sequence) -> int:
         return self.speculation.steps_to(seq.last_clock) - 1

@@ -146,16 +146,16 @@ class Disaggregated:
     def follow(self, index: int, step: Step | None) -> Followed:
         """Pass on what an actor's `step` gave: first and last tokens, grants, KV."""
         if index < 0:
-            return Followed(self._deliver(self.links[-1 - index]), ())
+            return self._deliver(self.links[-1 - index]), ()
         if index < len(self.prefill.engines):
             return self._hand_over(index, step)
         granted = self._fetch(index)
         if step is None or not step.finished:
-            return Followed(granted, ())
+            return granted, ()
         for sequence in step.finished:
             self._legs.pop(sequence, None)
             self._homes.pop(sequence, None)
-        return Followed(granted, step.finished)
+        return granted, step.finished
 
     def _hand_over(self, index: int, step: Step | None) -> Followed:
         """Queue whoever got the first token on the decode side."""
@@ -177,7 +177,7 @@ class Disaggregated:
                 sequence.last_s = leg.last_s
                 del self._legs[sequence]
                 ended.append(sequence)
-        return Followed(touched, ended)
+        return touched, ended
 
     def _queue(self, sequence: Sequence, at: Seconds) -> int:
         arrived = sequence.arrived_s

@@ -7,7 +7,7 @@ the first block of the prompt.
 from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
 from random import Random
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 from ..errors import LoadstoneError, UsageError
 from ..physics.limits import EngineLimits
@@ -34,13 +34,9 @@ class Actor(Protocol):
         ...
 
 
-class Followed(NamedTuple):
-    """What one actor's `step` led to."""
-
-    touched: SequenceOf[int]
-    """Actors, by index, that were told something and may be due earlier for it."""
-    ended: SequenceOf[Sequence]
-    """Requests that have all their tokens."""
+Followed = tuple[SequenceOf[int], SequenceOf[Sequence]]
+"""What one actor's `step` led to: the actors, by index, that were told something and
+may be due earlier for it, and the requests that have all their tokens."""
 
 
 class Cluster(Protocol):
@@ -207,7 +203,7 @@ class Fleet:
 
     def follow(self, _: int, step: Step | None) -> Followed:
         """Return what a call of an engine's `step` led to: requests that ended."""
-        return Followed((), step.finished if step else ())
+        return (), step.finished if step is not None else ()
 
 
 def build_fleet(

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final
 
 from ..units import Seconds, Tokens
 from .blocks import Run
@@ -29,10 +28,6 @@ class Kv(Enum):
     """Computed here and kept after the last token, until it is released."""
     FETCHED = "fetched"
     """Computed elsewhere, with the first token; it has to arrive."""
-
-
-_FETCHED: Final = Kv.FETCHED
-"""NOTE: a lookup in an enum's class is slow, and this one is made for each request."""
 
 
 class Sequence:
@@ -162,11 +157,6 @@ class Sequence:
     def target(self) -> Tokens:
         """Tokens to prefill before the next output: prompt and what was recomputed."""
         return self.prompt_tokens + self.generated
-
-    @property
-    def wanted(self) -> Tokens:
-        """Output tokens that a waiting sequence still wants."""
-        return self.output_tokens - self.generated - (self.kv is _FETCHED)
 
 
 @dataclass(slots=True)

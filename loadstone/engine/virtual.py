@@ -184,22 +184,28 @@ def serve(
     source = arrivals if isinstance(arrivals, Source) else Scheduled(arrivals)
     agenda = _Agenda(cluster, on_step)
     asked: dict[Sequence, tuple[Request, int, Seconds]] = {}
+    due = source.next_at
     while not stopping():
-        due, step_at = source.next_at, agenda.next_at
-        if min(due, step_at) >= until:
-            break
+        step_at = agenda.next_at
         if due <= step_at:
+            if due >= until:
+                break
             request = source.take()
             sequence = sequence_of(request)
             index = cluster.submit(sequence, due)
             asked[sequence] = request, index, due
             agenda.wake(index)
+            due = source.next_at
             continue
+        if step_at >= until:
+            break
         index, ended = agenda.step()
-        for sequence in ended:
-            request, _, sent_s = asked.pop(sequence)
-            source.ended(request, step_at)
-            yield Served(request, sequence, index, sent_s)
+        if ended:
+            for sequence in ended:
+                request, _, sent_s = asked.pop(sequence)
+                source.ended(request, step_at)
+                yield Served(request, sequence, index, sent_s)
+            due = source.next_at
     for sequence, (request, index, sent_s) in asked.items():
         yield Served(request, sequence, index, sent_s)
 

@@ -70,6 +70,8 @@ class Scheduled:
         self._next = next(self._arrivals, None)
         self._due = _Due()
         self._journeys = Journeys(until)
+        self.next_at = self._first_of_both()
+        """When the next one is due."""
 
     def __repr__(self) -> str:
         return f"<Scheduled next={self._next} {self._journeys!r}>"
@@ -79,25 +81,27 @@ class Scheduled:
         """Of later turns, those that will never be due."""
         return self._journeys.undue
 
-    @property
-    def next_at(self) -> Seconds:
-        """When the next one is due."""
+    def _first_of_both(self) -> Seconds:
         arrival = inf if self._next is None else self._next[0].intended_s
         return min(arrival, self._due.next_at)
 
     def take(self) -> Request:
         """Take it."""
-        if self._next is not None and self._next[0].intended_s <= self._due.next_at:
-            taken, self._next = self._next, next(self._arrivals, None)
+        taken = self._next
+        if taken is not None and taken[0].intended_s <= self._due.next_at:
             first, *beside = self._journeys.begin(taken)
+            self._next = next(self._arrivals, None)
             self._due.add(beside)
-            return first
-        return self._due.pop()
+        else:
+            first = self._due.pop()
+        self.next_at = self._first_of_both()
+        return first
 
     def ended(self, request: Request, at: Seconds) -> None:
         """Let what follows in its conversation be due."""
         if request.conversation:
             self._due.add(self._journeys.ended(request, at))
+            self.next_at = self._first_of_both()
 
 
 class Users:
