@@ -79,7 +79,8 @@ def _script(steps: Sequence[Step], notes: Path) -> list[str]:
     # Each job has a group of its own, so that all of it can be ended.
     lines = [
         "set -m -o pipefail",
-        "trap 'code=$?' ERR",
+        # The first code that is not a run's doubt about itself counts.
+        "trap 'e=$?; [ $code != 0 ] && [ $code != 4 ] || code=$e' ERR",
         "trap 'for job in $(jobs -p); do kill -- -$job; done; wait' EXIT",
     ]
     for number, step in enumerate(steps):

@@ -118,13 +118,13 @@ def command(
     PLAN is a built-in plan, a plan's file, or the plan.toml of an earlier run, of `run`
     or of `simulate`: its options are used where none is given here.
     """
-    asked = _Asked(given)
+    asked = Asked(given)
     console = Console(stderr=as_json)
     if trials:
         source = ctx.get_parameter_source
         typed = {k: v for k, v in given.items() if source(k) == _TYPED}
         trials.refuse_loads(typed, "users")
-        asked = _Asked(given | dict.fromkeys((*LOADS, "users")))
+        asked = Asked(given | dict.fromkeys((*LOADS, "users")))
     run = asked.run(searched=bool(trials))
     if trials:
         site = VirtualSite(run, _kept(ctx.params), Console(stderr=True))
@@ -161,13 +161,14 @@ def _kept(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class _Asked:
+class Asked:
     """The options as they were given."""
 
     given: Mapping[str, Any]
 
     @property
     def out(self) -> Path:
+        """Where the run folder goes."""
         return Path(self.given["out"] or "runs")
 
     def run(self, *, searched: bool) -> VirtualRun:

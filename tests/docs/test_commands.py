@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from documents import blocks, command_of, quoted
+from documents import blocks, command_of, quoted, steps
 from processes import REPOSITORY
 from verbs import options, verbs, wrong_with
 
@@ -17,6 +17,25 @@ DOCUMENTS = [
 ]  # fmt: skip
 OF_OTHERS = {"--headless", "--master-bind-host", "--master-host"}
 """Options of Locust that a text may name by themselves."""
+
+
+NOT_RUN = {
+    r"make (demo|test)": "set up an environment; tests/e2e/test_demo.py has the demo",
+    r"make up": "needs a container engine",
+    r"loadstone .*(llm\.example\.com|//bf16:)": "needs it; a tutorial has one",
+    r"loadstone run .*--(users|trace|find-max|sweep) ": "a minute and more, or a trace",
+    r"loadstone run runs/latest/plan.toml": "tests/e2e/test_plans.py runs it",
+    r"loadstone run (rag|\.\.\.)": "tutorial-scenario.md runs it shorter",
+    r"loadstone (plan|index|report|selfcheck|fit)\b": "tutorials run it",
+    r"loadstone (compare|cost|verify|validate)\b": "tests/cli and tests/verify run it",
+    r"loadstone serve --": "tests/e2e/test_workers.py and tests/mock_server run it",
+    r"loadstone simulate --": "takes minutes; tests/cli/test_simulate.py",
+    r"locust ": "goes on until Ctrl-C; Locust's own parser takes it, below",
+    r"(printf|ssh-keygen) ": "signs with a key of the reader's",
+    r"python bench/": "a measurement of minutes",
+}
+"""Commands of README.md and the tutorials that are quoted and not run, and why."""
+PROGRAMS = ("loadstone", "make", "locust", "printf", "ssh-keygen", "python", "docker")
 
 
 def name_of(path: Path) -> str:
@@ -117,3 +136,21 @@ def test_a_wrong_command_is_found(line: list[str], said: str) -> None:
 def test_every_verb_is_known() -> None:
     """Verbs and those below them."""
     assert {"demo", "plan show", "dashboards check"} <= {name for name, _ in verbs()}
+
+
+def test_what_is_not_run_is_known() -> None:
+    """README.md and the tutorials: all else stands in a block that is run."""
+    read = [REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("tutorial-*.md")]
+    told: dict[str, int] = dict.fromkeys(NOT_RUN, 0)
+    for path in read:
+        text = path.read_text(encoding="utf-8")
+        run = "\n".join(step.text for step in steps(text))
+        for line in quoted(text):
+            if line.split(" ")[0] not in PROGRAMS or " " not in line or line in run:
+                continue
+            if command_of(line, "loadstone") is not None and len(line.split()) == 2:
+                continue  # a verb by its name
+            reasons = [known for known in NOT_RUN if re.match(known, line)]
+            assert reasons, f"{path.name}: {line}"
+            told[reasons[0]] += 1
+    assert [known for known, lines in told.items() if not lines] == []
