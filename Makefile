@@ -8,7 +8,8 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
 UV := uv==0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check soak fix lock tools tools-compose up down docker secrets clean
+.PHONY: help demo test pythons check soak fix lock wheel tools tools-compose tools-pythons up down docker \
+  secrets clean always
 
 help: ## tell what there is
 	@echo "make TARGET, where TARGET is"
@@ -17,8 +18,16 @@ help: ## tell what there is
 demo: $(VENV)/.runtime ## a mock rack under load on this machine; options go in ARGS="..."
 	@$(BIN)/loadstone demo $(ARGS)
 
-test: check tools tools-compose ## check, then every test; options for pytest go in ARGS="..."
+test: check tools tools-compose tools-pythons ## check, then every test; options for pytest go in ARGS="..."
 	$(BIN)/pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder $(ARGS)
+
+pythons: $(VENV)/.dev ## the wheel and the quick half of the tests on each supported Python that is here
+	@.ci/pythons $(BIN)/python requirements-dev.lock
+	@$(BUILD) --target wheel >&2
+	@set -e; for python in .tools/pythons/3.*/bin/python; do \
+	  $$python -m pip -qq --disable-pip-version-check install --no-deps --no-index --force-reinstall dist/*.whl; \
+	  $$python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder --quiet \
+	    --ignore tests/e2e --ignore tests/dashboards --ignore tests/deploy $(ARGS); done
 
 check: $(VENV)/.dev ## format, lint, types, arrows, dashboards, locks
 	$(BIN)/ruff format --check --output-format concise .
@@ -44,6 +53,12 @@ tools: ## what tests need besides Python: Prometheus and Chromium; quick when th
 
 tools-compose:
 	@.ci/compose
+
+tools-pythons: $(VENV)/.dev
+	@.ci/pythons $(BIN)/python requirements.lock
+
+wheel: $(VENV)/.runtime ## what a release is: the wheel and the source archive, in dist
+	@$(BUILD) --target sdist --target wheel
 
 # TRACING=1 brings the trace store with it, and has every tenth request traced.
 COMPOSE = $(if $(TRACING),OTEL_TRACES_SAMPLER_ARG=$${OTEL_TRACES_SAMPLER_ARG:-0.1}) \
@@ -100,18 +115,31 @@ define venv
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 endef
 
+BUILD = rm -rf dist && $(BIN)/python -m hatchling build --directory dist
+
+# Who changes the code runs it as it lies there. CI runs what is shipped: the built wheel, made anew
+# each time, and no stamp is left, so that the next `make` without CI gets the tree again.
+ifdef CI
+install = @$(BUILD) --target wheel >&2 && $(PIP) install --no-deps --no-index --force-reinstall dist/*.whl
+stamp = @rm -f $(VENV)/.runtime $(VENV)/.dev
+$(VENV)/.runtime $(VENV)/.dev: always
+else
+install = @$(PIP) install --no-deps --no-build-isolation --editable .
+stamp = @touch
+endif
+
 # `make demo` needs only what runs; the tools that check come with the first `make test`.
 $(VENV)/.runtime: requirements.lock pyproject.toml
 	$(call venv)
 	@$(PIP) install --no-deps --require-hashes --requirement requirements.lock
-	@$(PIP) install --no-deps --no-build-isolation --editable .
-	@touch $@
+	$(install)
+	$(stamp) $@
 
 $(VENV)/.dev: requirements-dev.lock pyproject.toml
 	$(call venv, with the tools)
 	@$(PIP) install --no-deps --require-hashes --requirement requirements-dev.lock
-	@$(PIP) install --no-deps --no-build-isolation --editable .
-	@touch $(VENV)/.runtime $@
+	$(install)
+	$(stamp) $(VENV)/.runtime $@
 
 $(VENV)/.locker: Makefile
 	$(call venv, with the resolver)

@@ -114,7 +114,7 @@ def _ms(values: Sequence[float | None], q: float) -> float:
 
 def truth(url: str) -> list[list[float]]:
     """Take what the server knows of the requests since it was last asked."""
-    with urllib.request.urlopen(f"{url}/truth") as answer:  # noqa: S310 - our own
+    with urllib.request.urlopen(f"{url}/truth") as answer:
         known: list[list[float]] = json.load(answer)
         return known
 

@@ -19,8 +19,9 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import fields, replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from loadstone.cli.main import main
 from loadstone.runs import read_rows
@@ -105,7 +106,7 @@ def measure(name: str, places: dict[str, str], n: int) -> None:
 
 def table(sizes: list[int], verbs: list[str]) -> None:
     """Print a line for each number of rows and verb."""
-    print(f"{len(fields(RequestRecord))} fields a row")
+    print(f"{len(RequestRecord.__struct_fields__)} fields a row")
     print(
         f"{'rows':>10}  {'verb':<8}{'wall s':>8}{'CPU s':>8}{'us/row':>9}{'RSS MB':>9}"
     )

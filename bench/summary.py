@@ -15,9 +15,10 @@ import resource
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from random import Random
+
+from msgspec.structs import replace
 
 from loadstone.buckets import bucket_of
 from loadstone.runs import read_rows

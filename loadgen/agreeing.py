@@ -66,11 +66,13 @@ def ask_all(
 
 def _answer(exchange: Exchange, reply: ChatReply) -> Answer:
     rest = reply.output_tokens - reply.first_event_tokens
-    streamed = reply.first is not None and reply.last is not None
+    tpot_s = None
+    if reply.first is not None and reply.last is not None and rest > 0:
+        tpot_s = (reply.last - reply.first) / rest
     return Answer(
         text=reply.text,
         output_tokens=reply.output_tokens,
         ttft_s=reply.first - exchange.sent if reply.first is not None else None,
-        tpot_s=(reply.last - reply.first) / rest if streamed and rest > 0 else None,  # type: ignore[operator]
+        tpot_s=tpot_s,
         e2e_s=exchange.end - exchange.sent,
     )

@@ -194,7 +194,7 @@ def _from_command(values: Mapping[str, Any], environ: Mapping[str, str]) -> Cred
 
 
 def _from_entra(values: Mapping[str, Any], environ: Mapping[str, str]) -> Credential:
-    command = [sys.executable, "-m", "loadgen.entra", values["entra_scope"]]
+    command = [sys.executable, "-P", "-m", "loadgen.entra", values["entra_scope"]]
     return _running(command, environ)
 
 

@@ -15,7 +15,15 @@ from uuid import uuid4
 
 from loadstone.cost.meter import usd_so_far
 from loadstone.errors import LoadstoneError, UsageError
-from loadstone.runs import METRICS, PULSES, SERVER_METRICS, SUMMARY, RunFiles, read_rows
+from loadstone.runs import (
+    METRICS,
+    PULSES,
+    SERVER_COUNTS,
+    SERVER_METRICS,
+    SUMMARY,
+    RunFiles,
+    read_rows,
+)
 from loadstone.traffic.accounts import UNSURE_S, Fate, Pulse
 from loadstone.traffic.isolation import isolation_of
 from loadstone.traffic.machine import Standing, loads_of
@@ -48,9 +56,11 @@ from .resolve import resolve
 from .scrape import Scraper, watch_of
 from .selfcheck import standing
 from .series import Series
+from .server_books import ServerBooks
 from .settling import Settled, by_rows, by_totals
 from .stats import ClientStats, SliceStats, total
 from .target import endpoint_of, endpoints_of, endpoints_of_tenants
+from .tracing import Traces
 from .workload import requests_of, skipped_of
 
 LEAD_S: Final = 0.5
@@ -79,9 +89,13 @@ class Run:
         values: dict[str, Any],
         target: Target = _NO_TARGET,
         endpoints: Sequence[Endpoint] = (),
+        books: ServerBooks | None = None,
         drawing_s: Seconds = 0.0,
     ) -> None:
-        """Take a run's parts: `drawing_s` is how long drawing its requests took."""
+        """Take a run's parts: `drawing_s` is how long drawing its requests took.
+
+        `books` are those of its servers, where they keep any.
+        """
         self.folder = folder
         self.plan = plan
         self.requests = requests
@@ -93,6 +107,7 @@ class Run:
         self.target = target
         self.budget = Budget.of(values)
         self._endpoints = endpoints
+        self._books = books
         self._scraper: Scraper | None = None
         self.notes = [standing.absent] if standing.absent else []
         """What to know of the figures beside the verdict's reasons."""
@@ -171,6 +186,7 @@ class Run:
             values=values,
             target=target,
             endpoints=endpoints,
+            books=_books_of(endpoints, target, values, environ),
             drawing_s=drawing_s,
         )
 
@@ -180,6 +196,8 @@ class Run:
         `clocks` has the workers in order of rank, and by how much their clocks differ;
         None where this process sends everything itself.
         """
+        if self._books is not None:
+            self._books.open()
         if clocks is None:
             lead = LEAD_S
         else:
@@ -288,6 +306,9 @@ class Run:
         here on the totals, and with them `metrics`, are theirs.
         """
         self.end_watch()
+        if self._books is not None:
+            traces = Traces(self.plan.seed, run=self.order().trace_run, ratio=0.0)
+            self.folder.write_json(SERVER_COUNTS, self._books.close(traces.run_hex))
         if self.ledger is not None:
             self.notes += self.ledger.notes()
         complete, spent = stopped_s == math.inf, self.spent()
@@ -493,6 +514,21 @@ class Run:
             "selfcheck": told,
             **({"notes": self.notes} if self.notes else {}),
         }
+
+
+def _books_of(
+    endpoints: Sequence[Endpoint],
+    target: Target,
+    values: Mapping[str, Any],
+    environ: Mapping[str, str],
+) -> ServerBooks | None:
+    """Return the books of all servers that will get requests; real ones keep none."""
+    if target.mock is None:
+        return None
+    embeds = values["embeddings_host"]
+    known = {endpoint.url for endpoint in endpoints}
+    more = () if embeds is None else (endpoint_of(embeds, values, environ),)
+    return ServerBooks([*endpoints, *(e for e in more if e.url not in known)])
 
 
 def _slos_of(values: Mapping[str, Any]) -> tuple[Slo, ...]:

@@ -116,20 +116,20 @@ def _model_found(exchange: Exchange, endpoint: Endpoint, model: str) -> str:
     return f"{endpoint.url} has no model {model!r} (HTTP {exchange.status})"
 
 
-def _key_found(exchange: Exchange, endpoint: Endpoint, model: str) -> str:  # noqa: ARG001
+def _key_found(exchange: Exchange, endpoint: Endpoint, model: str) -> str:  # noqa: ARG001 - one signature for all
     return f"{endpoint.url} refused the key (HTTP {exchange.status})"
 
 
-def _path_found(exchange: Exchange, endpoint: Endpoint, model: str) -> str:  # noqa: ARG001
+def _path_found(exchange: Exchange, endpoint: Endpoint, model: str) -> str:  # noqa: ARG001 - one signature for all
     return f"{endpoint.url} knows no such path (HTTP {exchange.status})"
 
 
-def _led_elsewhere(exchange: Exchange, endpoint: Endpoint, model: str) -> str:  # noqa: ARG001
+def _led_elsewhere(exchange: Exchange, endpoint: Endpoint, model: str) -> str:  # noqa: ARG001 - one signature for all
     place = exchange.headers.get("location", "nowhere").partition("?")[0]
     return f"{endpoint.url} leads to {place} (HTTP {exchange.status})"
 
 
-def _throttled(exchange: Exchange, endpoint: Endpoint, model: str) -> str:  # noqa: ARG001
+def _throttled(exchange: Exchange, endpoint: Endpoint, model: str) -> str:  # noqa: ARG001 - one signature for all
     wait = exchange.retry_after_s
     when = "" if wait is None else f", and to come back after {wait:g} s"
     return f"{endpoint.url} said too many requests (HTTP 429){when}"

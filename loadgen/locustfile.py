@@ -48,7 +48,7 @@ def _tell(what: str, facts: dict[str, Any]) -> None:
     if fd is not None:
         _write(int(fd), json.dumps([what, facts]).encode() + b"\n", what)
     elif what == "done":
-        print(text_of_summary(facts["summary"]), f"run folder  {facts['folder']}\n")  # noqa: T201
+        print(text_of_summary(facts["summary"]), f"run folder  {facts['folder']}\n")  # noqa: T201 - the terminal is its place
 
 
 def _write(fd: int, line: bytes, what: str) -> None:
@@ -111,7 +111,7 @@ def _otel_settings() -> Settings | None:
 
 def _export(control: Control, environment: Any, settings: Settings) -> None:
     # Imported only when it is on: it takes a fifth of a second.
-    from loadstone.telemetry.otel.client import LoadTelemetry  # noqa: PLC0415
+    from loadstone.telemetry.otel.client import LoadTelemetry  # noqa: PLC0415 - slow, and not always wanted
 
     telemetry = LoadTelemetry(settings)
     control.observe(telemetry)

@@ -49,6 +49,11 @@ class Order:
     run_id: str = ""
     """Unlike any other's; it is in `environment.json` of the run's folder too."""
 
+    @property
+    def trace_run(self) -> str:
+        """What its traces' own half is drawn from, in each of the run's processes."""
+        return f"{self.plan_hash}/{self.t0_epoch!r}"
+
     def message(self) -> dict[str, Any]:
         """Return it as a message; `Order(**message)` reads it."""
         return asdict(self)
@@ -102,9 +107,7 @@ def open_session(
             folder / rows_name(order.rank, order.workers), on_disk_failure, pulse
         ),
         stats=ClientStats(),
-        traces=Traces(
-            plan.seed, run=f"{order.plan_hash}/{order.t0_epoch!r}", ratio=sampled
-        ),
+        traces=Traces(plan.seed, run=order.trace_run, ratio=sampled),
         t0=t0,
         on_row=on_row,
         by_tenant={

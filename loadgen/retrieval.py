@@ -119,7 +119,7 @@ class _Searcher:
         with theirs:
             # A session of its own: Ctrl-C is for us, who drain before they end.
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "loadstone.retrieval.searcher",
+                [sys.executable, "-P", "-m", "loadstone.retrieval.searcher",
                  str(theirs.fileno()), address],
                 pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
                 start_new_session=True,

@@ -28,17 +28,17 @@ class Rows:
             exchange.end,
             outcome_of(exchange),
             host=host,
-            connect_s=exchange.connect_s,
-            recv_lag_s=exchange.recv_lag_s,
-            worst_recv_lag_s=exchange.worst_recv_lag_s,
+            recv_lag_s=_rounded(exchange.recv_lag_s),
+            worst_recv_lag_s=_rounded(exchange.worst_recv_lag_s),
             reconnects=exchange.reconnects,
             retries=exchange.retries,
-            retry_after_s=exchange.retry_after_s,
+            retry_after_s=_rounded(exchange.retry_after_s),
             sent_bytes=exchange.bytes_out,
             received_bytes=exchange.bytes_in,
             status=exchange.status,
             error=exchange.error,
             error_kind=(reply.error.kind or None) if reply and reply.error else None,
+            **_connecting(exchange.connect_s),
             # An answer whose tokens are all hidden has a count and no first event.
             **(self._of_reply(request, reply) if reply and reply.answered else {}),
         )
@@ -110,6 +110,15 @@ class Rows:
     def _stamp(self, instant: Seconds) -> Seconds:
         """Return it since t0, as the row's line has it: totals and rows then agree."""
         return round(instant - self.t0, STAMP_DIGITS)
+
+
+def _connecting(took: Seconds) -> dict[str, Seconds]:
+    """Return how long it took to connect, for those that did."""
+    return {"connect_s": round(took, STAMP_DIGITS)} if took else {}
+
+
+def _rounded(seconds: Seconds | None) -> Seconds | None:
+    return None if seconds is None else round(seconds, STAMP_DIGITS)
 
 
 def outcome_of(exchange: Exchange) -> Outcome:

@@ -61,7 +61,7 @@ class Scraper:
 
     def __init__(self, watch: Watch) -> None:
         self._process = gevent.subprocess.Popen(
-            [sys.executable, "-m", "loadgen.scrape"],
+            [sys.executable, "-P", "-m", "loadgen.scrape"],
             stdin=gevent.subprocess.PIPE,
             stdout=gevent.subprocess.DEVNULL,
             stderr=gevent.subprocess.DEVNULL,

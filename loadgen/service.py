@@ -135,7 +135,8 @@ class Service:
             course.close()
             part.in_flight -= 1
             if row is not None:
-                self._settle(course.whole(row))
+                whole = course.whole(row)
+                self._settle(row if whole is row else whole.rounded())
 
     def _now(self) -> Seconds:
         return self._clock.now() - self._rows.t0
@@ -193,7 +194,7 @@ class Service:
                 beside.in_flight -= 1
             self._stats.reserve(-request.input_tokens, -request.output_tokens)
         if trace.sampled:
-            row = replace(asked.row, trace_id=trace.trace_hex)
+            row = asked.row.but(trace_id=trace.trace_hex)
             asked = asked._replace(row=row)
         return asked
 
@@ -220,7 +221,7 @@ class Service:
                 )  # fmt: skip
                 outcome, code = Outcome.FAILED, "internal"
         if row is not None:
-            return replace(row, outcome=outcome, error=code)
+            return row.but(outcome=outcome, error=code)
         return self._rows.abandoned(
             request, began + self._rows.t0, self._clock.now(), outcome, code,
             self._clients.host_of(request),

@@ -14,10 +14,9 @@ custom), so a row's trace id is all that an exporter needs.
 from hashlib import blake2b
 from typing import Final
 
-from loadstone.wire.traceparent import TraceParent
+from loadstone.wire.traceparent import RUN_BITS, TraceParent
 
-_HALF_BITS: Final = 64
-_HALF: Final = 1 << _HALF_BITS
+_HALF: Final = 1 << RUN_BITS
 
 
 class Traces:
@@ -26,11 +25,16 @@ class Traces:
     def __init__(self, seed: int, *, run: str, ratio: float) -> None:
         self.ratio = ratio
         self._seed = seed
-        self._run = _draw(f"run/{run}") << _HALF_BITS
+        self._run = _draw(f"run/{run}") << RUN_BITS
         self._bound = round(ratio * _HALF)
 
     def __repr__(self) -> str:
-        return f"<Traces {self._run >> _HALF_BITS:016x}... sampled {self.ratio:g}>"
+        return f"<Traces {self.run_hex}... sampled {self.ratio:g}>"
+
+    @property
+    def run_hex(self) -> str:
+        """The run's half, as the mock's `/runs/{run}` takes it."""
+        return f"{self._run >> RUN_BITS:016x}"
 
     def of(self, number: str) -> TraceParent:
         """Return the trace of the request of that number, with its span as parent."""

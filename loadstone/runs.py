@@ -23,6 +23,8 @@ SUMMARY: Final = "summary.json"
 METRICS: Final = "metrics.prom"
 ROWS: Final = "requests*.jsonl"
 PULSES: Final = "alive*.json"
+SERVER_COUNTS: Final = "server_counts.json"
+"""What the mock counted of the run's requests, where that was the server."""
 SERVER_METRICS: Final = "server_metrics.jsonl"
 """What the server said of itself while the run went on, where it was watched."""
 
@@ -62,6 +64,10 @@ class RunFiles:
     def summary(self) -> dict[str, Any] | None:
         """Return the run's figures, or None where it was ended before they were."""
         return self._json(SUMMARY)
+
+    def server_counts(self) -> dict[str, Any] | None:
+        """Return what its servers counted, None where they were not asked."""
+        return self._json(SERVER_COUNTS)
 
     def rows(self) -> Iterator[RequestRecord]:
         """Read the rows one by one; see `read_rows`."""

@@ -5,7 +5,7 @@ quantity in another unit says so in its name (`gemm_us_per_token`) and is scaled
 """
 
 import re
-from typing import Final
+from typing import Final, TypeGuard
 
 from .errors import UsageError
 
@@ -30,6 +30,16 @@ KWH: Final = 3.6e6
 
 _SCALE: Final = {"ms": MS, "s": 1.0, "m": 60.0, "min": 60.0, "h": HOUR}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|min|m|h)")
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a value that somebody wrote is a number; True and False are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_whole(value: object) -> TypeGuard[int]:
+    """Whether a value that somebody wrote is an integer; True and False are none."""
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def parse_duration(text: str) -> Seconds:

@@ -22,6 +22,7 @@ from .injection import Injector
 from .outages import Outages
 from .probes import Metrics, Probes
 from .responses import Memory, responses
+from .runs import RunBooks
 from .tenants import DEFAULT
 
 __all__ = ["Metrics", "build_app"]
@@ -42,14 +43,16 @@ def build_app(
 
     Requests for answers come in by the `entrance`.
     """
+    runs = RunBooks()
     app = web.Application(
         middlewares=[
+            runs.middleware,
             build_edge(
                 driver.stats,
                 entrance,
                 tenants=config.who,
                 max_body_bytes=config.max_body_bytes,
-            )
+            ),
         ],
         client_max_size=config.max_body_bytes,
     )
@@ -77,6 +80,7 @@ def build_app(
         "/ready": probes.ready,
         "/version": probes.version,
         "/metrics": probes.metrics,
+        "/runs/{run}": runs.tell,
         "/openapi.json": probes.openapi,
     }
     app.add_routes(_routes(handlers))

@@ -65,7 +65,7 @@ class FaultyTransport:
     def strike(self) -> None:
         """Go wrong, before the event at which it does."""
 
-    def change(self, event: bytes, here: bool) -> bytes:  # noqa: ARG002, FBT001
+    def change(self, event: bytes, here: bool) -> bytes:  # noqa: ARG002, FBT001 - one signature
         """Return an event as it goes out; `here`: it is the one that goes wrong."""
         return event
 
@@ -139,7 +139,7 @@ class Cut(FaultyTransport):
 class Spoilt(FaultyTransport):
     """One event is not what it should be."""
 
-    def change(self, event: bytes, here: bool) -> bytes:  # noqa: FBT001
+    def change(self, event: bytes, here: bool) -> bytes:  # noqa: FBT001 - one signature
         """Break the one event."""
         return _BREAKS[self.fault.kind](event) if here else event
 
@@ -147,7 +147,7 @@ class Spoilt(FaultyTransport):
 class Uncounted(FaultyTransport):
     """No event has a usage."""
 
-    def change(self, event: bytes, here: bool) -> bytes:  # noqa: ARG002, FBT001
+    def change(self, event: bytes, here: bool) -> bytes:  # noqa: ARG002, FBT001 - one signature
         """Take the usage out, and with it an event that has nothing else."""
         return without_usage(event)
 

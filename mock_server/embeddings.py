@@ -21,6 +21,7 @@ from .door import Door
 from .driver import Driver
 from .edge import read_body
 from .generate import path_fields
+from .runs import count_tokens
 from .sinks import CollectSink, Ticket
 from .tenants import Tenant
 
@@ -72,6 +73,7 @@ class Embeddings:
             for ticket in tickets:
                 self._driver.cancel(ticket)
         reply = embedding_body(asked, vectors, self._config.model)
+        count_tokens(request, sum(text.tokens for text in asked.texts), 0)
         return web.json_response(reply, headers=headers)
 
     def _ticket(

@@ -18,7 +18,7 @@ from random import Random
 from typing import Any, Final, NamedTuple
 
 from loadstone.errors import UsageError
-from loadstone.units import Seconds
+from loadstone.units import Seconds, is_number, is_whole
 from loadstone.wire.openai_error import ApiError
 
 PATHS: Final = ("/chat/completions", "/completions", "/responses")
@@ -43,13 +43,8 @@ class Number(NamedTuple):
 
     def read(self, name: str, value: object) -> float:
         """Return the value; raises `UsageError`."""
-        kinds = int if self.whole else (int, float)
-        if (
-            isinstance(value, int | float)
-            and isinstance(value, kinds)
-            and not isinstance(value, bool)
-            and isfinite(value)
-            and self.least <= value <= self.most
+        if (is_whole(value) or (is_number(value) and not self.whole)) and (
+            isfinite(value) and self.least <= value <= self.most
         ):
             return value
         most = f" to {self.most:g}" if self.most < inf else " or more"

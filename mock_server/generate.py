@@ -33,6 +33,7 @@ from .filler import choose_answer
 from .hooks import Visit
 from .injection import JSON, Injector, Strike
 from .prefix import block_ids, caches
+from .runs import count_tokens
 from .sinks import (
     CollectSink,
     ScriptSink,
@@ -174,11 +175,16 @@ class Generator:
         )
         reply = dialect.reply(asked, setting)
         if asked.stream:
-            return await self._stream(request, reply, tickets, strike, headers)
-        body = await self._collect(reply, tickets, asked.n)
-        if strike is not None:
-            return await self._injector.body(strike, request, body, headers)
-        return web.Response(body=body, content_type=JSON, headers=headers)
+            response = await self._stream(request, reply, tickets, strike, headers)
+        else:
+            body = await self._collect(reply, tickets, asked.n)
+            if strike is not None:
+                response = await self._injector.body(strike, request, body, headers)
+            else:
+                response = web.Response(body=body, content_type=JSON, headers=headers)
+        total = total_usage([ticket.usage() for ticket in tickets], asked.n)
+        count_tokens(request, total.prompt_tokens, total.completion_tokens)
+        return response
 
     def _tickets(
         self,

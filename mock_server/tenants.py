@@ -12,11 +12,11 @@ of a whole minute through and then holds the same rate.
 import hmac
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from math import ceil, inf, isfinite
+from math import ceil, inf
 from typing import Final
 
 from loadstone.errors import UsageError
-from loadstone.units import Seconds, Tokens
+from loadstone.units import Seconds, Tokens, is_number, is_whole
 from loadstone.wire.openai_error import ApiError
 
 DEFAULT: Final = "default"
@@ -73,17 +73,16 @@ def read_tenant(row: Mapping[str, object], read_key: Callable[[str], str]) -> Te
     if not isinstance(path, str):
         raise TenantError("key_file", f"tenant {name} needs a 'key_file'")
     priority = row.get("priority", 0)
-    if not isinstance(priority, int) or isinstance(priority, bool):
+    if not is_whole(priority):
         raise TenantError("priority", f"priority must be an integer: {priority!r}")
     numbers = {n: _positive(n, row[n]) for n in _NUMBERS if n in row}
     return Tenant(name=name, key=read_key(path), priority=priority, **numbers)
 
 
 def _positive(name: str, value: object) -> float:
-    good = isinstance(value, int | float) and not isinstance(value, bool)
-    if not (good and isfinite(value) and value > 0):  # type: ignore[arg-type, operator]
+    if not is_number(value) or not 0 < value < inf:
         raise TenantError(name, f"{name} must be a number above 0: {value!r}")
-    return value  # type: ignore[return-value]
+    return value
 
 
 def check_tenants(tenants: Iterable[Tenant]) -> None:

@@ -18,7 +18,7 @@ from .share import Share
 
 _LOG: Final = logging.getLogger(__name__)
 
-COMMAND: Final = (sys.executable, "-m", "loadstone.cli.worker")
+COMMAND: Final = (sys.executable, "-P", "-m", "loadstone.cli.worker")
 START_S: Final[Seconds] = 60.0
 """A worker that does not listen by then is taken for dead."""
 QUICK_S: Final[Seconds] = 10.0

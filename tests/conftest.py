@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import pytest
 from hypothesis import settings
+from run_folders import out_of_order
 from xdist.scheduler import LoadScopeScheduling
 
 settings.register_profile(
@@ -21,6 +22,10 @@ settings.register_profile(
 )
 settings.register_profile("deep", max_examples=2000, deadline=None, print_blob=True)
 settings.load_profile("house")
+
+# A child takes what is installed, as the tests do, and not what lies in the folder that
+# it starts in: in CI that is the wheel.
+os.environ["PYTHONSAFEPATH"] = "1"
 
 
 IN_REAL_TIME: Final = ("e2e", "dashboards")
@@ -59,3 +64,10 @@ def _no_selfcheck_profile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         del os.environ["XDG_STATE_HOME"]
     else:
         os.environ["XDG_STATE_HOME"] = before
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _every_run_is_in_order(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Audit each run that any test has made, at the end: folders have tests' names."""
+    yield
+    assert not out_of_order(tmp_path_factory.getbasetemp())

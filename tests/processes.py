@@ -13,10 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loadstone.cli.audit import books_of
-from loadstone.runs import RunFiles
-from loadstone.traffic.audit import audit
-
 REPOSITORY = Path(__file__).parents[1]
 TRACE = REPOSITORY.parent / "shared/calibration/traces/azure_llm_2023_conv.csv"
 PATIENCE_S = 90
@@ -82,7 +78,7 @@ def fetch_when_up(url: str) -> str:
     deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
-            with urllib.request.urlopen(url) as page:  # noqa: S310 - our own
+            with urllib.request.urlopen(url) as page:
                 text: str = page.read().decode()
                 return text
         except OSError:
@@ -131,12 +127,8 @@ class Results:
 
 
 def latest(out: Path) -> Results:
-    """Return the newest run below `out`, whose accounts must be in order."""
-    folder = (out / "latest").resolve()
-    run = RunFiles.open(folder)
-    for check in audit(run.rows(), books_of(run)):
-        assert check.state != "wrong", check
-    return Results(folder)
+    """Return the newest run below `out`."""
+    return Results((out / "latest").resolve())
 
 
 def descendants(pid: int) -> list[int]:

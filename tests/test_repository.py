@@ -5,15 +5,22 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 import tomllib
 from collections.abc import Iterator
+from importlib import import_module
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+from packaging.metadata import Metadata
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from loadstone import __version__
 
 ROOT = Path(__file__).parents[1]
 CONFIG = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -150,13 +157,25 @@ def test_machine_paths_are_recognised() -> None:
     assert not MACHINE_PATH.search("https://example.com/home/paper and a/Users/x")
 
 
+def build(target: str, out: Path, tree: Path = ROOT) -> Path:
+    """Build the wheel or the source archive of a tree, as a release would."""
+    command = f"-m hatchling build -t {target} -d {out}".split()
+    subprocess.run(
+        [sys.executable, *command], cwd=tree, check=True, capture_output=True
+    )
+    (built,) = out.iterdir()
+    return built
+
+
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """Build the wheel of this tree and return the names in it."""
-    out = tmp_path_factory.mktemp("wheel")
-    build = f"-m hatchling build -t wheel -d {out}".split()
-    subprocess.run([sys.executable, *build], cwd=ROOT, check=True, capture_output=True)
-    (built,) = out.glob("*.whl")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel of this tree."""
+    return build("wheel", tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> set[str]:
+    """Return the names in the wheel."""
     return set(ZipFile(built).namelist())
 
 
@@ -174,3 +193,71 @@ def test_wheel_holds_every_file_of_the_packages(wheel: set[str]) -> None:
     inside = {name for name in files if name.split("/")[0] in PACKAGES}
     assert any(name.startswith("loadstone/catalog/") for name in inside)
     assert {name for name in wheel if name.split("/")[0] in PACKAGES} == inside
+
+
+def contents(wheel: Path) -> dict[str, bytes]:
+    """Return the files of a wheel."""
+    with ZipFile(wheel) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def test_source_archive_makes_the_same_wheel(built: Path, tmp_path: Path) -> None:
+    """Whoever builds from it gets what we ship; tests and docs come along."""
+    packed = build("sdist", tmp_path / "sdist")
+    with tarfile.open(packed) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (source,) = (p for p in tmp_path.iterdir() if p.name != "sdist")
+    for name in ("tests/test_repository.py", "docs/design.md", "Makefile", ".ci/run"):
+        assert (source / name).read_bytes() == (ROOT / name).read_bytes()
+    assert not list(source.rglob("secrets"))
+    assert not list(source.rglob("*.zip"))
+    again = build("wheel", tmp_path / "wheel", source)
+    assert contents(again) == contents(built)
+
+
+def test_metadata_are_well_formed(built: Path) -> None:
+    """An index takes them: each field is valid, and the README is their text."""
+    (text,) = (v for k, v in contents(built).items() if k.endswith("/METADATA"))
+    told = Metadata.from_email(text, validate=True)
+    assert told.version == Version(__version__)
+    assert told.license_expression == "Apache-2.0"
+    assert told.requires_python == SpecifierSet(CONFIG["project"]["requires-python"])
+    assert told.description_content_type == "text/markdown"
+    assert told.description
+    assert told.description.strip() == (ROOT / "README.md").read_text().strip()
+
+
+def test_ci_tests_what_is_shipped() -> None:
+    """There the tests import the installed wheel, and so do their child processes."""
+    if not os.environ.get("CI"):
+        pytest.skip("a developer tests the tree")
+    asked = "import {0}; print({0}.__file__)"
+    for name in PACKAGES:
+        command = [sys.executable, "-c", asked.format(name)]
+        told = subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+        for found in (import_module(name).__file__, told.stdout.decode()):
+            assert found
+            assert not found.startswith(f"{ROOT}/{name}"), found
+
+
+def starts_python(node: ast.AST) -> bool:
+    """Whether a node is a command that begins with this very Python."""
+    return (
+        isinstance(node, ast.List | ast.Tuple)
+        and bool(node.elts)
+        and ast.unparse(node.elts[0]) == "sys.executable"
+    )
+
+
+def test_children_take_no_module_from_the_folder_they_start_in() -> None:
+    """Every command that starts Python says -P: a folder may hold a `json.py`."""
+    found = {
+        f"{path.relative_to(ROOT)}:{node.lineno}": ast.unparse(node)
+        for name in PACKAGES
+        for path in (ROOT / name).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if starts_python(node)
+    }
+    assert len(found) >= 6
+    safe = {where for where, command in found.items() if "'-P'" in command}
+    assert set(found) == safe

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from ..errors import CatalogError, UsageError
 from ..toml_lines import line_of, parse
-from ..units import MS
+from ..units import MS, is_number, is_whole
 from ..verify.claim import Baseline, Claim
 from ..verify.judgement import Beside
 from ..verify.measured import Measured
@@ -154,8 +154,7 @@ def _is_a(key: str, value: Any) -> bool:
         return isinstance(value, str) and bool(value)
     if key == "verified":
         return isinstance(value, bool)
-    kind = int if key in _WHOLE else int | float
-    return isinstance(value, kind) and not isinstance(value, bool)
+    return is_whole(value) if key in _WHOLE else is_number(value)
 
 
 def _wrong(text: str, name: str, key: str, why: str, hint: str = "") -> UsageError:

@@ -12,6 +12,7 @@ from ..cost.terms import BASES, TERMS, TERMS_OF_RENT, Tariff, in_own_unit
 from ..errors import CatalogError, UsageError
 from ..fact import Fact
 from ..toml_lines import line_of, parse
+from ..units import is_whole
 from .boards import load_board
 from .facts import entry, read_entry, read_table
 from .gpus import gpu_names
@@ -112,8 +113,7 @@ def _own_tariff(
         if set(group) & set(own):
             inherited = {k: v for k, v in inherited.items() if k not in group}
     gpus = table.get("gpus", base.gpus if base else 0)
-    counted = isinstance(gpus, int) and not isinstance(gpus, bool) and gpus >= 0
-    if not counted or (basis in ("rent", "own") and not gpus):
+    if not is_whole(gpus) or gpus < 0 or (basis in ("rent", "own") and not gpus):
         raise UsageError(
             f"{name}, line {line_of(text, 'gpus')}: gpus must say how many a VM has,"
             f" not {gpus!r}"

@@ -17,6 +17,7 @@ from ..errors import ExitCode, UsageError
 from ..report.table import number
 from ..traffic.agreement import MEASURES, compare
 from .load_options import load_options
+from .sections import Sectioned
 
 AGREEMENT: Final = "agreement.json"
 _OPTIONS: Final = (
@@ -29,6 +30,7 @@ _OF_B: Final = ("model", "api_key_env", "api_key_file", "api_key_cmd")
 
 @click.command(
     "agree",
+    cls=Sectioned,
     epilog="""\b
 Examples:
   loadstone agree --host http://bf16:8000 --host http://fp4:8000 prompts.txt

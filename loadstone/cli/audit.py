@@ -18,6 +18,7 @@ from ..errors import ExitCode, LoadstoneError, UsageError
 from ..runs import METRICS, ROWS, RunFiles
 from ..traffic.audit import Books, Check, audit, metric_key
 from ..traffic.plan import Plan, plan_hash
+from ..traffic.served import Served
 
 _STYLE: Final = {"ok": "green", "wrong": "red", "not_checked": "dim"}
 _WORDS: Final = {"ok": "ok", "wrong": "WRONG", "not_checked": "not checked"}
@@ -37,9 +38,9 @@ Exit codes: 0 the accounts are in order, 4 they are not.""",
 def command(*, folder: Path, as_json: bool) -> int:
     """Prove that each request of a run ended in exactly one outcome.
 
-    The plan in DIR is drawn again and held against the rows; the summary, the metrics
-    and Locust's statistics must count the same. Works on the folder of a run that was
-    killed, too.
+    The plan in DIR is drawn again and held against the rows; the summary, the metrics,
+    Locust's statistics and the mock's own counts must be the same. Works on the folder
+    of a run that was killed, too.
     """
     run = RunFiles.open(folder)
     if not list(run.path.glob(ROWS)):
@@ -47,7 +48,7 @@ def command(*, folder: Path, as_json: bool) -> int:
             f"{folder} has no rows",
             hint="a simulation with --no-rows keeps none: run it without",
         )
-    checks = audit(run.rows(), books_of(run))
+    checks = audited(run)
     if as_json:
         told = {"run": run.name, "checks": [check.to_json() for check in checks]}
         click.echo(json.dumps(told))
@@ -57,10 +58,23 @@ def command(*, folder: Path, as_json: bool) -> int:
     return ExitCode.NOT_VALID if wrong else ExitCode.DONE
 
 
-def books_of(run: RunFiles) -> Books:
-    """Gather what there is of a run besides its rows; raises `UsageError`."""
+def audited(run: RunFiles) -> list[Check]:
+    """Check a run's accounts; raises `UsageError` for a file that is not one."""
+    try:
+        return audit(run.rows(), _books_of(run))
+    except (AttributeError, KeyError, TypeError, ValueError) as wrong:
+        raise UsageError(
+            f"{run.path} holds something that loadstone did not write: {wrong!r}",
+            hint="audit the folder as the run left it",
+        ) from None
+
+
+def _books_of(run: RunFiles) -> Books:
+    """Gather what there is of a run besides its rows."""
     table, summary = run.plan(), run.summary()
     others: dict[str, Any] = {"summary": summary, "metrics": _metrics(run)}
+    if (counts := run.server_counts()) is not None:
+        others["served"] = Served.read(counts)
     try:
         plan = Plan.from_toml(table.get("plan", {}))
         if plan.loop == "closed":

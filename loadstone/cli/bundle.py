@@ -17,8 +17,8 @@ from ..runs import RunFiles
 Examples:
   loadstone bundle runs/latest --out evidence.zip
   loadstone bundle --check evidence.zip
-  loadstone bundle --check evidence.zip --manifest 4f0c...   the number in the contract
-  loadstone report evidence.zip                              the report, made anew
+  loadstone bundle --check evidence.zip --manifest 4f0c...     # in the contract
+  loadstone report evidence.zip                              # the report, made anew
 
 Exit codes: 0 made, or as it was made; 3 it was changed since.""",
 )

@@ -1,7 +1,5 @@
 """A file of options: TOML, one key for each option of the verb, without the dashes."""
 
-import re
-import tomllib
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -9,6 +7,8 @@ from typing import Any
 import click
 
 from ..errors import UsageError
+from ..toml_lines import line_of
+from .toml_file import read_toml
 
 
 def config_option(command: Any) -> Any:
@@ -38,13 +38,7 @@ def read_config(path: Path, ctx: click.Context) -> dict[str, Any]:
     Raises `UsageError` for a file that cannot be read, and for a key that is no option
     or a value that the option refuses, with its line.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-        table = tomllib.loads(text)
-    except (OSError, UnicodeDecodeError) as failed:
-        raise UsageError(f"cannot read {path}: {failed}") from None
-    except tomllib.TOMLDecodeError as failed:
-        raise UsageError(f"{path} is not TOML: {failed}") from None
+    text, table = read_toml(path)
     options = {
         p.name: p
         for p in ctx.command.params
@@ -53,7 +47,7 @@ def read_config(path: Path, ctx: click.Context) -> dict[str, Any]:
     values = {}
     for key, value in table.items():
         name = key.replace("-", "_")
-        where = f"{path}, line {_line(text, key)}"
+        where = f"{path}, line {line_of(text, key)}"
         if name not in options:
             near = get_close_matches(name, options, 1)
             raise UsageError(
@@ -77,12 +71,3 @@ def _checked(option: click.Option, value: Any, ctx: click.Context, where: str) -
 
 def _known(options: dict[str, click.Option]) -> str:
     return f"the options are {', '.join(sorted(options))}"
-
-
-def _line(text: str, key: str) -> int:
-    """Return the line a key of the top level stands on; 1 if it is written oddly."""
-    pattern = re.compile(rf"""^\s*\[?\s*["']?{re.escape(key)}["']?\s*[\].=]""")
-    for number, line in enumerate(text.splitlines(), 1):
-        if pattern.match(line):
-            return number
-    return 1

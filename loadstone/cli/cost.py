@@ -13,7 +13,7 @@ from rich.table import Table
 
 from loadgen.pricing import tariff_of
 
-from ..catalog.tariffs import alternatives
+from ..catalog.tariffs import alternatives, price_names
 from ..cost.analysis import analyse, busy_of_block, busy_of_server, fleet_of_block
 from ..cost.block import Fleet
 from ..cost.usage import Usage
@@ -21,6 +21,7 @@ from ..errors import CatalogError, UsageError
 from ..report.table import number, usd
 from ..runs import SUMMARY, RunFiles
 from ..traffic.slo import Slo
+from .completing import one_of
 
 _FIGURES: Final = {
     "usd_per_million_output_tokens": "$ per million output tokens",
@@ -41,12 +42,14 @@ Examples:
 )
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--prices", metavar="NAME|FILE",
+              shell_complete=one_of(price_names, or_file=True),
               help="price in the catalog, or a price list (TOML)"
               "  [default: what the run was priced with]")  # fmt: skip
 @click.option("--vms", type=click.IntRange(1), metavar="N",
               help="how many VMs are paid for  [default: as many as the run says]",
               )  # fmt: skip
 @click.option("--against", multiple=True, metavar="NAME|FILE",
+              shell_complete=one_of(price_names, or_file=True),
               help="another way to pay, to break even with; repeatable"
               "  [default: the GPU's reserved rent, and its purchase]")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="print the result as JSON")

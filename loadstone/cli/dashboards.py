@@ -7,7 +7,14 @@ import click
 from ..errors import LoadstoneError, UsageError
 
 
-@click.group("dashboards")
+@click.group(
+    "dashboards",
+    epilog="""\b
+Examples:
+  loadstone dashboards build
+  loadstone dashboards build --out dashboards-for-grafana
+  loadstone dashboards check""",
+)
 def command() -> None:
     """Make the Grafana dashboards, or check that they are what the code makes."""
 

@@ -25,7 +25,7 @@ _WEB_PORT: Final = 8089
 Examples:
   loadstone demo
   loadstone demo --duration 2m --rate 40
-  loadstone demo --web        watch it in Locust's web UI""",
+  loadstone demo --web        # watch it in Locust's web UI""",
 )
 @click.option(
     "--duration",

@@ -23,6 +23,7 @@ from ..catalog.rows import read_rows
 from ..errors import LoadstoneError, UsageError
 from ..runs import read_rows as read_run
 from .machine_options import DEFAULT_PRESET, load_machine, machine_options
+from .sections import Sectioned
 
 _ENOUGH: Final = 4
 """Points for each constant below which the table says that they are few."""
@@ -30,6 +31,7 @@ _ENOUGH: Final = 4
 
 @click.command(
     "fit",
+    cls=Sectioned,
     epilog="""\b
 Examples:
   loadstone fit points.csv --gpu h100 --model llama-3.1-70b -o mine.toml

@@ -6,8 +6,12 @@ from typing import Any, Final
 
 import click
 
-from loadgen.options import OPTIONS
+from loadgen.options import OPTIONS, Option
 from loadgen.plans import find_plan
+
+from ..catalog.plans import plan_names
+from ..catalog.tariffs import price_names
+from .completing import Completer, files, folders, one_of
 
 _AS_THEY_ARE: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -32,11 +36,30 @@ def load_options(
                 option.name,
                 type=click.Choice(option.choices) if option.choices else str,
                 metavar=None if option.choices else option.metavar,
+                shell_complete=None if option.choices else _completer(option),
                 help=option.text + default,
             )(command)
         return command
 
     return add
+
+
+def _completer(option: Option) -> Completer | None:
+    """Return what completes an option's value, if there is a choice."""
+    return _NAMED.get(option.name) or _BY_METAVAR.get(option.metavar)
+
+
+_NAMED: Final[Mapping[str, Completer]] = MappingProxyType({
+    "scenario": one_of(plan_names, or_file=True),
+    "prices": one_of(price_names, or_file=True),
+    "store": files,
+    "questions": files,
+})  # fmt: skip
+_BY_METAVAR: Final[Mapping[str, Completer]] = MappingProxyType({
+    "FILE": files,
+    "DIR": folders,
+    "BOOL": one_of(lambda: ("true", "false")),
+})  # fmt: skip
 
 
 def options_of_plan(scenario: str) -> dict[str, str]:

@@ -22,6 +22,7 @@ from loadgen.options import OPTIONS
 from ..errors import LoadstoneError, UsageError
 
 TELL_FD: Final = "LOADSTONE_TELL_FD"
+_LOCUST: Final = ("-m", "locust", "-f")
 _PATIENCE_S: Final = 30.0
 _LOG_TAIL: Final = 15
 _STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
@@ -38,7 +39,7 @@ class LocustChild:
         read_fd, write_fd = os.pipe()
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "locust", "-f", str(_locustfile()), *arguments],
+                [sys.executable, "-P", *_LOCUST, str(_locustfile()), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
                 stderr=self._log,

@@ -12,6 +12,7 @@ from ..catalog.own_preset import SUFFIX, read_own_preset
 from ..catalog.presets import Preset, load_preset, preset_names
 from ..errors import UsageError
 from ..physics.accelerator import PRECISIONS
+from .completing import one_of
 
 DEFAULT_PRESET = "azure-nd-gb300-v6"
 DEFAULT_MODEL = "llama-2-70b"
@@ -19,9 +20,10 @@ DEFAULT_MODEL = "llama-2-70b"
 MACHINE_OPTIONS = (
     click.option("--preset", default=DEFAULT_PRESET, show_default=True,
                  metavar="NAME|FILE.toml",
+                 shell_complete=one_of(preset_names, or_file=True),
                  help=f"kind of VM: {', '.join(preset_names())}; or a file that"
                  " `loadstone fit` wrote"),
-    click.option("--model", metavar="NAME",
+    click.option("--model", metavar="NAME", shell_complete=one_of(model_names),
                  help=f"model it serves, or its Hugging Face id:"
                  f" {', '.join(model_names())}  [default: {DEFAULT_MODEL}, or the"
                  " file's]"),

@@ -6,6 +6,8 @@ import sys
 from typing import Any, Final
 
 import click
+from click.exceptions import NoSuchCommand
+from click.shell_completion import CompletionItem
 
 from .. import __version__
 from ..errors import ExitCode, LoadstoneError, UsageError
@@ -28,6 +30,7 @@ VERBS: Final = {
     "fit": "constants from your own measurements",
     "index": "documents into a store for retrieval, and its recall",
     "dashboards": "Grafana dashboards: make their JSON, or check it",
+    "completion": "the script that completes these words in bash, zsh or fish",
 }
 
 
@@ -37,12 +40,29 @@ class _Verbs(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(VERBS)
 
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002 - click's
         if name not in VERBS:
             return None
         command = importlib.import_module(f".{name}", __package__).command
         assert isinstance(command, click.Command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Name the nearest verb where there is none of that name."""
+        try:
+            return super().resolve_command(ctx, args)
+        except NoSuchCommand as wrong:
+            raise NoSuchCommand(args[0], possibilities=VERBS, ctx=ctx) from wrong
+
+    def shell_complete(
+        self, ctx: click.Context, incomplete: str
+    ) -> list[CompletionItem]:
+        """Complete a verb without loading any."""
+        verbs = [CompletionItem(n, help=t) for n, t in VERBS.items()]
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        return [v for v in verbs if v.value.startswith(incomplete)] + options
 
     def format_commands(
         self,

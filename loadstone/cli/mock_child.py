@@ -24,7 +24,7 @@ def mock_server(port: int, say: Callable[[str], object]) -> Iterator[str]:
     `say`, line by line. Raises `LoadstoneError` when it does not start.
     """
     process = subprocess.Popen(
-        [sys.executable, "-m", "loadstone", "serve", "--preset", DEFAULT_PRESET,
+        [sys.executable, "-P", "-m", "loadstone", "serve", "--preset", DEFAULT_PRESET,
          "--model", DEFAULT_MODEL, "--port", str(port), "--grace", "1s"],
         stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip

@@ -19,6 +19,7 @@ from ..runs import RunFiles
 from ..traffic.fields import Schema
 from ..traffic.plan import Plan
 from ..traffic.planfile import plan_schema
+from .completing import files, one_of
 from .load_options import PLAN_OPTIONS
 
 _ANY: Final[Schema] = {"type": ["string", "number", "boolean"]}
@@ -53,14 +54,14 @@ def list_plans(*, as_json: bool) -> None:
 
 
 @command.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=one_of(plan_names))
 def show(*, name: str) -> None:
     """Print a built-in plan's file, to be changed and run."""
     click.echo(plan_text(name), nl=False)
 
 
 @command.command("check")
-@click.argument("path")
+@click.argument("path", shell_complete=files)
 @click.option("--json", "as_json", is_flag=True, help="print what it says as JSON")
 def check(*, path: str, as_json: bool) -> None:
     """Read a plan as a run would, with all the files it names; say what arrives."""

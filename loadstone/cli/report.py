@@ -27,11 +27,11 @@ _LARGE: Final = 100_000_000
     "report",
     epilog="""\b
 Examples:
-  loadstone report runs/latest                      runs/latest/report.html
+  loadstone report runs/latest                      # runs/latest/report.html
   loadstone report runs/latest --format csv --out rows.csv
   loadstone report runs/latest --format json --out - | jq .decision
   loadstone report runs/latest --format md --out -
-  loadstone report evidence.zip                     evidence.html, from a bundle
+  loadstone report evidence.zip                     # evidence.html, from a bundle
 
 A run that was killed is reported from its rows, and marked incomplete.""",
 )

@@ -1,12 +1,12 @@
 """A TOML file of rows, `[[fault]]` after `[[fault]]`: each is read by one function."""
 
-import re
-import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
 from ..errors import UsageError
+from ..toml_lines import line_of
+from .toml_file import read_toml
 
 Row = TypeVar("Row")
 
@@ -20,13 +20,7 @@ def read_rows(
     else in it, and for a row that `read` refuses. Where that error has a `key`, the
     line is that key's.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-        table = tomllib.loads(text)
-    except (OSError, UnicodeDecodeError) as failed:
-        raise UsageError(f"cannot read {path}: {failed}") from None
-    except tomllib.TOMLDecodeError as failed:
-        raise UsageError(f"{path} is not TOML: {failed}") from None
+    text, table = read_toml(path)
     rows = table.pop(name, [])
     whole = isinstance(rows, list) and all(isinstance(row, dict) for row in rows)
     if table or not whole:
@@ -39,22 +33,8 @@ def read_rows(
         try:
             made.append(read(row))
         except UsageError as bad:
-            line = _line(text, name, number, getattr(bad, "key", ""))
+            line = line_of(text, getattr(bad, "key", ""), name, number)
             raise UsageError(
                 f"{path}, line {line}: {bad.message}", hint=bad.hint
             ) from None
     return made
-
-
-def _line(text: str, name: str, number: int, key: str) -> int:
-    """Return the line of a row's key, or of its header if the key is not there."""
-    header = re.compile(rf"^\s*\[\[\s*{re.escape(name)}\s*\]\]")
-    entry = re.compile(rf"""^\s*["']?{re.escape(key)}["']?\s*=""")
-    at, seen = 1, -1
-    for line_number, line in enumerate(text.splitlines(), 1):
-        if header.match(line):
-            seen += 1
-            at = line_number if seen == number else at
-        elif seen == number and key and entry.match(line):
-            return line_number
-    return at

@@ -16,6 +16,7 @@ from loadgen.plans import SUFFIX
 from loadgen.pricing import is_file
 from loadgen.target import check_url
 
+from ..catalog.plans import plan_names
 from ..errors import LoadstoneError, UsageError
 from ..report.progress import Progress
 from ..report.table import print_summary
@@ -23,11 +24,13 @@ from ..retrieval.documents import SAMPLE
 from ..telemetry.otel.settings import read_settings
 from ..traffic.verdict import exit_code
 from .check import check
+from .completing import one_of
 from .find_max import find
 from .live_site import LiveSite
 from .load_options import load_options, options_of_plan
 from .locust_child import LocustChild, failed, running
 from .report import end_with_report
+from .sections import Sectioned
 from .sweep import sweep
 from .trials import LOADS, Trials, trial_options
 
@@ -36,6 +39,7 @@ _HOST: Final = "http://127.0.0.1:8000"
 
 @click.command(
     "run",
+    cls=Sectioned,
     epilog="""\b
 Examples:
   loadstone run azure-chat --rate 20 --duration 60s --host http://127.0.0.1:8000
@@ -50,7 +54,7 @@ Examples:
   loadstone run azure-chat --sweep users=1:256:x2 --duration 60s
   loadstone run runs/latest/plan.toml --host http://127.0.0.1:9000""",
 )
-@click.argument("scenario")
+@click.argument("scenario", shell_complete=one_of(plan_names, or_file=True))
 @click.option(
     "--host",
     "hosts",

@@ -33,10 +33,12 @@ from ..units import parse_duration
 from .config_file import config_option
 from .engine_options import build_live, engine_options
 from .rows_file import read_rows
+from .sections import Sectioned
 
 
 @click.command(
     "serve",
+    cls=Sectioned,
     epilog="""\b
 Examples:
   loadstone serve --vms 1

@@ -17,6 +17,7 @@ from loadgen.plans import find_plan
 from loadgen.pricing import fleet_of, is_file
 from loadgen.workload import with_trace_located
 
+from ..catalog.plans import plan_names
 from ..catalog.recipes import RECIPES, Recipe, load_recipe
 from ..cost.block import Fleet
 from ..engine.simulation import Simulation
@@ -29,10 +30,12 @@ from ..traffic.slo import read_slos
 from ..traffic.summary import Fold
 from ..traffic.survey import Survey
 from ..traffic.verdict import exit_code
+from .completing import one_of
 from .engine_options import build, engine_options
 from .find_max import find
 from .load_options import NAMES, load_options
 from .report import end_with_report
+from .sections import Sectioned
 from .sweep import sweep
 from .trials import LOADS, Trials, trial_options
 from .virtual_run import VirtualRun, interruptible
@@ -74,6 +77,7 @@ def _from_plan(ctx: click.Context, _: click.Parameter, path: str | None) -> None
 
 @click.command(
     "simulate",
+    cls=Sectioned,
     epilog="""\b
 Examples:
   loadstone simulate --vms 1 --offline 200000
@@ -87,7 +91,8 @@ Examples:
   loadstone simulate runs/latest/plan.toml --policy trtllm_max_util""",
 )
 @click.argument("plan", required=False, is_eager=True, expose_value=False,
-                callback=_from_plan)  # fmt: skip
+                callback=_from_plan,
+                shell_complete=one_of(plan_names, or_file=True))  # fmt: skip
 @engine_options
 @click.option("--offline", type=click.IntRange(1), metavar="N",
               help="N requests, all due at t0")  # fmt: skip
@@ -289,7 +294,9 @@ def _simulate(
             progress.show(done=done, requests=fold.sent, now=simulation.now)
 
         summary = run.run(
-            on_row=(lambda row: lines.write(row.to_line())) if rows else lambda _: None,
+            on_row=(lambda row: lines.write(row.rounded().to_line()))
+            if rows
+            else lambda _: None,
             on_progress=show,
             stopping=stopping,
         )

@@ -55,10 +55,10 @@ _CONSTANTS: Final = "loadstone/catalog/constants.toml"
 Examples:
   loadstone validate
   loadstone validate --set wide --json
-  loadstone validate --leave-out h100        predicted without any H100 point
+  loadstone validate --leave-out h100        # predicted without any H100 point
   loadstone validate --leave-out deepseek-r1
-  loadstone validate --simulate              time to first token too
-  loadstone validate --write                 fit anew, write constants and document
+  loadstone validate --simulate              # time to first token too
+  loadstone validate --write                 # fit anew, write constants and document
 
 Exit codes: 0 every target that is printed is met, 3 one is not.""",
 )

@@ -27,6 +27,7 @@ from ..verify.contract import (
     read_clause,
 )
 from ..verify.judgement import Judgement, judge_claim
+from .completing import one_of
 from .rows_file import read_rows
 
 _COLOURS: Final = {0: "green", 3: "red", 4: "yellow"}
@@ -50,7 +51,8 @@ Examples:
 Exit codes: 0 reproduced, or every clause passed; 3 not reproduced, or a clause failed;
 4 the run is not valid or too short, or has too few samples to tell.""",
 )
-@click.argument("what", nargs=-1, metavar="[CLAIM] [DIR [BASELINE_DIR]]")
+@click.argument("what", nargs=-1, metavar="[CLAIM] [DIR [BASELINE_DIR]]",
+                shell_complete=one_of(claim_names, or_file=True))  # fmt: skip
 @click.option("--contract", "contract", metavar="FILE", type=click.Path(path_type=Path),
               help="judge clauses (TOML) instead of a claim")  # fmt: skip
 @click.option("--gpus", type=click.FloatRange(0, min_open=True), metavar="N",

@@ -26,7 +26,7 @@ from typing import IO, Any, Final
 
 from .. import __version__
 from ..errors import LoadstoneError, UsageError
-from ..runs import ENVIRONMENT, METRICS, PLAN, SUMMARY, RunFiles
+from ..runs import ENVIRONMENT, METRICS, PLAN, SERVER_COUNTS, SUMMARY, RunFiles
 from .document import SERVER_METRICS, SWEEP, gather
 from .html import page
 from .written import REPORT, rendered
@@ -34,7 +34,8 @@ from .written import REPORT, rendered
 MANIFEST: Final = "manifest.json"
 FORMAT: Final = 1
 NAMES: Final = (
-    PLAN, ENVIRONMENT, SUMMARY, METRICS, SERVER_METRICS, "agreement.json", REPORT,
+    PLAN, ENVIRONMENT, SUMMARY, METRICS, SERVER_METRICS, SERVER_COUNTS,
+    "agreement.json", REPORT,
 )  # fmt: skip
 """What goes in, if it is there; and of each worker the rows and the last sign of life.
 Logs do not: nobody knows what they say."""

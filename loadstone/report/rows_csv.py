@@ -5,7 +5,6 @@ Each line is what was measured of a request, and the figures that follow from it
 
 import csv
 from collections.abc import Iterable, Iterator
-from dataclasses import fields
 from io import StringIO
 from operator import attrgetter
 from typing import Final
@@ -21,7 +20,9 @@ DERIVED: Final = (
 _NESTED: Final = frozenset({"icl", "truth", "stages"})
 """Fields that are no single value. Of them the stages are told, in words."""
 STAGES: Final = "stages"
-COLUMNS: Final = tuple(f.name for f in fields(RequestRecord) if f.name not in _NESTED)
+COLUMNS: Final = tuple(
+    name for name in RequestRecord.__struct_fields__ if name not in _NESTED
+)
 
 
 def lines(rows: Iterable[RequestRecord]) -> Iterator[str]:

@@ -73,7 +73,7 @@ class Coursing:
         if request.extra:
             # An embedding is a prefill; the token that the engine gave is no output.
             tokens = 0 if request.kind == "embed" else row.output_tokens
-            yield replace(row, beside=True, output_tokens=tokens)
+            yield row.but(beside=True, output_tokens=tokens)
         else:
             under.row = row
         if not row.ok:
@@ -124,7 +124,7 @@ class _Under:
 
 def _named(row: RequestRecord, due: Request) -> RequestRecord:
     """Return the row of a request that was never asked, ended as another one did."""
-    return replace(
-        row, id=due.id, stage=due.stage, intended_s=due.intended_s,
+    return row.but(
+        id=due.id, stage=due.stage, intended_s=due.intended_s,
         asked_input_tokens=due.input_tokens, asked_output_tokens=due.output_tokens,
     )  # fmt: skip

@@ -11,7 +11,7 @@ from math import inf
 from typing import Any, Final
 
 from ..errors import UsageError
-from ..units import parse_duration
+from ..units import is_number, is_whole, parse_duration
 
 Schema = dict[str, Any]
 
@@ -100,17 +100,16 @@ def _text(value: object) -> str:
 
 
 def _number(value: object, least: float) -> float:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not least <= float(value) < inf:  # type: ignore[arg-type]
+    if not is_number(value) or not least <= value < inf:
         raise ValueError(value)
-    return float(value)  # type: ignore[arg-type]
+    return float(value)
 
 
 def whole(least: int) -> Kind:
     """Return the kind of a whole number, at least so much."""
 
     def read(value: object) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        if not is_whole(value) or value < least:
             raise ValueError(value)
         return value
 

@@ -154,10 +154,10 @@ class Course:
     def whole(self, row: RequestRecord) -> RequestRecord:
         """Return the row of the request that is due, made about all of the flow."""
         if self._staged:
-            row = replace(
-                row, sent_s=self._began, end_s=self._stamp, stages=tuple(self._stages)
+            row = row.but(
+                sent_s=self._began, end_s=self._stamp, stages=tuple(self._stages)
             )
-        return replace(row, **self._told) if self._told else row
+        return row.but(**self._told) if self._told else row
 
     def close(self) -> None:
         """Give it up."""

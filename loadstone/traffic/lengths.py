@@ -7,7 +7,7 @@ from random import Random
 from typing import Any, Final, Self, TypeAlias
 
 from ..errors import CatalogError
-from ..units import Tokens
+from ..units import Tokens, is_whole
 from .fields import Kind
 
 
@@ -79,8 +79,8 @@ def _read_spec(value: Any) -> LengthSpec:
         return value
     low, high = value if isinstance(value, list | tuple) else (value, value)
     for each in (low, high):
-        if not isinstance(each, int) or isinstance(each, bool):
-            raise ValueError(value)  # noqa: TRY004 - told as all wrong values are
+        if not is_whole(each):
+            raise ValueError(value)
     if not 1 <= low <= high:
         raise ValueError(value)
     return low, high

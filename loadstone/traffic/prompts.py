@@ -176,7 +176,7 @@ def _turns(said: Any, role: str, content: str, count: Count) -> tuple[OwnTurn, .
 
 def _messages(said: Any, role: str, content: str, count: Count) -> Iterable[Message]:
     if not isinstance(said, Sequence) or isinstance(said, str):
-        raise ValueError("its messages are no list")  # noqa: TRY004
+        raise ValueError("its messages are no list")  # noqa: TRY004 - the file's fault
     for number, each in enumerate(said, start=1):
         text = each.get(content) if isinstance(each, Mapping) else None
         who = _ROLES.get(str(each.get(role))) if isinstance(each, Mapping) else None

@@ -3,13 +3,15 @@
 Instants are seconds since the run's t0 on the client's clock. A row says what was
 asked, what came back and when; figures such as TTFT are derived, so they have one
 definition.
+
+Rows are `msgspec` structs: making, writing and reading one is a microsecond or two in
+C, where a frozen dataclass and the standard library's JSON take forty. Nothing in a row
+refers back to it, so the garbage collector need not walk them (`gc=False`).
 """
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import StrEnum
-from operator import attrgetter
 from typing import Any, Final, Self
 
 import msgspec
@@ -68,8 +70,9 @@ class Truth:
         return self.first_sent_s - self.scheduled_first_s
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestRecord:
+class RequestRecord(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False
+):
     """A request with all its stamps and counts.
 
     `sent_s` is the instant just before the first byte was handed to the kernel;
@@ -248,26 +251,29 @@ class RequestRecord:
         given = self.truth.last_sent_s - self.truth.first_sent_s
         return (last - first) / given - 1.0 if given > 0 else None
 
+    def but(self, **changes: Any) -> Self:
+        """Return it with other values of these fields."""
+        return msgspec.structs.replace(self, **changes)
+
+    def rounded(self) -> Self:
+        """Return it with its times to the microsecond, as rows are kept on disk."""
+        changed = {
+            name: kept
+            for name in self.__struct_fields__
+            if isinstance(value := getattr(self, name), float)
+            and (kept := round(value, STAMP_DIGITS)) != value
+        }
+        stages = tuple((name, round(took, STAMP_DIGITS)) for name, took in self.stages)
+        return self.but(**changed, stages=stages)
+
     def to_json(self) -> dict[str, Any]:
-        """Return JSON-ready values: instants to the microsecond, defaults left out."""
-        row: dict[str, Any] = {}
-        # NOTE: all values in one call, and an encoder that is kept: 25 us a row less.
-        for name, default, value in zip(_NAMES, _DEFAULTS, _VALUES(self), strict=True):
-            if value != default:
-                row[name] = (
-                    round(value, STAMP_DIGITS) if isinstance(value, float) else value
-                )
-        if self.stages:
-            row["stages"] = [
-                (name, round(took, STAMP_DIGITS)) for name, took in self.stages
-            ]
-        if self.truth is not None:
-            row["truth"] = {name: getattr(self.truth, name) for name in _TRUTH}
+        """Return JSON-ready values as they are; what was not set is left out."""
+        row: dict[str, Any] = msgspec.to_builtins(self)
         return row
 
     def to_line(self) -> str:
-        """Return the row as a line of `requests.jsonl`."""
-        return _encode(self.to_json()) + "\n"
+        """Return the row, as it is, as a line of `requests.jsonl`."""
+        return _encode(self).decode() + "\n"
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Self:
@@ -280,10 +286,5 @@ class RequestRecord:
         return _decode(line)
 
 
-_NAMES = tuple(f.name for f in fields(RequestRecord))
-_DEFAULTS = tuple(f.default for f in fields(RequestRecord))
-_VALUES = attrgetter(*_NAMES)
-_TRUTH = tuple(f.name for f in fields(Truth))
-_encode = json.JSONEncoder(separators=(",", ":")).encode
-# Typed by the fields above, and a third of the time of the standard library's.
+_encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(RequestRecord).decode

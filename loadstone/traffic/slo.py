@@ -8,6 +8,7 @@ from math import inf
 from typing import Any, Final
 
 from ..errors import UsageError
+from ..units import is_number
 from .quantiles import QUANTILES, nearest_rank
 from .record import Outcome, RequestRecord
 
@@ -118,8 +119,7 @@ def _read(entry: Any, where: str) -> Slo:
             f"{where}: stat {entry['stat']!r} is none of {', '.join(STATS)}"
         )
     limit = entry["max_s"]
-    number = isinstance(limit, int | float) and not isinstance(limit, bool)
-    if not number or not 0 < limit < inf:
+    if not is_number(limit) or not 0 < limit < inf:
         raise UsageError(
             f"{where}: max_s must be a positive number of seconds, not {limit!r}"
         )

@@ -66,7 +66,7 @@ def read_trace(lines: Sequence[str], *, name: str, skip_bad: bool = False) -> Tr
     left out and counted. What is due at the same instant stays in the file's order.
     """
     from .trace_csv import read_csv  # noqa: PLC0415 - they make our rows
-    from .trace_jsonl import read_jsonl  # noqa: PLC0415
+    from .trace_jsonl import read_jsonl  # noqa: PLC0415 - likewise
 
     first = next((line for line in lines if line.strip()), "")
     jsonl = first.lstrip("\ufeff \t").startswith("{")

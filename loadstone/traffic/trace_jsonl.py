@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from ..units import MS, Tokens
+from ..units import MS, Tokens, is_number, is_whole
 from .request import Prefix
 from .trace import BadRow, Read, TraceRow
 
@@ -81,25 +81,22 @@ def _check(row: Mapping[str, Any]) -> None:
             raise ValueError(f"{field} {row[field]!r:.60} is not {what}")
 
 
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
 def _is_time(value: Any) -> bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and abs(value) < _LIMIT
+    return is_number(value) and abs(value) < _LIMIT
 
 
 def _is_count(value: Any) -> bool:
-    return _whole(value) and 1 <= value < _LIMIT
+    return is_whole(value) and 1 <= value < _LIMIT
 
 
 def _are_ids(value: Any) -> bool:
-    return isinstance(value, list) and all(_whole(i) and 0 <= i < _LIMIT for i in value)
+    return isinstance(value, list) and all(
+        is_whole(i) and 0 <= i < _LIMIT for i in value
+    )
 
 
 def _is_priority(value: Any) -> bool:
-    return _whole(value) and abs(value) < _LIMIT
+    return is_whole(value) and abs(value) < _LIMIT
 
 
 _LIMIT: Final = 1 << 53

@@ -19,6 +19,7 @@ from ..traffic.record import RequestRecord
 from ..traffic.slo import METRICS as LATENCIES
 from ..traffic.slo import STATS, Slo
 from ..traffic.verdict import MIN_SAMPLES, Verdict
+from ..units import is_number
 
 FIGURES: Final[Mapping[str, tuple[str, ...]]] = {
     "output_tok_s": ("throughput", "output_tok_s"),
@@ -139,12 +140,11 @@ def read_clause(row: Mapping[str, object]) -> Clause:
     if len(bounds) != 1:
         raise ClauseError(f"{metric} needs either max or min", key="metric")
     bound, limit = bounds[0], row[bounds[0]]
-    number = isinstance(limit, int | float) and not isinstance(limit, bool)
-    if not number or not 0 <= float(limit) < inf:  # type: ignore[arg-type]
+    if not is_number(limit) or not 0 <= limit < inf:
         raise ClauseError(f"{bound} must be a number from 0, not {limit!r}", key=bound)
     if bound == "min" and (metric in LATENCIES or metric in SHARES):
         raise ClauseError(f"{metric} is bounded from above: give max", key="min")
-    return Clause(str(metric), None if stat is None else str(stat), bound, float(limit))  # type: ignore[arg-type]
+    return Clause(str(metric), None if stat is None else str(stat), bound, float(limit))
 
 
 def judge_contract(

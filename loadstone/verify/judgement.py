@@ -267,12 +267,14 @@ def _ms(seconds: float | None) -> str:
 
 
 def _length(side: str, claimed: float | None, measured: float | None) -> Difference:
-    known = claimed is not None and measured is not None
+    alike = None
+    if claimed is not None and measured is not None:
+        alike = abs(measured / claimed - 1) <= LENGTHS_ALIKE
     return Difference(
         f"{side} tokens",
         "not stated" if claimed is None else f"{claimed:,.1f} on average",
         "not known" if measured is None else f"{measured:,.1f} on average",
-        abs(measured / claimed - 1) <= LENGTHS_ALIKE if known else None,  # type: ignore[operator]
+        alike,
     )
 
 

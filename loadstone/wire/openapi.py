@@ -1,5 +1,6 @@
 """The API's description, in OpenAPI 3.1, made from the tables that requests meet."""
 
+import re
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -72,10 +73,16 @@ ROOT_PATHS: Final = (
     Path(path="/version", summary="What is emulated.", result=("version", "emulated"),
          guarded=False),
     Path(path="/metrics", summary="Metrics for Prometheus.", text=True, guarded=False),
+    Path(
+        path="/runs/{run}", summary="What was counted for one run of a load generator.",
+        result=("run", "server", "statuses", "input_tokens", "output_tokens"),
+        guarded=False,
+    ),
     Path(path="/openapi.json", summary="This description.", result=("openapi", "paths"),
          guarded=False),
 )  # fmt: skip
 
+_NAMED: Final = re.compile(r"\{(\w+)\}")
 _ERROR: Final[Fields] = {
     "type": "object",
     "properties": {
@@ -128,7 +135,7 @@ def _item(path: Path, *, deployment: bool = False) -> Fields:
         "summary": path.summary,
         "responses": {"200": _success(path), "4XX": _failure(), "503": _failure()},
         "parameters": [
-            *(_in_path(name) for name in ("model",) if f"{{{name}}}" in path.path),
+            *(_in_path(name) for name in _NAMED.findall(path.path)),
             *(_azure_parameters() if deployment else ()),
         ],
     }

@@ -13,6 +13,8 @@ from typing import Final, Self
 _FORM: Final = re.compile(
     r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?"
 )
+RUN_BITS: Final = 64
+"""Below the half of a trace's id that all requests of one run of ours share."""
 _NO_VERSION: Final = "ff"
 _SAMPLED: Final = 1
 
@@ -36,6 +38,11 @@ class TraceParent:
     def trace_hex(self) -> str:
         """The trace's id as headers, rows and exemplars write it: 32 hex digits."""
         return f"{self.trace_id:032x}"
+
+    @property
+    def run_hex(self) -> str:
+        """The left half of the trace's id: in traces of a load generator, its run."""
+        return f"{self.trace_id >> RUN_BITS:016x}"
 
     @classmethod
     def parse(cls, header: str | None) -> Self | None:

@@ -6,6 +6,11 @@ from pathlib import Path
 
 import pytest
 from processes import loadstone
+from run_folders import made_up, out_of_order
+
+from loadstone.cli.audit import audited
+from loadstone.errors import UsageError
+from loadstone.runs import RunFiles
 
 SIMULATED = ("simulate", "--rate", "20", "--duration", "3s", "--vms", "1", "--json")
 
@@ -27,18 +32,17 @@ def checks_of(folder: Path) -> tuple[int, dict[str, str]]:
 
 
 def test_a_simulation_is_in_order(folder: Path) -> None:
-    """It has neither metrics nor Locust's statistics; all else holds."""
+    """It has no metrics, no Locust's statistics and no server; all else holds."""
     code, states = checks_of(folder)
     assert code == 0
     assert {name for name, state in states.items() if state != "ok"} == {
-        "metrics", "locust",
+        "metrics", "locust", "server",
     }  # fmt: skip
 
 
 def test_a_lost_and_a_doubled_row_are_found(folder: Path, tmp_path: Path) -> None:
     """By exit code, and in words that name the request."""
-    damaged = tmp_path / "damaged"
-    shutil.copytree(folder, damaged)
+    damaged = Path(shutil.copytree(folder, tmp_path / "damaged"))
     rows = (damaged / "requests.jsonl").read_text().splitlines(keepends=True)
     lost, doubled = json.loads(rows[1])["id"], json.loads(rows[4])["id"]
     (damaged / "requests.jsonl").write_text("".join([*rows[:1], *rows[2:], rows[4]]))
@@ -49,6 +53,30 @@ def test_a_lost_and_a_doubled_row_are_found(folder: Path, tmp_path: Path) -> Non
     assert said.returncode == 4
     assert f"request {doubled} has two rows" in said.stdout
     assert lost in said.stdout
+    # And by what looks through all folders that tests leave, unless they say so.
+    assert len(out_of_order(tmp_path)) == 3
+    made_up(damaged)
+    assert out_of_order(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("summary.json", "{}"),
+        ("summary.json", '{"requests": 1}'),
+        ("server_counts.json", '{"servers": [1]}'),
+        ("server_counts.json", "[]"),
+        ("plan.toml", "[plan]\nscenario = 'azure-chat'\nrate = 'fast'"),
+    ],
+)
+def test_a_file_that_is_none_is_an_error(
+    folder: Path, tmp_path: Path, name: str, content: str
+) -> None:
+    """Wrong usage, and not a traceback."""
+    broken = made_up(Path(shutil.copytree(folder, tmp_path / "broken")))
+    (broken / name).write_text(content)
+    with pytest.raises(UsageError, match="broken"):
+        audited(RunFiles.open(broken))
 
 
 def test_where_there_is_nothing_to_audit(folder: Path, tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_mock_serves_a_preset_file(run: Run, points: Path, tmp_path: Path) -> No
     with mock_server("--preset", str(mine)) as url:
         import urllib.request
 
-        with urllib.request.urlopen(f"{url}/v1/models") as answer:  # noqa: S310 - our own
+        with urllib.request.urlopen(f"{url}/v1/models") as answer:
             assert json.load(answer)["data"][0]["id"] == "llama-3.1-8b"
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import tomli_w
 from rich.console import Console
+from run_folders import made_up
 
 from loadgen.workload import requests_of
 from loadstone.cli import live_site
@@ -47,6 +48,7 @@ class Child:
         )
         out = Path(given["--out"]) / "20260101-000000-chat"
         out.mkdir(parents=True)
+        made_up(out)
         (out / "environment.json").write_text('{"mock": null}')
         plan = self.site.plan.retargeted(rate=LOAD.rate, duration_s=LOAD.duration_s)
         (out / "plan.toml").write_text(tomli_w.dumps({"plan": plan.to_toml()}))

@@ -16,6 +16,7 @@ from pathlib import Path
 import dockerfile
 import pytest
 from dockerfile import Replay, Stage, copy_context, ignored, pairs
+from installed import Installed, try_the_verbs
 from stack import ROOT, fetch, stack
 
 from loadstone import __version__
@@ -221,3 +222,9 @@ def test_the_installed_environment_is_whole_and_bare(
     left, home = told.stdout.splitlines()
     assert left == ""
     assert home.startswith(f"{root}{PREFIX}/lib/")
+
+
+@pytest.mark.timeout(240)
+def test_the_installed_verbs_work(root: Path, tmp_path: Path) -> None:
+    """Demo, serve, run, simulate, report, verify and audit, with only the wheel."""
+    try_the_verbs(Installed(Path(f"{root}{PREFIX}/bin"), tmp_path / "elsewhere"))

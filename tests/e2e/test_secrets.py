@@ -142,7 +142,7 @@ def _read(process: "subprocess.Popen[str]") -> tuple[str, str]:
         shown.append(line)
         if line.startswith("metrics ") and not metrics:
             time.sleep(2.0)
-            with urllib.request.urlopen(line.split()[-1]) as page:  # noqa: S310 - ours
+            with urllib.request.urlopen(line.split()[-1]) as page:
                 metrics = page.read().decode()
     process.wait(PATIENCE_S)
     process.stdout.close()

@@ -62,7 +62,7 @@ class Rack:
 def get(url: str) -> tuple[int, str]:
     """Return status and text of a page."""
     try:
-        with urllib.request.urlopen(url, timeout=20) as page:  # noqa: S310 - our own
+        with urllib.request.urlopen(url, timeout=20) as page:
             return page.status, page.read().decode()
     except urllib.error.HTTPError as refused:
         with refused:
@@ -73,14 +73,14 @@ def admin(
     rack: Rack, method: str, body: Any = None, *, key: str = ADMIN_KEY
 ) -> tuple[int, Any]:
     """Call `/admin/faults` of all workers; returns status and answer."""
-    asked = urllib.request.Request(  # noqa: S310 - our own
+    asked = urllib.request.Request(
         f"{rack.url}/admin/faults",
         method=method,
         data=None if body is None else json.dumps(body).encode(),
         headers={"Authorization": f"Bearer {key}"},
     )
     try:
-        with urllib.request.urlopen(asked, timeout=20) as page:  # noqa: S310 - our own
+        with urllib.request.urlopen(asked, timeout=20) as page:
             return page.status, json.loads(page.read())
     except urllib.error.HTTPError as refused:
         with refused:
@@ -219,10 +219,8 @@ def test_the_merged_page_is_the_sum_of_the_workers_pages(running: Rack) -> None:
 def test_the_merged_page_is_there_in_openmetrics_too(running: Rack) -> None:
     """With its own metrics in the right place: nothing follows the end."""
     accept = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8"
-    asked = urllib.request.Request(  # noqa: S310 - our own
-        f"{running.url}/metrics", headers={"Accept": accept}
-    )
-    with urllib.request.urlopen(asked, timeout=20) as answer:  # noqa: S310 - our own
+    asked = urllib.request.Request(f"{running.url}/metrics", headers={"Accept": accept})
+    with urllib.request.urlopen(asked, timeout=20) as answer:
         page = Page(answer.read().decode(), answer.headers["Content-Type"])
     assert page.content_type.startswith("application/openmetrics-text")
     assert page.text.count("# EOF") == 1

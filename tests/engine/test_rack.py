@@ -346,6 +346,6 @@ def test_plain_speculation_is_no_speculation() -> None:
     for log, setup in zip(lines, ({}, {"speculation": PLAIN}), strict=True):
         fleet = build_fleet(MACHINE.limits, MACHINE.law, engines=1, seed=1, **setup)
         requests = [Request(i, i / 40, *pair) for i, pair in enumerate(PAIRS[:200])]
-        for _ in serve(fleet, requests, on_step=lambda _, s: log.append(s.line())):  # noqa: B023
+        for _ in serve(fleet, requests, on_step=lambda _, s: log.append(s.line())):  # noqa: B023 - used up at once
             pass
     assert lines[0] == lines[1]

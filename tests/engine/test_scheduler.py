@@ -301,7 +301,7 @@ def test_tokens_and_blocks_are_conserved(mode: Mode, workload: Workload) -> None
         assert told.tally[sequence] == sequence.generated
         if sequence.state is State.FINISHED:
             assert sequence.generated == sequence.output_tokens
-            assert sequence.first_s is not None and sequence.last_s is not None  # noqa: PT018
+            assert sequence.first_s is not None and sequence.last_s is not None  # noqa: PT018 - for mypy
             assert sequence.arrived_s < sequence.first_s <= sequence.last_s
         else:
             assert sequence.state is State.CANCELLED

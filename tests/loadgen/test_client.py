@@ -241,7 +241,7 @@ def test_a_long_request_waits_for_the_server() -> None:
 
 
 @pytest.mark.parametrize("reset", [False, True])
-def test_a_refusal_overtakes_a_long_request(reset: bool) -> None:  # noqa: FBT001
+def test_a_refusal_overtakes_a_long_request(reset: bool) -> None:
     """A server may answer before it has read all: its answer counts, not the reset."""
     told = threading.Event()
     refusal = answer("413 Payload Too Large", b'{"error":{"message":"too long"}}')

@@ -1,9 +1,9 @@
 """Figures from totals alone are those of the rows, as far as totals can tell."""
 
-from dataclasses import replace
 from random import Random
 
 import pytest
+from msgspec.structs import replace
 
 from loadgen.merged import figures, judge
 from loadgen.stats import LATENCIES, ClientStats

@@ -1,7 +1,8 @@
 """Totals of pipelines: by stage, mergeable, and absent where there is none."""
 
 import json
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from loadgen.pipelines import PipelineStats
 from loadgen.stats import ClientStats, total

@@ -264,7 +264,7 @@ def test_a_run_says_the_same_at_its_start() -> None:
         ({"status": 200}, False, None),
     ],
 )  # fmt: skip
-def test_codes(exchange: dict[str, Any], keyed: bool, code: str | None) -> None:  # noqa: FBT001
+def test_codes(exchange: dict[str, Any], keyed: bool, code: str | None) -> None:
     """From what an exchange says, in the words of several servers."""
     made = Exchange(sent=0.0, end=1.0, **exchange)
     assert code_of_exchange(made, keyed=keyed) == code

@@ -11,7 +11,7 @@ from loadgen.client import StreamingClient
 from loadgen.connection import Connection
 
 
-def lost_race(reset: bool) -> Script:  # noqa: FBT001
+def lost_race(reset: bool) -> Script:
     """Make a script that answers one request and closes at the sight of the next."""
 
     def script(peer: Peer) -> None:
@@ -39,7 +39,7 @@ def opened_at(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.mark.parametrize("reset", [False, True])
 def test_a_request_that_met_a_close_is_sent_again(
-    reset: bool,  # noqa: FBT001
+    reset: bool,
     monkeypatch: pytest.MonkeyPatch,
     opened_at: list[float],
 ) -> None:
@@ -61,7 +61,7 @@ def test_a_race_lasts_no_longer_than_a_close_is_under_way() -> None:
 
 @pytest.mark.parametrize(("reset", "error"), [(False, "closed_early"), (True, "reset")])
 def test_a_server_that_works_and_then_resets_has_failed(
-    reset: bool,  # noqa: FBT001
+    reset: bool,
     error: str,
 ) -> None:
     """It had the request, so it gets no second one, and the row says so."""

@@ -137,7 +137,7 @@ def test_a_store_that_does_not_open_says_why(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("base64", [True, False])
-def test_vectors_are_read_in_either_form(base64: bool) -> None:  # noqa: FBT001
+def test_vectors_are_read_in_either_form(base64: bool) -> None:
     """The bytes that the mock's own reply holds, whatever their order."""
     asked = json.loads(embeddings_body("m", ["a", "b"]))
     if not base64:

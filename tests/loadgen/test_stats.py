@@ -36,8 +36,7 @@ def random_row(rng: Random) -> RequestRecord:
     first = sent + rng.expovariate(3)
     last = first + rng.expovariate(0.5)
     truth = Truth(0.0, 0.0, rng.expovariate(3), 1.0, engine=0)
-    return replace(
-        OK,
+    return OK.but(
         scenario=rng.choice(("chat", "rag")),
         tenant=rng.choice(("a", "b")),
         stage=rng.choice(("generate", "embed")),
@@ -131,7 +130,7 @@ def test_answered_request_is_in_every_histogram() -> None:
 def test_failed_request_is_counted_and_not_timed(outcome: Outcome) -> None:
     """Under its own outcome, without its tokens."""
     stats = SliceStats()
-    stats.add(replace(OK, outcome=outcome))
+    stats.add(OK.but(outcome=outcome))
     assert stats.outcomes == {o.value: int(o is outcome) for o in Outcome}
     assert (stats.input_tokens, stats.output_tokens) == (0, 0)
     assert sum(histogram.count for histogram in stats.histograms.values()) == 0
@@ -141,7 +140,7 @@ def test_failed_request_is_counted_and_not_timed(outcome: Outcome) -> None:
 def test_warm_up_gives_tokens_and_no_latency() -> None:
     """As in the summary."""
     stats = SliceStats()
-    stats.add(replace(OK, warmup=True))
+    stats.add(OK.but(warmup=True))
     assert (stats.outcomes["ok"], stats.output_tokens) == (1, 11)
     assert sum(histogram.count for histogram in stats.histograms.values()) == 0
     assert sum(histogram.count for histogram in stats.percentiles.values()) == 0
@@ -150,7 +149,7 @@ def test_warm_up_gives_tokens_and_no_latency() -> None:
 def test_figure_that_does_not_exist_is_not_counted() -> None:
     """One token has no TPOT and no gap, and no zero stands for them."""
     stats = SliceStats()
-    stats.add(replace(OK, output_tokens=1, icl=()))
+    stats.add(OK.but(output_tokens=1, icl=()))
     counts = {name: histogram.count for name, histogram in stats.histograms.items()}
     assert (counts.pop("tpot_s"), counts.pop("icl_s")) == (0, 0)
     assert set(counts.values()) == {1}
@@ -170,9 +169,9 @@ def test_rows_are_told_apart_by_scenario_tenant_and_stage() -> None:
     """Each slice has its own totals, and the whole is their sum."""
     stats = ClientStats()
     stats.add(OK)
-    stats.add(replace(OK, stage="embed"))
-    stats.add(replace(OK, tenant="gold", output_tokens=5))
-    stats.add(replace(OK, tenant="gold", output_tokens=7))
+    stats.add(OK.but(stage="embed"))
+    stats.add(OK.but(tenant="gold", output_tokens=5))
+    stats.add(OK.but(tenant="gold", output_tokens=7))
     found = {tuple(key): part.output_tokens for key, part in stats.slices.items()}
     assert found == {
         ("chat", "default", "generate"): 11,
@@ -190,9 +189,9 @@ def test_error_against_the_truth_is_a_size() -> None:
     stats = ClientStats()
     late = Truth(0.0, 0.0, 0.2, 1.0, engine=0)
     early = replace(late, first_sent_s=0.4)
-    stats.add(replace(OK, truth=late))
-    stats.add(replace(OK, truth=early))
-    stats.add(replace(OK, truth=late, outcome=Outcome.INCOMPLETE))
+    stats.add(OK.but(truth=late))
+    stats.add(OK.but(truth=early))
+    stats.add(OK.but(truth=late, outcome=Outcome.INCOMPLETE))
     stats.add(OK)
     assert stats.ttft_error.count == 2
     assert stats.ttft_error.quantile(0.5) == pytest.approx(0.1, rel=0.01)

@@ -152,7 +152,7 @@ def test_no_late_token_goes_uncounted(
             url = f"{server.url}/v1/chat/completions"
             asking = [asyncio.create_task(ask(c, url)) for _ in range(60)]
             while not all(task.done() for task in asking):
-                time.sleep(rng.choice((0.0, 0.001, 0.004, 0.02)))  # noqa: ASYNC251
+                time.sleep(rng.choice((0.0, 0.001, 0.004, 0.02)))  # noqa: ASYNC251 - the loop is to be blocked
                 await asyncio.sleep(0)
             return [task.result() for task in asking], server.stats
 

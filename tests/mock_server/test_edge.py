@@ -137,7 +137,7 @@ def test_a_header_that_is_not_utf8_is_a_wrong_key(mock: Maker) -> None:
 @pytest.mark.parametrize("announced", [True, False])
 def test_a_body_too_large_is_refused(
     mock: Maker,
-    announced: bool,  # noqa: FBT001 - a test's case
+    announced: bool,
 ) -> None:
     """By its length where that is announced, else as soon as it has grown too large."""
 

@@ -139,7 +139,7 @@ def test_a_header_cannot_ask_for_more(text: str) -> None:
 @pytest.mark.parametrize(
     ("now", "strikes"), [(9.99, False), (10.0, True), (19.99, True), (20.0, False)]
 )
-def test_a_fault_has_its_time(now: float, strikes: bool) -> None:  # noqa: FBT001
+def test_a_fault_has_its_time(now: float, strikes: bool) -> None:
     """Counted from when it was added; the end is not in it."""
     plan = FaultPlan(0)
     plan.add(read_fault(row("error", **{"from": 5, "until": 15})), now=5.0)
@@ -157,7 +157,7 @@ def test_a_fault_chooses_its_requests(field: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("stream", [True, False])
-def test_only_what_can_be_done_to_an_answer_strikes(kind: str, stream: bool) -> None:  # noqa: FBT001
+def test_only_what_can_be_done_to_an_answer_strikes(kind: str, stream: bool) -> None:
     """What is for streams leaves bodies alone, machines strike no request."""
     plan = FaultPlan(0)
     plan.add(read_fault(row(kind)), now=0.0)

@@ -129,7 +129,7 @@ TENANT = '[[tenant]]\nname = "a"\nkey_file = "chat.key"\n'
         (TENANT, ("--api-key-file", "chat.key"), "exclude each other"),
     ],
 )
-def test_idle_or_wrong_tenants_are_refused(  # noqa: PLR0917 - fixtures
+def test_idle_or_wrong_tenants_are_refused(
     tables: dict[str, Path],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],

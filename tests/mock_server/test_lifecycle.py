@@ -32,7 +32,7 @@ def test_a_client_that_goes_away_frees_its_kv(
     body: Maker,
     raw_post: Maker,
     until: Maker,
-    stream: bool,  # noqa: FBT001 - a test's case
+    stream: bool,
 ) -> None:
     """The request is cancelled on the engine, and the journal says when."""
 
@@ -316,7 +316,7 @@ def test_after_the_grace_answers_are_cut_off(
     mock: Maker,
     body: Maker,
     until: Maker,
-    stream: bool,  # noqa: FBT001 - a test's case
+    stream: bool,
 ) -> None:
     """A stream breaks, so that it cannot look complete; a body becomes a 503."""
 

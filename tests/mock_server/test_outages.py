@@ -59,7 +59,7 @@ def asking(body: Maker, **more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("fate", ["retry", "fail", "migrate"])
-def test_a_lost_vm(  # noqa: PLR0917 - fixtures
+def test_a_lost_vm(
     mock: Maker, fleet_of: Maker, body: Maker, step_log: Maker, until: Maker, fate: str
 ) -> None:
     """Half of the streams lose their VM in the middle; the other half never notice.
@@ -329,7 +329,7 @@ def test_without_a_key_there_is_no_admin(mock: Maker) -> None:
 
 
 @pytest.mark.parametrize("allowed", [True, False])
-def test_the_header(mock: Maker, body: Maker, allowed: bool) -> None:  # noqa: FBT001
+def test_the_header(mock: Maker, body: Maker, allowed: bool) -> None:
     """Requests have the faults they ask for where the server allows it, else 400."""
     texts = {
         "error;status=503": 503,

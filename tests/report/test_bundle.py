@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from run_folders import made_up
 
 from loadstone.cli.main import main
 from loadstone.errors import UsageError
@@ -66,7 +67,7 @@ def test_a_sound_bundle_gives_the_same_report(bundle: Path, run_folder: Path) ->
 
 def test_a_killed_run_takes_its_summary_along(run_folder: Path, tmp_path: Path) -> None:
     """It is made where the plan can be drawn; elsewhere the report is the same."""
-    copy = Path(shutil.copytree(run_folder, tmp_path / "killed"))
+    copy = made_up(Path(shutil.copytree(run_folder, tmp_path / "killed")))
     (copy / "summary.json").unlink()
     (copy / "alive.json").write_text('{"rank": 0, "at_s": 9.0, "closed": false}')
     pack(RunFiles.open(copy), tmp_path / "killed.zip")

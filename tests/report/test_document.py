@@ -7,6 +7,7 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+from run_folders import made_up
 
 from loadstone.cli.main import main
 from loadstone.errors import UsageError
@@ -20,7 +21,7 @@ from loadstone.runs import RunFiles
 @pytest.fixture
 def copy(run_folder: Path, tmp_path: Path) -> Path:
     """Return a copy of the run, to be spoilt."""
-    return Path(shutil.copytree(run_folder, tmp_path / "run"))
+    return made_up(Path(shutil.copytree(run_folder, tmp_path / "run")))
 
 
 def as_if_live(folder: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import tomli_w
 from chromium import Page, chromium
 from hostile import HOSTILE, PAYLOADS, poisoned
+from run_folders import made_up
 
 from loadstone.report.document import gather
 from loadstone.report.html import page
@@ -128,7 +129,7 @@ def test_screens_may_be_dark_and_narrow(
 def poisoned_folder(run_folder: Path, tmp_path: Path) -> Path:
     """Return the run with each string of summary, plan, environment, rows hostile."""
     folder = tmp_path / "run"
-    shutil.copytree(run_folder, folder)
+    made_up(Path(shutil.copytree(run_folder, folder)))
     run = RunFiles.open(folder)
     summary = run.summary() or {}
     summary["errors"] = dict.fromkeys(PAYLOADS, 3)

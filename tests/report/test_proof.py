@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from run_folders import made_up
 
 from loadstone.catalog.claims import load_claim
 from loadstone.cli.main import main
@@ -22,7 +23,7 @@ from loadstone.verify.contract import read_clause
 
 def changed(run_folder: Path, to: Path, **changes: Any) -> Path:
     """Copy a run and change keys of its summary; None leaves one out."""
-    folder = Path(shutil.copytree(run_folder, to))
+    folder = made_up(Path(shutil.copytree(run_folder, to)))
     summary = json.loads((folder / "summary.json").read_text()) | changes
     kept = {key: value for key, value in summary.items() if value is not None}
     (folder / "summary.json").write_text(json.dumps(kept))
@@ -118,7 +119,7 @@ def test_without_a_price_there_is_no_bill(run_folder: Path, tmp_path: Path) -> N
 
 def test_stages_are_drawn_one_after_the_other(run_folder: Path, tmp_path: Path) -> None:
     """Their means add up to where the next begins."""
-    folder = Path(shutil.copytree(run_folder, tmp_path / "run"))
+    folder = made_up(Path(shutil.copytree(run_folder, tmp_path / "run")))
     rows = [
         json.loads(line) | {"stages": [["embed", 0.1], ["generate", 0.3]]}
         for line in (folder / "requests.jsonl").read_text().splitlines()

@@ -1,9 +1,9 @@
 """The table of a run: what it says of failures, in colour and in plain text."""
 
-from dataclasses import replace
 from io import StringIO
 
 import pytest
+from msgspec.structs import replace
 from rich.console import Console
 
 from loadstone.report.table import print_summary, text_of_summary

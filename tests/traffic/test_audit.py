@@ -1,5 +1,6 @@
 """The accounts of a run: in order as they are made, and each planted fault is found."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -9,11 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadstone.traffic.audit import NAMED, Books, Check, audit, metric_key
-from loadstone.traffic.record import Outcome, RequestRecord
+from loadstone.traffic.record import Outcome, RequestRecord, TokensSource
 from loadstone.traffic.request import Request
+from loadstone.traffic.served import Served
 from loadstone.traffic.summary import summarize
 
 OUTCOMES = list(Outcome)
+STATUSES = {Outcome.OK: 200, Outcome.FAILED: 500, Outcome.THROTTLED: 429}
+"""What each was answered with; of the others the server heard no more."""
 
 
 def row_of(request: Request, outcome: Outcome = Outcome.OK) -> RequestRecord:
@@ -28,6 +32,8 @@ def row_of(request: Request, outcome: Outcome = Outcome.OK) -> RequestRecord:
         asked_output_tokens=request.output_tokens,
         input_tokens=request.input_tokens if ok else 0,
         output_tokens=request.output_tokens if ok else 0,
+        tokens_source=TokensSource.USAGE if ok else TokensSource.NONE,
+        status=STATUSES.get(outcome),
     )  # fmt: skip
 
 
@@ -47,8 +53,15 @@ def books_of(planned: list[Request], rows: list[RequestRecord]) -> Books:
         "loadstone_requests_scheduled_total": float(len(planned)),
         "loadstone_requests_dropped_total": float(len(planned) - len(rows)),
     }
+    served = Served(
+        statuses=Counter(row.status or 499 for row in rows),
+        unfinished=0,
+        input_tokens=summary["tokens"]["input"],
+        output_tokens=summary["tokens"]["output"],
+    )
     return Books(
         planned=planned, hash_planned="ab", hash_drawn="ab", metrics=metrics,
+        served=served,
         summary=summary | {"complete": True, "instrument": {"locust": locust}},
     )  # fmt: skip
 
@@ -79,36 +92,41 @@ Rows = list[RequestRecord]
 
 def changed(at: int, **changes: Any) -> Callable[[Rows], Rows]:
     """Return what changes one row."""
-    return lambda rows: [*rows[:at], replace(rows[at], **changes), *rows[at + 1 :]]
+    return lambda rows: [*rows[:at], rows[at].but(**changes), *rows[at + 1 :]]
 
 
 @pytest.mark.parametrize(
     ("plant", "found"),
     [
-        (lambda rows: rows[1:], {"none_lost", "summary", "metrics", "locust"}),
+        (
+            lambda rows: rows[1:],
+            {"none_lost", "summary", "metrics", "locust", "server"},
+        ),
         (
             lambda rows: [*rows, rows[3]],
-            {"one_outcome", "summary", "metrics", "locust"},
+            {"one_outcome", "summary", "metrics", "locust", "server"},
         ),
         (
             lambda rows: [*rows[1:], rows[3]],
-            {"one_outcome", "none_lost", "summary", "metrics"},
+            {"one_outcome", "none_lost", "summary", "metrics", "server"},
         ),
         (changed(2, id="000777"), {"as_planned", "none_lost"}),
         (changed(2, intended_s=0.25, sent_s=0.25), {"as_planned"}),
         (changed(2, asked_output_tokens=6), {"as_planned"}),
-        (changed(2, output_tokens=4), {"summary", "metrics"}),
+        (changed(2, output_tokens=4), {"summary", "metrics", "server"}),
+        (changed(2, input_tokens=8), {"summary", "metrics", "server"}),
         (changed(2, sent_s=0.1), {"in_order"}),
         (changed(2, first_s=0.2 - 1e-3), {"in_order"}),
         (changed(2, end_s=0.3), {"in_order"}),
         (changed(2, error="boom"), {"in_order"}),
         (
+            # It may have been whole when we gave it up, so the server cannot know.
             changed(2, outcome=Outcome.CANCELLED),
             {"summary", "metrics", "locust"},
         ),
         (
-            changed(2, outcome=Outcome.FAILED),
-            {"summary", "metrics", "locust", "in_order"},
+            changed(2, outcome=Outcome.FAILED, status=500),
+            {"summary", "metrics", "locust", "in_order", "server"},
         ),
     ],
 )
@@ -152,6 +170,13 @@ def test_what_cannot_be_told_is_said() -> None:
     assert {n for n, s in seen.items() if s == "not_checked"} == {
         "as_planned", "none_lost",
     }  # fmt: skip
+    for books, why in (
+        (replace(books_of(PLANNED, ROWS), served="it was restarted"), "restarted"),
+        (replace(books_of(PLANNED, ROWS), summary=None), "killed"),
+    ):
+        check = one("server", ROWS, books)
+        assert check.state == "not_checked"
+        assert why in check.why
 
 
 def test_a_run_that_was_stopped_has_requests_that_were_not_due() -> None:
@@ -185,7 +210,7 @@ def test_locust_does_not_know_the_last_of_a_lost_worker() -> None:
 
 def test_the_first_few_are_told_and_all_are_counted() -> None:
     """A million lost rows do not make a page of a million lines."""
-    rows = [replace(row, id=f"x{i}") for i, row in enumerate(ROWS)]
+    rows = [row.but(id=f"x{i}") for i, row in enumerate(ROWS)]
     check = one("as_planned", rows, books_of(PLANNED, ROWS))
     assert check.wrong == len(ROWS)
     assert check.found is not None

@@ -1,13 +1,13 @@
 """Comparing runs: figures by hand, planted differences found, and none invented."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from math import ceil
 from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from loadstone.traffic.compare import (
     FIGURES,

@@ -49,7 +49,7 @@ def test_loads_by_hand() -> None:
 def test_each_worker_has_its_own_load() -> None:
     """And one that only sends has no events."""
     rows = [row(i / 20, worker=i % 2) for i in range(600)]
-    rows += [replace(row(i / 5, worker=2), first_s=None) for i in range(150)]
+    rows += [row(i / 5, worker=2).but(first_s=None) for i in range(150)]
     first, second, third = loads_of(rows)
     assert first.requests_per_s == pytest.approx(10, rel=0.02)
     assert second.events_per_s == pytest.approx(500, rel=0.03)

@@ -1,13 +1,13 @@
 """A run's figures, each worked out by hand from a handful of rows."""
 
 import json
-from dataclasses import replace
 from math import ceil
 from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from loadstone.buckets import LogHistogram, bucket_of
 from loadstone.traffic.quantiles import LEAST, QUANTILES, nearest_rank

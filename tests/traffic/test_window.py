@@ -1,11 +1,12 @@
 """The steady window: planted ramps, drains, steps and drifts, and plain noise."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from functools import partial
 from math import inf
 from random import Random
 
 import pytest
+from msgspec.structs import replace
 
 from loadstone.errors import UsageError
 from loadstone.traffic.record import Outcome, RequestRecord
@@ -106,7 +107,7 @@ def test_planted_ends_are_cut(
 )
 def test_drifts_are_not_taken_for_steady(shape: Shape, slower: Shape) -> None:
     """It says which figure drifts, and which way."""
-    make = lambda seed: run(seed, rate=100, shape=shape, slower=slower)  # noqa: E731
+    make = partial(run, rate=100, shape=shape, slower=slower)
     assert len(windows(12, make)) <= 1
     told = summarize(make(0))["window"]
     assert set(told) == {"how", "reason", "start_s", "end_s"}

@@ -37,7 +37,7 @@ TEXT = " the old map"
 )
 def test_a_stop_string_ends_the_text(
     stop: tuple[str, ...],
-    keep: bool,  # noqa: FBT001
+    keep: bool,
     text: str,
     tokens: int,
 ) -> None:

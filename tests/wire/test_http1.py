@@ -106,7 +106,7 @@ def test_interim_heads_are_skipped() -> None:
         (b"HTTP/1.1 200\r\nTransfer-Encoding: chunked\r\n", False),
     ],
 )
-def test_who_keeps_the_connection(head: bytes, kept: bool) -> None:  # noqa: FBT001
+def test_who_keeps_the_connection(head: bytes, kept: bool) -> None:
     """The version's default, what `Connection` says, and no doubt about the framing."""
     body = chunks([b"ok"]) if b"chunked" in head else b"ok"
     parser, _ = read([head + b"Content-Length: 2\r\n\r\n" + body])

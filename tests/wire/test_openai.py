@@ -374,7 +374,7 @@ def test_token_events_are_equally_long() -> None:
 
 
 @pytest.mark.parametrize("include_usage", [True, False])
-def test_truth_is_in_the_last_json_event(include_usage: bool) -> None:  # noqa: FBT001
+def test_truth_is_in_the_last_json_event(include_usage: bool) -> None:
     """One event carries it, and it is the last."""
     form = REPLY.stream(include_usage=include_usage)
     *others, last = events(form.closing("length", Usage(1, 1), TRUTH))

@@ -103,6 +103,6 @@ def test_ring_text_is_the_filler(offset: int, n: int) -> None:
     ("text", "may"),
     [(" the", True), ("e", True), ("\n\n", False), ("###", False), ("User:", False)],
 )
-def test_may_occur_knows_the_letters_of_filler(text: str, may: bool) -> None:  # noqa: FBT001
+def test_may_occur_knows_the_letters_of_filler(text: str, may: bool) -> None:
     """A stop string of other letters can never cut the emulated text."""
     assert tokens.may_occur(text) is may
