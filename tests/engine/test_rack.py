@@ -99,7 +99,7 @@ class Split(Fleet):
 
     dice: Random
 
-    def route(self, sequence: Sequence | None = None) -> int:
+    def route(self, sequence: Sequence | None = None) -> int:  # noqa: ARG002 - random
         """Draw the engine."""
         return self.dice.randrange(len(self.engines))
 
@@ -160,7 +160,7 @@ def test_below_capacity_steps_are_as_mean_values_say(
     tpot /= sum(q.output_tokens - 1 for q in steady)
     ttft = fmean(q.first_s - q.arrived_s for q in steady if q.first_s)
     own = step_seconds(rate * step, pairs, more=PROMPT)
-    print(
+    print(  # noqa: T201 - shown by -rP
         f"{ENGINES} engines at {share:g} of capacity, {len(steady)} requests watched:"
         f" TPOT {tpot * 1e3:.2f} ms, theory {step * 1e3:.2f} ({tpot / step - 1:+.2%});"
         f" TTFT {ttft * 1e3:.2f} ms, theory {(step / 2 + own) * 1e3:.2f}"
@@ -190,7 +190,7 @@ def test_beyond_capacity_the_excess_queues_and_is_worked_off() -> None:
     late = [q for q in ended if q.arrived_s > over + 1.2 * fluid + 3 * ANSWER * usual]
     tpot = sum(q.last_s - q.first_s for q in late if q.last_s and q.first_s)
     tpot /= sum(q.output_tokens - 1 for q in late)
-    print(
+    print(  # noqa: T201 - shown by -rP
         f"{ENGINES} engines at 1.5 of capacity for {over:g} s, {len(ended)} requests:"
         f" the queue grows by {growth:.1f}/s, theory {excess:.1f}"
         f" ({growth / excess - 1:+.2%}); at 0.5 it is gone after {gone - over:.1f} s,"
