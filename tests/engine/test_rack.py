@@ -148,7 +148,7 @@ def test_below_capacity_steps_are_as_mean_values_say(
     more than usual in it, for what arrives meets the usual; near capacity steps vary,
     and mean values know less. Ramp and end are left out: the longest answer takes 70 s.
     """
-    ramp, watched, end = 200.0, max(30.0, 800.0 / ENGINES), 60.0
+    ramp, watched, end = 200.0, max(120.0, 800.0 / ENGINES), 60.0
     fleet = Split(engines())
     fleet.dice = Random(4)
     ended = run_rack(fleet, (share, ramp + watched + end))
