@@ -164,8 +164,7 @@ def _run_bare(pipe: Connection) -> None:
         assert isinstance(writer, StreamWriter)
         assert request.transport
         writer.chunked = False
-        request.transport.write(first)
-        request.transport.write(last)
+        request.transport.write(first + last)
         served += 1
         return response
 

@@ -245,7 +245,7 @@ def requests(rounds: int, seconds: float) -> None:
         ours.append(cost)
         bare.append(request_cost(None, seconds)[0])
     print(
-        f"a request of one token, its engine step and three writes included:"
+        f"a request of one token, its engine step and two writes included:"
         f" {median(ours):.0f} us of CPU at {rate:.0f}/s;"
         f" in a bare aiohttp handler {median(bare):.0f} us"
     )

@@ -137,6 +137,7 @@ class Generator:
             received_s=clock.now(),
             parent=TraceParent.parse(request.headers.get(TRACEPARENT_HEADER)),
         )
+        self._driver.settle()
         try:
             response = await self._answer(request, dialect, visit)
             visit.status = response.status

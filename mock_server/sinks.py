@@ -241,12 +241,15 @@ class StreamSink:
         return self._paid + self._interval
 
     def begin(self, step: int) -> None:
-        """Take the token of `step`; the first goes out with the role, in one write."""
+        """Take the token of `step`; the first goes out with the role, in one write.
+
+        If it is the last as well, it goes with all that closes the stream.
+        """
         paid = step - 1 - self._owed
         self._shift += self._paid - paid
         self._paid = paid
         self._owed = 0
-        if self._first_sent_s is None:
+        if self._first_sent_s is None and self.ticket.answer.tokens > 1:
             data = self._format.opening + self._event(1)
             self._first_sent_s = self._clock.now()
             if not self._transport.is_closing():
@@ -295,7 +298,8 @@ class StreamSink:
 
     def _last(self, step: int, now: Seconds) -> bytes:
         events, rest = divmod(step - self._paid, self._interval)
-        data = [self._event(self._interval) for _ in range(events)]
+        data = [self._format.opening] if self._first_sent_s is None else []
+        data += [self._event(self._interval) for _ in range(events)]
         if rest:
             data.append(self._event(rest))
         ticket = self.ticket

@@ -163,7 +163,7 @@ class Fleet:
     @property
     def waiting(self) -> int:
         """Requests waiting on all engines."""
-        return sum(engine.waiting for engine in self.engines)
+        return sum([engine.waiting for engine in self.engines])
 
     @property
     def actors(self) -> SequenceOf[Actor]:

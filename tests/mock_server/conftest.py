@@ -238,6 +238,10 @@ class HandMovedLoop:
         while self._timers and self._timers[0][0] <= self._now:
             heapq.heappop(self._timers)[2].fire()
 
+    def stall_to(self, instant: float) -> None:
+        """Jump to `instant` in the middle of something else: no timer fires."""
+        self._now = max(self._now, instant)
+
     def run(self, until: float = inf) -> None:
         """Fire every timer on time, up to `until` or until none is left."""
         while self._timers and self._timers[0][0] <= until:

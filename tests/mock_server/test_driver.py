@@ -142,11 +142,11 @@ def test_a_stream_is_one_write_per_token(rig: Maker) -> None:
 
 
 def test_a_single_token_answer_is_whole(rig: Maker) -> None:
-    """First and last token may be the same."""
+    """First and last token may be the same: role, token and end are one write."""
     r = rig()
     _, wire = r.stream(1)
     r.loop.run()
-    assert b"".join(wire.writes) == whole(1)
+    assert wire.writes == [whole(1)]
 
 
 def test_a_late_driver_pays_all_it_owes_in_one_write(rig: Maker) -> None:
@@ -161,6 +161,28 @@ def test_a_late_driver_pays_all_it_owes_in_one_write(rig: Maker) -> None:
     lag = r.stats.engines[0].lag
     assert lag.count == 6
     assert lag.total == pytest.approx((4 + 3 + 2 + 1) * STEP_S, abs=1e-5)
+
+
+def test_what_is_due_need_not_wait_for_a_busy_loop(rig: Maker) -> None:
+    """Settling writes what the timer is late for, once, and nothing before it is due.
+
+    Timers go on from there as if the late one had fired.
+    """
+    r = rig()
+    _, wire = r.stream(5)
+    r.at(STEP_S)
+    r.loop.stall_to(r.driver.clock.t0 + 1.5 * STEP_S)
+    r.driver.settle()
+    assert len(wire.writes) == 1
+    r.loop.stall_to(r.driver.clock.t0 + 2.5 * STEP_S)
+    assert len(wire.writes) == 1
+    r.driver.settle()
+    r.driver.settle()
+    assert len(wire.writes) == 2
+    assert wire.writes[1].count(FORM.head) == 1
+    r.loop.run()
+    assert len(wire.writes) == 5
+    assert b"".join(wire.writes) == whole(5)
 
 
 def test_later_tokens_share_events(rig: Maker) -> None:
@@ -343,10 +365,10 @@ def test_a_live_run_replays_to_the_identical_steps(
     streams: list[tuple[Ticket, Wire]] = []
     gone: set[Ticket] = set()
     for _ in range(rng.randint(1, 60)):
+        go = rng.choice([hand_loop.move_to, hand_loop.run, hand_loop.stall_to])
+        go(hand_loop.time() + rng.expovariate(50))
         if rng.random() < 0.5:
-            hand_loop.move_to(hand_loop.time() + rng.expovariate(50))
-        else:
-            hand_loop.run(hand_loop.time() + rng.expovariate(50))
+            live.driver.settle()
         if streams and rng.random() < 0.25:
             ticket, _ = rng.choice(streams)
             gone.add(ticket)
