@@ -266,19 +266,29 @@ def memory(streams: int = 10_000, rounds: int = 6, visits: int = 2000) -> None:
         f"{streams} idle streams: {full * mb:.0f} MB, {empty * mb:.0f} MB without,"
         f" {(full - empty) / streams / 1024:.1f} KB each"
     )
+    for new, kind in ((False, "equal"), (True, "new")):
+        print(
+            f"after each {visits} connections that came and went with {kind} prompts,"
+            " MB:",
+            *(f"{held * mb:.1f}" for held in come_and_go(rounds, visits, new=new)),
+        )
+
+
+def come_and_go(rounds: int, visits: int, *, new: bool) -> Iterator[int]:
+    """Yield what a server holds after each round of connections that are closed.
+
+    New prompts stay in the emulated prefix cache until that is full; equal ones do not
+    add to it, so with them any growth is a leak.
+    """
     with mocked(Setup(law=constant(1.0))) as server:
-        after = []
-        for _ in range(rounds):
-            for index in range(visits):
+        for turn in range(rounds):
+            for visit in range(visits):
+                index = turn * visits + visit if new else 0
                 with socket.create_connection(("127.0.0.1", server.port)) as sock:
                     sock.sendall(request(index, 1, b"Connection: close"))
                     while sock.recv(1 << 16):
                         pass
-            after.append(server.sample(lambda _: None).rss_bytes * mb)
-        print(
-            f"after each {visits} connections that came and went, MB:"
-            f" {' '.join(f'{size:.1f}' for size in after)}"
-        )
+            yield server.sample(lambda _: None).rss_bytes
 
 
 def main() -> None:

@@ -24,9 +24,9 @@ from .stats import ServerStats
 
 _AFTER_GRACE_S: Final[Seconds] = 2.0
 """What handlers have to end in once their answers were cut off."""
-_COLLECT_AFTER: Final = 20_000
-"""Objects made, and not freed, before the collector looks at the young ones. As many
-are left by about 2,000 closed connections, 3 MB."""
+_COLLECT_AFTER: Final = 5_000
+"""Objects made, and not freed, before the collector looks at the young ones: few
+enough that a look takes less than a millisecond or two."""
 _COLLECT_OLDER: Final = (5, 5)
 """Collections of one generation before the next one's turn."""
 
