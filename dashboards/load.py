@@ -217,10 +217,37 @@ def _health() -> list[Panel]:
             empty=NOT_MEASURED,
         ),
         timeseries(
-            "Longest garbage collection",
-            "The longest pause since the run began.",
-            [Query(level(Client.GC_PAUSE, how=most), "max")],
+            "Longest stops",
+            "The longest garbage collection, and the longest write of rows, since the"
+            " run began: the client does nothing else meanwhile.",
+            [
+                Query(level(Client.GC_PAUSE, how=most), "garbage"),
+                Query(level(Client.DISK_STOP, how=most), "disk"),
+            ],
             unit="s",
+        ),
+        timeseries(
+            "Lag behind the kernel",
+            "From the kernel's receipt of bytes to the client's read of them, since the"
+            " run began, by quantile.",
+            [Query(level(Client.RECV_LAG, by=by, how=most), "{{quantile}}")],
+            unit="s",
+            empty=NOT_MEASURED,
+        ),
+        timeseries(
+            "The mock's own lateness",
+            "How late its first tokens were sent, as its answers tell, since the run"
+            " began, by quantile: not the client's fault, and not the endpoint's.",
+            [Query(level(Client.MOCK_LAG, by=by, how=most), "{{quantile}}")],
+            unit="s",
+            empty=NOT_MEASURED,
+        ),
+        timeseries(
+            "Where the client's time goes",
+            "Shares of the run's time in the worst process: cpu is used; cpu_wait and"
+            " steal are a core not got; gc and disk are stops.",
+            [Query(level(Client.TIME_SHARE, by="into", how=most), "{{into}}")],
+            unit="percentunit",
         ),
         timeseries(
             "Verdict",

@@ -15,6 +15,7 @@ from loadstone.vocabulary import Client, MetricSpec, Server
 
 PANELS = list(panel_queries())
 LEFT_FOR_LATER = {
+    Client.VERDICT_REASONS: "how many; the verdict's panel shows what they came to",
     Server.SLEEP_STATE: "constant: the emulated engine is always awake",
     Server.PROMPT_TOKENS_BY_SOURCE: "computed or cached: the prefix hits tell",
     Server.PROMPT_TOKENS_CACHED: "the prefix hits, of requests that began to answer",

@@ -15,8 +15,10 @@ DOCUMENTS = [
     REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md",
     REPOSITORY / "SECURITY.md", *sorted((REPOSITORY / "docs").glob("*.md")),
 ]  # fmt: skip
-OF_OTHERS = {"--headless", "--master-bind-host", "--master-host"}
-"""Options of Locust that a text may name by themselves."""
+OF_OTHERS = {
+    "--headless", "--master-bind-host", "--master-host", "--web-password-file"
+}  # fmt: skip
+"""Options of `locust -f loadgen/locustfile.py` that a text may name by themselves."""
 
 
 NOT_RUN = {

@@ -328,11 +328,11 @@ def test_ten_runs_are_identical() -> None:
     first = digest()
     assert {digest() for _ in range(5)} == {first}
     code = "import test_rack; print(test_rack.digest())"
+    path = os.pathsep.join((str(Path(__file__).parent), *sys.path))
     for seed in ("0", "1", "2", "3"):
         out = subprocess.run(
             [sys.executable, "-c", code],
-            env=os.environ | {"PYTHONHASHSEED": seed},
-            cwd=Path(__file__).parent,
+            env=os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": path},
             capture_output=True,
             text=True,
             check=True,
