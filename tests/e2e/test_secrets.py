@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 from collector import Collector, collecting
@@ -127,9 +128,15 @@ def left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Left]:
             "shown": shown, "metrics": metrics, "exported": _exported(collector),
             "titles": "\n".join(onlooker.titles),
         }  # fmt: skip
-        for verb in (("report",), ("bundle",)):
-            done = loadstone(*verb, str(run.path), env=more)
-            left.texts[" ".join(verb)] = done.stdout + done.stderr
+        bundle = out.with_name(f"{out.name}.zip")
+        for verb, *rest in (("report",), ("bundle", "--out", str(bundle))):
+            done = loadstone(verb, str(run.path), *rest, env=more)
+            left.texts[verb] = done.stdout + done.stderr
+        with ZipFile(bundle) as archive:
+            for name in archive.namelist():
+                left.texts[f"bundle/{name}"] = archive.read(name).decode(
+                    errors="replace"
+                )
         left.texts |= files(out)
         yield left
 
