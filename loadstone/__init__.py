@@ -9,35 +9,15 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "Answer",
-    "Ask",
-    "CatalogError",
-    "Flow",
-    "LoadstoneError",
-    "Local",
-    "NotModelledError",
-    "Preset",
-    "Request",
-    "RequestRecord",
-    "RunFiles",
-    "UsageError",
-    "User",
-    "load_preset",
-    "models",
-    "open_run",
-    "plans",
-    "presets",
-    "simulate",
-    "write_report",
-]
-
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.api"), name)
+    # What looks a module over asks for `__path__` and the like: that loads nothing.
+    if name == "__all__" or not name.startswith("_"):
+        api = importlib.import_module(f"{__name__}.api")
+        if name == "__all__" or name in api.__all__:
+            return getattr(api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, "__version__"])
+    return sorted([*__getattr__("__all__"), "__version__"])
