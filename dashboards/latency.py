@@ -32,7 +32,7 @@ def latency() -> Json:
 def _distributions() -> list[Panel]:
     text = "Answers per second in each bucket. Bands are what percentiles hide."
     return [
-        heatmap(f"{name}", text, Query(buckets(spec), "{{le}}"), unit="s")
+        heatmap(name, text, Query(buckets(spec), "{{le}}"), unit="s")
         for name, spec in (
             ("Time to first token", Client.TTFT),
             ("Time per output token", Client.TPOT),

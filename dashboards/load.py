@@ -3,9 +3,10 @@
 Needs the load generator's metrics only.
 """
 
-from loadstone.vocabulary import Client
+from loadstone.vocabulary import Client, MetricSpec
 
 from .grafana import (
+    NO_TRAFFIC,
     Column,
     Panel,
     Query,
@@ -45,7 +46,7 @@ def load() -> Json:
             Row("Schedule", [(8, _schedule())]),
             Row("Outcomes", [(8, _outcomes())]),
             Row("By scenario, tenant and stage", [(8, [_slices()])]),
-            Row("Health of the client", [(8, _health())]),
+            Row("Health of the client", [(8, _errors()), (8, _stops())]),
             Row("Tokens and cost", [(8, _tokens())]),
         ],
         variables=scope()[:4],
@@ -198,24 +199,47 @@ def _slices() -> Panel:
     )
 
 
-def _health() -> list[Panel]:
-    by, most = "quantile", "max"
+def _by_quantile(
+    title: str, text: str, spec: MetricSpec, *, empty: str = NOT_MEASURED
+) -> Panel:
+    """Draw an error of the instrument: its quantiles since the run began."""
+    line = Query(level(spec, by="quantile", how="max"), "{{quantile}}")
+    told = f"{text} By quantile, since the run began."
+    return timeseries(title, told, [line], unit="s", empty=empty)
+
+
+def _errors() -> list[Panel]:
     return [
-        timeseries(
+        _by_quantile(
             "Event loop lag",
-            "How late the client's event loop runs, since the run began, by quantile."
-            " Above 5 ms at the 99th percentile its stamps are not to be believed.",
-            [Query(level(Client.LOOP_LAG, by=by, how=most), "{{quantile}}")],
-            unit="s",
+            "How late the client's event loop runs. Above 5 ms at the 99th percentile"
+            " its stamps are not to be believed.",
+            Client.LOOP_LAG,
+            empty=NO_TRAFFIC,
         ),
-        timeseries(
+        _by_quantile(
             "TTFT error against the mock's truth",
-            "Size of the client's error, since the run began, by quantile. Only the"
-            " mock tells the truth; other endpoints leave this empty.",
-            [Query(level(Client.TTFT_ERROR, by=by, how=most), "{{quantile}}")],
-            unit="s",
-            empty=NOT_MEASURED,
+            "Size of the client's error. Only the mock tells the truth; other endpoints"
+            " leave this empty.",
+            Client.TTFT_ERROR,
         ),
+        _by_quantile(
+            "Lag behind the kernel",
+            "From the kernel's receipt of bytes to the client's read of them.",
+            Client.RECV_LAG,
+        ),
+        _by_quantile(
+            "The mock's own lateness",
+            "How late its first tokens were sent, as its answers tell: not the client's"
+            " fault, and not the endpoint's.",
+            Client.MOCK_LAG,
+        ),
+    ]
+
+
+def _stops() -> list[Panel]:
+    most = "max"
+    return [
         timeseries(
             "Longest stops",
             "The longest garbage collection, and the longest write of rows, since the"
@@ -225,22 +249,6 @@ def _health() -> list[Panel]:
                 Query(level(Client.DISK_STOP, how=most), "disk"),
             ],
             unit="s",
-        ),
-        timeseries(
-            "Lag behind the kernel",
-            "From the kernel's receipt of bytes to the client's read of them, since the"
-            " run began, by quantile.",
-            [Query(level(Client.RECV_LAG, by=by, how=most), "{{quantile}}")],
-            unit="s",
-            empty=NOT_MEASURED,
-        ),
-        timeseries(
-            "The mock's own lateness",
-            "How late its first tokens were sent, as its answers tell, since the run"
-            " began, by quantile: not the client's fault, and not the endpoint's.",
-            [Query(level(Client.MOCK_LAG, by=by, how=most), "{{quantile}}")],
-            unit="s",
-            empty=NOT_MEASURED,
         ),
         timeseries(
             "Where the client's time goes",

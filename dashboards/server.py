@@ -20,8 +20,8 @@ from .shared import (
     waiting,
 )
 
-MJ_PER_J = 1000
-"""dcgm-exporter counts energy in millijoules."""
+MILLIJOULES = 1000
+"""Of a joule; dcgm-exporter counts energy in them."""
 
 
 def server() -> Json:
@@ -36,7 +36,8 @@ def server() -> Json:
             Row("Latency, as the server sees it", [(8, _latency())]),
             Row("Requests", [(8, _requests()), (8, _lengths())]),
             Row("GPUs (the mock's are emulated)", [(8, _gpus())]),
-            Row("Is the mock on time?", [(8, _mock())]),
+            Row("Is the mock on time?", [(8, _lateness())]),
+            Row("What befell the mock", [(8, _events()), (8, _who())]),
         ],
         variables=[v for v in scope() if v.name in ("datasource", "server", "model")],
     )
@@ -103,7 +104,7 @@ def _status(status: str) -> str:
 
 
 def _energy_per_token() -> str:
-    joules = f"{rate(Server.GPU_ENERGY)} / {MJ_PER_J}"
+    joules = f"{rate(Server.GPU_ENERGY)} / {MILLIJOULES}"
     return ratio(joules, rate(Server.GENERATION_TOKENS))
 
 
@@ -306,11 +307,7 @@ def _gpus() -> list[Panel]:
     ]
 
 
-def _mock() -> list[Panel]:
-    info = series(Server.MOCK_INFO)
-    labels = {"instance": "Instance", "version": "Version", "preset": "Preset",
-              "model": "Model", "vms": "VMs", "policy": "Policy",
-              "scheduling_policy": "Order"}  # fmt: skip
+def _lateness() -> list[Panel]:
     return [
         percentiles(
             "Clock lag",
@@ -325,14 +322,23 @@ def _mock() -> list[Panel]:
         ),
         timeseries(
             "Late steps",
-            "Steps written so far that were more than 5 ms and 5 % of a step late, and"
-            " the alarm: 1 while more than one in a hundred is.",
-            [
-                Query(level(Server.LATE_STEPS), "late steps"),
-                Query(level(Server.LAG_ALARM), "alarm"),
-            ],
+            "Steps written so far that were more than 5 ms and 5 % of a step late.",
+            [Query(level(Server.LATE_STEPS), "late steps")],
             unit="short",
         ),
+        timeseries(
+            "Lag alarm",
+            "1 while more than one step in a hundred is late: what clients read then is"
+            " the mock's lateness too.",
+            [Query(level(Server.LAG_ALARM, how="max"), "alarm")],
+            unit="short",
+            states=True,
+        ),
+    ]
+
+
+def _events() -> list[Panel]:
+    return [
         timeseries(
             "Slow readers",
             "Streams cut off so far because their client did not read.",
@@ -361,6 +367,15 @@ def _mock() -> list[Panel]:
             ],
             unit="short",
         ),
+    ]
+
+
+def _who() -> list[Panel]:
+    info = series(Server.MOCK_INFO)
+    labels = {"instance": "Instance", "version": "Version", "preset": "Preset",
+              "model": "Model", "vms": "VMs", "policy": "Policy",
+              "scheduling_policy": "Order"}  # fmt: skip
+    return [
         timeseries(
             "Tenants",
             "Requests so far by tenant: admitted, or refused for what there was too"

@@ -116,6 +116,14 @@ def test_panels_lie_on_the_grid_and_not_on_each_other(board: dict[str, Any]) -> 
 
 
 @boards
+def test_a_panel_is_wide_enough_to_be_read(board: dict[str, Any]) -> None:
+    """A tile has an eighth of the width, and what is drawn over time a quarter."""
+    for panel in panels(board):
+        least = 3 if panel["type"] in {"stat", "gauge"} else 6
+        assert panel["gridPos"]["w"] >= least, panel["title"]
+
+
+@boards
 def test_every_panel_asks_the_chosen_data_source(board: dict[str, Any]) -> None:
     """Panel, query and variable name the variable, with a type: no default is used."""
     for panel in panels(board):
