@@ -132,10 +132,14 @@ def drive(
         most=most,
         flows=flows,
     )
+    users: list[gevent.Greenlet[..., None]] = []
     session.start()
-    began(session)
-    users = [gevent.spawn(session.serve, lambda: False) for _ in range(cap)]
-    session.finished.wait()
-    session.stop()
-    gevent.killall(users)
+    try:
+        began(session)
+        users += [gevent.spawn(session.serve, lambda: False) for _ in range(cap)]
+        session.finished.wait()
+    finally:
+        # Else a test that fails leaves the session's watch on under all that follow.
+        session.stop()
+        gevent.killall(users)
     return Finished(list(read_rows(folder)), session.stats, session.t0)

@@ -27,10 +27,10 @@ ROW = RequestRecord(
 
 
 @contextmanager
-def watching(disk: Stops | None = None) -> Iterator[ClientStats]:
+def watching(disk: Stops | None = None, since: float = 0.0) -> Iterator[ClientStats]:
     """Watch this process."""
     stats = ClientStats()
-    watch = Watch(stats, disk)
+    watch = Watch(stats, disk, since)
     watch.start()
     try:
         yield stats
@@ -63,14 +63,11 @@ def test_a_blocked_hub_is_stamped() -> None:
 
 def test_what_blocks_the_hub_before_the_first_request_is_not_counted() -> None:
     """Only what of it is left at t0: there the places must be made."""
-    stats = ClientStats()
     began = time.monotonic()
-    watch = Watch(stats, since=began + 0.5)
-    watch.start()
-    gevent.sleep(0)
-    time.sleep(max(0.0, began + 0.7 - time.monotonic()))  # the fault itself
-    gevent.sleep(0.05)
-    watch.stop()
+    with watching(since=began + 0.5) as stats:
+        gevent.sleep(0)
+        time.sleep(max(0.0, began + 0.7 - time.monotonic()))  # the fault itself
+        gevent.sleep(0.05)
     worst = stats.loop_lag.quantile(1.0)
     assert worst is not None
     assert 0.15 < worst < time.monotonic() - began - 0.5
@@ -198,10 +195,8 @@ def test_full_collections_are_rare_while_a_run_is_on() -> None:
     found, before = gc.get_threshold(), (700, 10, 10)
     gc.set_threshold(*before)
     try:
-        watch = Watch(ClientStats())
-        watch.start()
-        young, middle, old = gc.get_threshold()
-        watch.stop()
+        with watching():
+            young, middle, old = gc.get_threshold()
         assert young * (middle + 1) <= 2_100  # as many are walked at once, and no more
         assert young * middle * old >= 1000 * before[0] * before[1] * before[2]
         assert gc.get_threshold() == before
