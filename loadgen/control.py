@@ -129,6 +129,10 @@ class Control:
         self._unwanted = self._starting
 
     def _fail(self, wrong: LoadstoneError) -> None:
+        # Without a run nobody would stop what was begun of it.
+        session, self.session = self.session, None
+        if session is not None:
+            session.stop()
         if self.run is not None:
             self.run.end_watch()
         self.run = None

@@ -3,8 +3,11 @@
 from types import SimpleNamespace
 from typing import Any
 
+import gevent
+
 from loadgen.control import Control
 from loadgen.hooks import Begun
+from loadstone.errors import LoadstoneError
 from loadstone.traffic.plan import Plan
 
 BEGUN = Begun("20261123-120000-chat", Plan(hosts=("http://h",), users=1), 0.0)
@@ -60,3 +63,17 @@ def test_a_run_that_is_over_is_not_told() -> None:
     attached._begun, attached.session = BEGUN, None
     attached.observe(watcher)
     assert watcher.told == []
+
+
+def test_a_run_that_fails_once_it_sends_sends_no_more() -> None:
+    """Such as one whose server cannot be watched: nobody else would end its session."""
+    attached: Any = control()
+    ended: list[str] = []
+    attached._environment.runner = SimpleNamespace(stop=lambda: None)
+    attached._environment.parsed_options.headless = False
+    attached.session = SimpleNamespace(stop=lambda: ended.append("session"))
+    attached.run = SimpleNamespace(end_watch=lambda: ended.append("watch"))
+    attached._fail(LoadstoneError("no more processes"))
+    gevent.sleep(0)
+    assert ended == ["session", "watch"]
+    assert (attached.session, attached.run) == (None, None)
