@@ -31,7 +31,7 @@ from loadstone.traffic.plan import Plan, plan_hash
 from loadstone.traffic.record import RequestRecord
 from loadstone.traffic.request import Request
 from loadstone.traffic.serverside import read_scrapes
-from loadstone.traffic.slo import Slo, read_slos
+from loadstone.traffic.slo import Slo
 from loadstone.traffic.summary import describe, describe_histogram, summarize
 from loadstone.traffic.verdict import Evidence, Verdict, judge
 from loadstone.units import Seconds, Tokens, Usd
@@ -42,13 +42,12 @@ from .client import Endpoint
 from .clocks import Offset
 from .described import describe_target
 from .exchange import OWN_LIMITS
-from .files import read_text
 from .flows import flows_of
 from .folder import RunFolder
 from .ledger import Ledger
-from .options import plan_of, window_of
+from .options import as_given, plan_of, window_of
 from .order import Order
-from .plans import find_plan
+from .plans import objectives
 from .pricing import cost_of, fleet_of
 from .probe import Target, probe_all
 from .rag import BUILT_IN, check_options, prepare, retrieves
@@ -151,7 +150,7 @@ class Run:
             )
         plan = plan_of(values, host=host, users=users)
         check_options(plan, values)
-        slos = _slos_of(values) or find_plan(values["scenario"]).slos
+        slos = objectives(values["slo"], values["scenario"])
         flows_of(plan, BUILT_IN)
         endpoints_of_tenants(plan, values, environ)
         judged_by = standing(values["selfcheck"], environ)
@@ -544,17 +543,7 @@ def _books_of(
     return ServerBooks([*endpoints, *(e for e in more if e.url not in known)])
 
 
-def _slos_of(values: Mapping[str, Any]) -> tuple[Slo, ...]:
-    path = values["slo"]
-    return read_slos(read_text(path, "SLO file"), name=path) if path else ()
-
-
 def _given(values: Mapping[str, Any], host: str, users: int | None) -> dict[str, Any]:
     """Return what was asked for, as `loadstone run plan.toml` reads it again."""
-    # What the plan's own tables say is not said again: their file may be gone by then.
-    given = {
-        name: str(value)
-        for name, value in values.items()
-        if value is not None and name not in ("scenario", "slo")
-    }
-    return given | {"host": host} | ({} if users is None else {"users": users})
+    own = {"host": host} | ({} if users is None else {"users": users})
+    return as_given(values) | own

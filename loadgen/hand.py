@@ -17,6 +17,7 @@ from loadstone.traffic.plan import Plan
 
 from .folder import RunFolder
 from .messages import CHUNK, CLOCK, DONE, FETCH, GO, HALT, HERE, LATE, REFUSED
+from .options import as_given
 from .order import Order
 from .session import Session
 from .transfer import Written, is_same_folder, read_chunk
@@ -107,8 +108,8 @@ class Hand:
         path = (self._out / Path(order.folder).name).absolute()
         path.mkdir(parents=True, exist_ok=True)
         folder = RunFolder(path)
-        given = {name: str(value) for name, value in order.values.items() if value}
-        folder.write_plan(Plan.from_toml(order.plan), order.plan_hash, options=given)
+        plan, given = Plan.from_toml(order.plan), as_given(order.values)
+        folder.write_plan(plan, order.plan_hash, options=given)
         folder.write_environment(
             None,
             order.workers,

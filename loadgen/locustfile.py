@@ -14,7 +14,7 @@ from gevent.pywsgi import WSGIServer
 from locust import events
 
 from loadgen.control import Control
-from loadgen.options import OPTIONS
+from loadgen.options import OPTIONS, TELL_FD
 from loadgen.session import MonotonicClock
 from loadgen.user import LoadUser, places
 from loadgen.web import attach
@@ -27,8 +27,6 @@ from loadstone.telemetry.prometheus import CONTENT_TYPE, exposition
 
 DEFAULT_USERS = 64
 """Users that the start form begins with."""
-TELL_FD = "LOADSTONE_TELL_FD"
-"""Names the descriptor on which `loadstone run` wants to hear how the run goes."""
 
 
 @events.init_command_line_parser.add_listener
@@ -43,7 +41,7 @@ def add_options(parser: Any) -> None:
             metavar=None if option.choices else option.metavar,
             help=option.text.replace("%", "%%"),
             include_in_web_ui=option.in_form,
-            env_var=f"LOADSTONE_{option.name.upper()}",
+            env_var=option.variable,
         )
     parser.add_argument(
         "--web-password-file",

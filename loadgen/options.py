@@ -25,6 +25,9 @@ from .plans import find_plan
 from .proxy import FROM_ENVIRONMENT, Proxy
 from .target import API_VERSION, ENTRA_SCOPE, HEADERS
 
+TELL_FD: Final = "LOADSTONE_TELL_FD"
+"""Names the descriptor on which `loadstone run` hears from Locust how the run goes."""
+
 Value = str | None
 _SECRET: Final = re.compile(r"://.*[@?]")
 
@@ -47,6 +50,11 @@ class Option:
     def name(self) -> str:
         """The option as an attribute of Locust's parsed options."""
         return self.flag.removeprefix("--").replace("-", "_")
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that plain Locust reads it from."""
+        return f"LOADSTONE_{self.name.upper()}"
 
     def parse(self, text: str) -> Any:
         """Read a value; raises `UsageError` naming the option."""
@@ -296,6 +304,19 @@ def read_options(given: Mapping[str, Value]) -> dict[str, Any]:
         text = ("" if text is None else str(text).strip()) or option.default
         values[option.name] = option.parse(text) if text else None
     return values
+
+
+def as_given(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return read options as the text that `read_options` reads again.
+
+    Without what was not given, and without what a plan's own tables say: their file may
+    be gone by then.
+    """
+    return {
+        name: str(value)
+        for name, value in values.items()
+        if value is not None and name not in ("scenario", "slo")
+    }
 
 
 def hosts_of(text: str) -> tuple[str, ...]:

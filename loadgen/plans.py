@@ -7,6 +7,7 @@ from pathlib import Path
 from loadstone.catalog.plans import load_plan
 from loadstone.traffic.classes import TrafficClass
 from loadstone.traffic.planfile import PlanFile, read_plan
+from loadstone.traffic.slo import Slo, read_slos
 
 from .files import read_text
 
@@ -33,6 +34,16 @@ def find_plan(name: str, known: Sequence[str] | None = None) -> PlanFile:
             for each in found.tenants
         ),
     )
+
+
+def objectives(path: str | None, scenario: str) -> tuple[Slo, ...]:
+    """Return the objectives in a file, or without one those of a plan.
+
+    Raises `UsageError` for a file or a plan that is wrong.
+    """
+    if path is None:
+        return find_plan(scenario).slos
+    return read_slos(read_text(path, "SLO file"), name=path)
 
 
 def _located(of: TrafficClass, beside: Path) -> TrafficClass:

@@ -17,11 +17,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-from loadgen.options import OPTIONS
+from loadgen.options import OPTIONS, TELL_FD
 
 from ..errors import LoadstoneError, UsageError
 
-TELL_FD: Final = "LOADSTONE_TELL_FD"
 _LOCUST: Final = ("-m", "locust", "-f")
 _PATIENCE_S: Final = 30.0
 _LOG_TAIL: Final = 15
@@ -110,7 +109,7 @@ def _environment() -> dict[str, str]:
 
     Every option is on its command line; others would be the shell's, not the caller's.
     """
-    ours = {f"LOADSTONE_{option.name.upper()}" for option in OPTIONS}
+    ours = {option.variable for option in OPTIONS}
     kept = {
         name: value
         for name, value in os.environ.items()

@@ -58,6 +58,20 @@ def order(folder: Path, run_id: str = "a") -> Order:
     return Order(1, 2, 1000.0, PLAN.to_toml(), digest, str(folder), values, 2.5, run_id)
 
 
+def test_its_own_folder_keeps_what_was_given_as_nothing(tmp_path: Path) -> None:
+    """A drain of 0 s, no retries and `false` are values, and no defaults."""
+    given = {"drain": "0s", "max_retries": "0", "ignore_eos": "false", "rate": "2"}
+    worker, runner = hand(tmp_path / "mine")
+    asked = replace(order(tmp_path / "gone"), values=read_options(given))
+    runner.hear(GO, asked.message())
+    folder = Path(worker.order().folder)
+    assert folder.parent == tmp_path / "mine"
+    again = read_options(RunFiles(folder).plan()["options"])
+    assert {name: again[name] for name in given} == {
+        "drain": 0.0, "max_retries": 0, "ignore_eos": False, "rate": 2.0,
+    }  # fmt: skip
+
+
 def test_an_order_that_comes_twice_is_carried_out_once(tmp_path: Path) -> None:
     """The same run's, that is; without one nothing begins."""
     RunFolder(tmp_path).write_environment(None, 2, run_id="a")
