@@ -15,7 +15,7 @@ from ..report.comparison import conditions, print_conditions, print_differences,
 from ..runs import RunFiles
 from ..traffic.compare import Comparison, Priced, compare, paired
 from ..traffic.intervals import CONFIDENCE
-from ..traffic.slo import Slo
+from ..traffic.slo import Slo, judged_by
 from ..traffic.tape import Tape
 from ..traffic.verdict import Verdict
 from ..traffic.window import EVER, Window
@@ -108,10 +108,7 @@ class _Read:
     @property
     def slos(self) -> tuple[Slo, ...]:
         """The objectives that the run was judged by."""
-        return tuple(
-            Slo(line["metric"], line["stat"], line["max_s"])
-            for line in self.summary.get("slo", ())
-        )
+        return judged_by(self.summary)
 
     def tape(self, slos: tuple[Slo, ...]) -> Tape:
         """Read its rows."""

@@ -20,7 +20,7 @@ from ..cost.usage import Usage
 from ..errors import CatalogError, UsageError
 from ..report.table import number, usd
 from ..runs import SUMMARY, RunFiles
-from ..traffic.slo import Slo
+from ..traffic.slo import judged_by
 from .completing import one_of
 
 _FIGURES: Final = {
@@ -67,7 +67,7 @@ def command(
     written = summary.get("cost", {})
     fleet = _fleet(run, written, prices, vms)
     others = [tariff_of(name) for name in against] or alternatives(fleet.tariff.gpu)
-    usage = Usage(_objectives(summary))
+    usage = Usage(judged_by(summary))
     for row in run.rows():
         usage.add(row)
     if not usage.count("requests"):
@@ -121,13 +121,6 @@ def _before(run: RunFiles, written: Mapping[str, Any]) -> Fleet | None:
             f"{run.path / SUMMARY} has a price list that cannot be read: {wrong!r}",
             hint="give --prices NAME, or a price list",
         ) from None
-
-
-def _objectives(summary: Mapping[str, Any]) -> tuple[Slo, ...]:
-    """Return the objectives that the run was judged by."""
-    return tuple(
-        Slo(slo["metric"], slo["stat"], slo["max_s"]) for slo in summary.get("slo", ())
-    )
 
 
 # ------------------------------------------------------------------- what is printed

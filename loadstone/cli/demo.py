@@ -1,6 +1,5 @@
 """`loadstone demo`: a slice of a rack, real traffic and the numbers, in one command."""
 
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Final
@@ -11,7 +10,7 @@ from rich.console import Console
 from ..errors import ExitCode, LoadstoneError
 from ..traffic.plan import DEFAULT_SCENARIO
 from .mock_child import mock_server
-from .run import drive, locust_arguments, web_arguments
+from .run import drive, is_free, locust_arguments, web_arguments
 
 _RATE: Final = "20"
 """Requests per second: 4,000 tokens/s, a small share of the VM and of a laptop core."""
@@ -95,21 +94,11 @@ class _TakenError(Exception):
 
 def _listening(running: ExitStack, port: int, say: Callable[[str], object]) -> str:
     """Start the mock; raises `_TakenError` also where another was quicker."""
-    if not _is_free(port):
+    if not is_free(port):
         raise _TakenError
     try:
         return running.enter_context(mock_server(port, say))
     except LoadstoneError:
-        if _is_free(port):
+        if is_free(port):
             raise
         raise _TakenError from None
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True

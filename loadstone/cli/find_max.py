@@ -143,13 +143,12 @@ class _Search:
             nats=_MARGIN * self.goal.missed_nats,
         )
         turn = len(self.journal.entries) + 1
-        self.site.console.print(
-            f"probe {turn} of {self.goal.most} at most: {load} for"
-            f" {format_duration(round(load.duration_s))}",
-            highlight=False,
-            soft_wrap=True,
-            style="dim",
-        ) if self.site.console.is_terminal else None
+        if self.site.console.is_terminal:
+            self.site.console.print(
+                f"probe {turn} of {self.goal.most} at most: {load} for"
+                f" {format_duration(round(load.duration_s))}",
+                highlight=False, soft_wrap=True, style="dim",
+            )  # fmt: skip
         began = time.monotonic()
         folder = self.journal.path / PROBES / f"{turn:02}"
         trial = self.site.try_load(load, folder, bearing, stopping)

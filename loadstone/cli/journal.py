@@ -103,16 +103,20 @@ class Journal:
 def _read(path: Path, entries: str) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        assert isinstance(found[entries], list)
-        assert isinstance(found["asked"], dict)
     except FileNotFoundError:
         raise UsageError(
             f"nothing to go on with: no {path.name} in {path.parent}",
             hint="give the folder of the search or sweep itself",
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, AssertionError) as wrong:
+    except (OSError, ValueError) as wrong:
         raise UsageError(f"cannot read {path}: {wrong!r}") from None
-    return dict(found)
+    match found:
+        case {"asked": dict()} if isinstance(found.get(entries), list):
+            return dict(found)
+    raise UsageError(
+        f"{path} is of no search or sweep: it needs a table 'asked' and a list"
+        f" {entries!r}"
+    )
 
 
 def _differences(before: Any, now: Any, name: str = "") -> set[str]:

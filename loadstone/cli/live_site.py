@@ -10,10 +10,9 @@ from typing import Any, Final, Protocol
 
 from rich.console import Console
 
-from loadgen.files import read_text
 from loadgen.idle import in_flight
 from loadgen.options import plan_of, read_options
-from loadgen.plans import find_plan
+from loadgen.plans import objectives
 from loadgen.target import endpoints_of
 from loadgen.workload import stream_of
 
@@ -24,7 +23,7 @@ from ..runs import RunFiles
 from ..traffic.plan import DEFAULT_SCENARIO, Plan
 from ..traffic.probe import Bearing, Trust
 from ..traffic.record import RequestRecord
-from ..traffic.slo import Slo, read_slos
+from ..traffic.slo import Slo
 from ..traffic.verdict import Verdict
 from .locust_child import failed, running
 from .trials import Load, Pace, Trial
@@ -79,12 +78,8 @@ class LiveSite:
         """Read what can be wrong before anything starts; raises `UsageError`."""
         if self.web:
             raise UsageError(f"--web is for one run: leave it out of {_THESE}")
-        path = self.given.get("slo")
-        self.slos = (
-            read_slos(read_text(path, "SLO file"), name=path)
-            if path
-            else find_plan(self.given.get("scenario") or DEFAULT_SCENARIO).slos
-        )
+        scenario = self.given.get("scenario") or DEFAULT_SCENARIO
+        self.slos = objectives(self.given.get("slo") or None, scenario)
         seed = read_options(self.given)["seed"]
         any_load = Load(rate=1.0, seed=seed, duration_s=1.0)
         self.plan = self._plan(any_load)

@@ -7,10 +7,11 @@ from typing import Any, Final
 import click
 
 from loadgen.options import OPTIONS, Option
-from loadgen.plans import find_plan
+from loadgen.plans import SUFFIX, find_plan
 
 from ..catalog.plans import plan_names
 from ..catalog.tariffs import price_names
+from ..retrieval.documents import SAMPLE
 from .completing import Completer, files, folders, one_of
 
 _AS_THEY_ARE: Final[Mapping[str, str]] = MappingProxyType({})
@@ -60,6 +61,19 @@ _BY_METAVAR: Final[Mapping[str, Completer]] = MappingProxyType({
     "DIR": folders,
     "BOOL": one_of(lambda: ("true", "false")),
 })  # fmt: skip
+
+
+def is_path(name: str, text: str) -> bool:
+    """Whether an option's text is a file's path; some may be a name instead."""
+    match name:
+        case "prices" | "scenario" | "preset":
+            return text.endswith(SUFFIX)
+        case "store" | "questions":
+            return text != SAMPLE and "://" not in text
+    return name in _PATHS
+
+
+_PATHS: Final = {o.name for o in OPTIONS if o.metavar in ("FILE", "DIR")}
 
 
 def options_of_plan(scenario: str) -> dict[str, str]:

@@ -11,23 +11,20 @@ from typing import Any, Final
 import click
 from rich.console import Console
 
-from loadgen.options import OPTIONS, Option, hosts_of, plan_of, read_options
-from loadgen.plans import SUFFIX
-from loadgen.pricing import is_file
+from loadgen.options import OPTIONS, hosts_of, plan_of, read_options
 from loadgen.target import check_url
 
 from ..catalog.plans import plan_names
 from ..errors import LoadstoneError, UsageError
 from ..report.progress import Progress
 from ..report.table import print_summary
-from ..retrieval.documents import SAMPLE
 from ..telemetry.otel.settings import read_settings
 from ..traffic.verdict import exit_code
 from .check import check
 from .completing import one_of
 from .find_max import find
 from .live_site import LiveSite
-from .load_options import load_options, options_of_plan
+from .load_options import is_path, load_options, options_of_plan
 from .locust_child import LocustChild, failed, running
 from .report import end_with_report
 from .sections import Sectioned
@@ -139,17 +136,24 @@ def web_arguments(port: int) -> list[str]:
 
     Raises `LoadstoneError` when somebody listens there.
     """
+    if not is_free(port):
+        raise LoadstoneError(
+            f"127.0.0.1:{port} is already in use",
+            hint="stop what listens there, or choose another --web-port",
+            code="port_in_use",
+        )
+    return ["--autostart", "--web-host", "127.0.0.1", "--web-port", str(port)]
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody listens on that port of 127.0.0.1."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
-            raise LoadstoneError(
-                f"127.0.0.1:{port} is already in use",
-                hint="stop what listens there, or choose another --web-port",
-                code="port_in_use",
-            ) from None
-    return ["--autostart", "--web-host", "127.0.0.1", "--web-port", str(port)]
+            return False
+    return True
 
 
 def free_port() -> int:
@@ -186,23 +190,11 @@ def locust_arguments(
         arguments += ["--master-bind-port", port, "--master-port", port]
     for option in OPTIONS:
         text = given.get(option.name) or option.default
-        if text and _is_path(option, text):
+        if text and is_path(option.name, text):
             # The child has a working folder of its own.
             text = str(Path(text).absolute())
         arguments.append(f"{option.flag}={text}")
     return arguments
-
-
-def _is_path(option: Option, text: str) -> bool:
-    """Whether an option's text is a file's path; some may be a name instead."""
-    match option.name:
-        case "prices":
-            return is_file(text)
-        case "scenario":
-            return text.endswith(SUFFIX)
-        case "store" | "questions":
-            return text != SAMPLE and "://" not in text
-    return option.metavar in ("FILE", "DIR")
 
 
 def drive(

@@ -10,11 +10,10 @@ import click
 from click.core import ParameterSource
 from rich.console import Console
 
-from loadgen.files import read_text
 from loadgen.folder import RunFolder
 from loadgen.options import plan_of, read_options, window_of
-from loadgen.plans import find_plan
-from loadgen.pricing import fleet_of, is_file
+from loadgen.plans import find_plan, objectives
+from loadgen.pricing import fleet_of
 from loadgen.workload import with_trace_located
 
 from ..catalog.plans import plan_names
@@ -26,14 +25,13 @@ from ..report.table import print_summary
 from ..report.virtual import VirtualProgress
 from ..runs import SUMMARY
 from ..traffic.plan import DEFAULT_SCENARIO, Plan
-from ..traffic.slo import read_slos
 from ..traffic.summary import Fold
 from ..traffic.survey import Survey
 from ..traffic.verdict import exit_code
 from .completing import one_of
 from .engine_options import build, engine_options
 from .find_max import find
-from .load_options import NAMES, load_options
+from .load_options import NAMES, is_path, load_options
 from .report import end_with_report
 from .sections import Sectioned
 from .sweep import sweep
@@ -153,11 +151,11 @@ def _kept(params: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in params.items()
         if value is not None and name not in ("out", "as_json", "no_rows")
     }
-    if "trace" in kept:
-        kept["trace"] = str(Path(kept["trace"]).absolute())
-    if is_file(str(kept.get("prices"))):
-        kept["prices"] = str(Path(kept["prices"]).absolute())
-    return kept
+    return kept | {
+        name: str(Path(kept[name]).absolute())
+        for name in kept
+        if is_path(name, str(kept[name]))
+    }
 
 
 @dataclass(frozen=True)
@@ -211,17 +209,13 @@ class Asked:
             values | {"prices": values["price"]}, host="", users=load["users"],
             offline=load["offline"], max_tokens=load["max_tokens"],
         ).retargeted(hosts=())  # fmt: skip
-        slos = (
-            read_slos(read_text(given["slo"], "SLO file"), name=given["slo"])
-            if given["slo"]
-            else ()
-        )
         return VirtualRun(
             plan=with_trace_located(plan),
             engine=engine,
             fleet=_fleet(plan),
-            slos=slos
-            or (recipe.slos if recipe else find_plan(values["scenario"]).slos),
+            slos=recipe.slos
+            if recipe
+            else objectives(given["slo"] or None, values["scenario"]),
             recipe=recipe,
             window=window_of(values),
         )

@@ -2,7 +2,7 @@
 
 import tomllib
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import inf
 from typing import Any, Final
@@ -79,6 +79,14 @@ class Slo:
         if self.stat == "mean":
             return sum(ordered) / len(ordered) if ordered else None
         return nearest_rank(ordered, QUANTILES[self.stat])
+
+
+def judged_by(summary: Mapping[str, Any]) -> tuple[Slo, ...]:
+    """Return the objectives that a run was judged by, from its `summary.json`."""
+    return tuple(
+        Slo(line["metric"], line["stat"], line["max_s"])
+        for line in summary.get("slo", ())
+    )
 
 
 def read_slos(text: str, *, name: str) -> tuple[Slo, ...]:
