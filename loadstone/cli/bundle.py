@@ -22,7 +22,7 @@ Examples:
 
 Exit codes: 0 made, or as it was made; 3 it was changed since.""",
 )
-@click.argument("folder", required=False, metavar="DIR",
+@click.argument("folder", required=False, metavar="[DIR]",
                 type=click.Path(path_type=Path))  # fmt: skip
 @click.option("--out", metavar="FILE.zip", type=click.Path(path_type=Path),
               help="where to write it  [default: RUN.zip, here]")  # fmt: skip

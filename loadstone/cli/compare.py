@@ -55,7 +55,7 @@ confidence, 4 one of the runs is not valid.""",
 @click.option("--tolerance", default="2%", show_default=True, metavar="PERCENT",
               callback=_tolerance,
               help="how much worse B may be before it is a regression")  # fmt: skip
-@click.option("--seed", default=0, show_default=True, help="of the draws")
+@click.option("--seed", default=0, show_default=True, metavar="N", help="of the draws")
 @click.option("--json", "as_json", is_flag=True, help="print the comparison as JSON")
 def command(*, a: Path, b: Path, tolerance: float, seed: int, as_json: bool) -> int:
     """Compare run B with run A, both given as run folders.

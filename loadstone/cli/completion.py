@@ -18,6 +18,7 @@ Examples:
   loadstone completion zsh > ~/.zfunc/_loadstone     # with fpath+=~/.zfunc in ~/.zshrc
   loadstone completion fish > ~/.config/fish/completions/loadstone.fish
 
+\b
 For the shell that is open:
   source <(loadstone completion bash)""",
 )

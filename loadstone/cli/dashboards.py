@@ -27,7 +27,7 @@ _out = click.option(
 )
 
 
-@command.command("build")
+@command.command("build", short_help="write the JSON and its table in the docs")
 @_out
 def build(*, out: Path | None) -> None:
     """Write the dashboards' JSON, and in a checkout the table in docs/dashboards.md."""
@@ -40,7 +40,7 @@ def build(*, out: Path | None) -> None:
         click.echo(_shown(path))
 
 
-@command.command("check")
+@command.command("check", short_help="name what is not as the code makes it")
 @_out
 def check(*, out: Path | None) -> None:
     """Fail if a file is not what the code makes now, and name it."""

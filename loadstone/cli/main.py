@@ -84,8 +84,7 @@ Examples:
   loadstone simulate --preset azure-nd-gb300-v6 --vms 1 --offline 200000
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 an objective is not met, 4 the result is
-not
-valid (client-limited, rate not delivered, too few samples).""",
+not valid (client-limited, rate not delivered, too few samples).""",
 )
 @click.version_option(__version__, prog_name="loadstone")
 def group() -> None:

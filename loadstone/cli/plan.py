@@ -40,7 +40,7 @@ def command() -> None:
     """Show the built-in plans, check one's own, print the schema of a plan's file."""
 
 
-@command.command("list")
+@command.command("list", short_help="the built-in plans")
 @click.option("--json", "as_json", is_flag=True, help="print them as JSON")
 def list_plans(*, as_json: bool) -> None:
     """List the built-in plans."""
@@ -53,14 +53,14 @@ def list_plans(*, as_json: bool) -> None:
         click.echo(f"{name:<{width}}  {text}")
 
 
-@command.command("show")
+@command.command("show", short_help="a built-in plan's file")
 @click.argument("name", shell_complete=one_of(plan_names))
 def show(*, name: str) -> None:
     """Print a built-in plan's file, to be changed and run."""
     click.echo(plan_text(name), nl=False)
 
 
-@command.command("check")
+@command.command("check", short_help="read a plan as a run would")
 @click.argument("path", shell_complete=files)
 @click.option("--json", "as_json", is_flag=True, help="print what it says as JSON")
 def check(*, path: str, as_json: bool) -> None:
@@ -92,7 +92,7 @@ def check(*, path: str, as_json: bool) -> None:
     )
 
 
-@command.command("ways")
+@command.command("ways", short_help="runs of one plan side by side")
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="print the figures as JSON")
 def show_ways(*, runs: tuple[Path, ...], as_json: bool) -> None:
@@ -114,7 +114,7 @@ def show_ways(*, runs: tuple[Path, ...], as_json: bool) -> None:
         print_ways(told, Console())
 
 
-@command.command("schema")
+@command.command("schema", short_help="the schema of a plan's file")
 def schema() -> None:
     """Print the JSON schema of a plan's file, for editors."""
     click.echo(schema_text(), nl=False)

@@ -8,7 +8,7 @@ import click
 
 SECTIONS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({
     "What arrives": (
-        "scenario", "rate", "users", "offline", "duration", "recipe", "think",
+        "rate", "scenario", "users", "offline", "duration", "recipe", "think",
         "arrivals", "rate_profile", "warmup", "drain", "window", "seed", "salt",
     ),
     "Recorded traffic": (
@@ -26,7 +26,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({
         "total_timeout",
     ),
     "The machine": (
-        "preset", "precision", "tensor_parallel_size", "expert_parallel_size",
+        "preset", "model", "precision", "tensor_parallel_size", "expert_parallel_size",
         "gpu", "engines", "vms", "racks", "vm_spread", "slowdown",
     ),
     "Its engines": (
@@ -35,23 +35,28 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({
         "speculative_acceptance", "prefill_gpus", "decode_gpus", "max_waiting",
     ),
     "The server": (
-        "host", "port", "uds", "workers", "stream_interval", "names",
-        "ssl_certfile", "ssl_keyfile", "tenants", "expect_connections",
-        "slow_reader_limit", "grace",
+        "port", "host", "uds", "workers", "stream_interval", "names", "api_key_file",
+        "ssl_certfile", "ssl_keyfile", "tenants", "allowed_origins",
+        "expect_connections", "slow_reader_limit", "grace",
     ),
     "What goes wrong": ("faults", "allow_fault_header", "admin_key_file"),
     "Retrieval": (
         "store", "questions", "passages", "embeddings_host", "embeddings_model",
     ),
     "Limits and objectives": (
-        "slo", "prices", "max_usd", "max_requests", "max_tokens",
+        "slo", "prices", "vms", "max_usd", "max_requests", "max_tokens",
     ),
     "Search and sweep": (
         "find_max", "sweep", "tolerance", "confidence", "repeats", "min_rate",
         "max_rate", "start_rate", "max_probes", "gpus", "resume",
     ),
 })  # fmt: skip
-"""Headings, and the parameters below each, in the order in which they are read."""
+"""Headings, and the parameters below each, in the order in which they are read.
+
+A verb has those sections whose first parameter it has: a model is asked of an endpoint
+under `run`, and is what a machine serves under `serve`. A parameter stands once, in the
+first section that is there.
+"""
 
 
 class Sectioned(click.Command):
@@ -75,6 +80,6 @@ class Sectioned(click.Command):
             and (record := parameter.get_help_record(ctx)) is not None
         }
         for heading, names in SECTIONS.items():
-            if records := [left.pop(name) for name in names if name in left]:
-                yield heading, records
+            if names[0] in left:
+                yield heading, [left.pop(name) for name in names if name in left]
         yield "Everything else", [*left.values()]

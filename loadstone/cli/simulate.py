@@ -81,8 +81,8 @@ Examples:
   loadstone simulate --vms 1 --offline 200000
   loadstone simulate --racks 1 --rate 500 --duration 10m --warmup 1m
   loadstone simulate --users 200 --think 5s --duration 5m
-  loadstone simulate --trace mooncake_trace.jsonl --max-model-len 131072
-      --router prefix_affine
+  loadstone simulate --trace mooncake_trace.jsonl --max-model-len 131072 \\
+    --router prefix_affine
   loadstone simulate --recipe mlperf-server --rate 150
   loadstone simulate --recipe mlperf-interactive --find-max
   loadstone simulate --sweep users=16:2048:x2 --duration 2m --warmup 30s

@@ -15,6 +15,7 @@ from rich.table import Table
 from ..errors import ExitCode, UsageError
 from ..report.pareto import Picture
 from ..report.table import WIDTH, duration, number
+from ..runs import SWEEP
 from ..traffic.probe import Bearing, Trust
 from ..traffic.sweep import Sweep
 from ..units import Seconds, format_duration
@@ -22,7 +23,6 @@ from .journal import Journal
 from .trials import PROBES, Load, Site, Trial, Trials
 from .virtual_run import interruptible
 
-SWEEP: Final = "sweep.json"
 PLOT: Final = "pareto.svg"
 _GROWTH_NATS: Final = 4.5
 """Three standard deviations: the backlog grows by more than chance."""
