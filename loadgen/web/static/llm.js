@@ -4,7 +4,7 @@ const charts = [
   { id: "tokens", lines: [["output_tokens_per_s", "tokens/s", "#2f81f7"]] },
   { id: "ttft", lines: [["ttft_p50_ms", "p50", "#2da44e"], ["ttft_p95_ms", "p95", "#bf8700"], ["ttft_p99_ms", "p99", "#cf222e"]] },
   { id: "tpot", lines: [["tpot_p50_ms", "p50", "#2da44e"], ["tpot_p99_ms", "p99", "#cf222e"]] },
-  { id: "requests", lines: [["scheduled_per_s", "due/s", "#8250df"], ["sent_per_s", "sent/s", "#2f81f7"], ["in_flight", "in flight", "#6e7781"]] },
+  { id: "requests", lines: [["sent_per_s", "sent/s", "#2f81f7"], ["scheduled_per_s", "due/s", "#bf8700", [4, 4]], ["in_flight", "in flight", "#6e7781"]] },
 ];
 const HEIGHT = 220;
 
@@ -14,7 +14,7 @@ function options(chart, width) {
   return {
     width, height: HEIGHT,
     scales: { x: { time: false }, y: { range: (u, min, max) => [0, Math.max(max || 0, 1) * 1.1] } },
-    series: [{ label: "seconds" }, ...chart.lines.map(([, label, color]) => ({ label, stroke: color, width: 2, spanGaps: true, points: { show: false } }))],
+    series: [{ label: "seconds" }, ...chart.lines.map(([, label, color, dash]) => ({ label, stroke: color, dash, width: 2, spanGaps: true, points: { show: false } }))],
     axes: [axis, { ...axis, size: 60 }],
   };
 }
@@ -24,6 +24,8 @@ function draw(chart, columns) {
   const data = [columns.t || [], ...chart.lines.map(([name]) => columns[name] || [])];
   if (!chart.plot) chart.plot = new uPlot(options(chart, place.clientWidth), data, place);
   else chart.plot.setData(data);
+  // Where nobody points at an instant, the legend tells the latest.
+  if (chart.plot.cursor.idx == null && data[0].length) chart.plot.setLegend({ idx: data[0].length - 1 });
   place.dataset.points = data[0].length;
 }
 
