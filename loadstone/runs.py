@@ -27,6 +27,8 @@ SERVER_COUNTS: Final = "server_counts.json"
 """What the mock counted of the run's requests, where that was the server."""
 SERVER_METRICS: Final = "server_metrics.jsonl"
 """What the server said of itself while the run went on, where it was watched."""
+SWEEP: Final = "sweep.json"
+"""In the folder of a sweep, whose runs are below it: their loads and figures."""
 
 
 @dataclass(frozen=True, slots=True)

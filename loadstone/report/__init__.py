@@ -1,1 +1,1 @@
-"""What people read: live progress, final tables."""
+"""What people read: live progress, tables, a page, and a run as evidence."""

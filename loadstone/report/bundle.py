@@ -26,8 +26,17 @@ from typing import IO, Any, Final
 
 from .. import __version__
 from ..errors import LoadstoneError, UsageError
-from ..runs import ENVIRONMENT, METRICS, PLAN, SERVER_COUNTS, SUMMARY, RunFiles
-from .document import SERVER_METRICS, SWEEP, gather
+from ..runs import (
+    ENVIRONMENT,
+    METRICS,
+    PLAN,
+    SERVER_COUNTS,
+    SERVER_METRICS,
+    SUMMARY,
+    SWEEP,
+    RunFiles,
+)
+from .document import gather
 from .html import page
 from .written import REPORT, rendered
 

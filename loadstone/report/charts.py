@@ -20,6 +20,7 @@ HEATS: Final = 7
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 10, 26
 _RADIUS: Final = 3.5
 
+Look = Literal["line", "area", "dashed"]
 Point = tuple[float, float | None]
 """In the axes' values; no second value is a gap."""
 
@@ -31,7 +32,7 @@ class Series:
     name: str
     points: Sequence[Point]
     colour: int = 1
-    look: Literal["line", "area", "dashed"] = "line"
+    look: Look = "line"
 
 
 @dataclass(frozen=True, slots=True)

@@ -283,9 +283,7 @@ def _caveats(
             f" the {summary['requests']['sent']:,} requests on record; what was in"
             " flight when it was ended, and what was never sent, is not in them."
         )
-    for reason in instrument.get("reasons", ()):
-        text = shortened(str(reason), 400)
-        yield f"{text[:1].upper()}{text[1:]}."
+    yield from map(_sentence, instrument.get("reasons", ()))
     yield from _emulated(instrument, environment)
     yield from _of_window(summary.get("window") or {})
     yield from _of_requests(summary, rows)
@@ -298,8 +296,12 @@ def _caveats(
             "Answers had set lengths (the server was told to ignore its own end of"
             " answer), so that runs can be compared."
         )
-    for note in instrument.get("notes", ()):
-        yield f"{shortened(str(note), 400)}."
+    yield from map(_sentence, instrument.get("notes", ()))
+
+
+def _sentence(said: object) -> str:
+    text = shortened(str(said), 400)
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _of_window(window: Mapping[str, Any]) -> Iterator[str]:

@@ -14,15 +14,13 @@ from typing import Any, Final
 from .. import __version__
 from ..cost.usage import Usage
 from ..errors import UsageError
-from ..runs import RunFiles
+from ..runs import SERVER_METRICS, SWEEP, RunFiles
 from ..traffic.summary import summarize
 from .decision import Decision, decide
 from .proof import Asked, judged_claim, judged_contract, money
 from .shapes import Sweep, fit, hold
 from .timeline import Bin, Timeline
 
-SERVER_METRICS: Final = "server_metrics.jsonl"
-SWEEP: Final = "sweep.json"
 _SERIES: Final = 48
 """Of the server's own metrics at most so many are drawn."""
 

@@ -12,6 +12,7 @@ from ..units import Seconds
 from .charts import (
     Bar,
     Dot,
+    Look,
     Mark,
     Point,
     Series,
@@ -68,7 +69,7 @@ class _Line:
     name: str
     read: Callable[[Bin], float | None]
     colour: int
-    look: str = "line"
+    look: Look = "line"
 
 
 def over_time(document: Document) -> Iterator[Figure]:
@@ -89,9 +90,10 @@ def over_time(document: Document) -> Iterator[Figure]:
     yield _course(
         document, "requests", "Requests per second", short_number,
         [
-            _Line("due", lambda b: b.due / b.width_s, 5, "dashed"),
             _Line("sent", lambda b: b.sent / b.width_s, 1),
             _Line("answered", lambda b: b.ended.get("ok", 0) / b.width_s, 2),
+            # Over the line that it is mostly the same as, so that both are seen.
+            _Line("due", lambda b: b.due / b.width_s, 5, "dashed"),
         ],
     )  # fmt: skip
     yield _course(
@@ -157,7 +159,7 @@ def _course(
     far = [f"{m.text} is {label(m.value)}" for m in limits if m not in near]
     highest = max((highest, *(limit.value for limit in near)))
     series = [
-        Series(line.name, _steps(bins, line.read), line.colour, line.look)  # type: ignore[arg-type]
+        Series(line.name, _steps(bins, line.read), line.colour, line.look)
         for line in lines
     ]
     x, y = clock(document.end_s), linear(highest or 1.0, label)
@@ -284,9 +286,11 @@ def _tails(sent: Pairs, due: Pairs) -> Figure:
     nines = tail(high=1 - 1 / max(n, 10))
     curves = [list(_cumulative(pairs)) for pairs in (sent, due)]
     y = decades([v for curve in curves for v, _ in curve], short_duration)
-    looks = (("from sending", 1, "line"), ("from when it was due", 3, "dashed"))
+    looks: tuple[tuple[str, int, Look], ...] = (
+        ("from sending", 1, "line"), ("from when it was due", 3, "dashed"),
+    )  # fmt: skip
     series = [
-        Series(name, [(min(share, nines.high), v) for v, share in curve], colour, look)  # type: ignore[arg-type]
+        Series(name, [(min(share, nines.high), v) for v, share in curve], colour, look)
         for curve, (name, colour, look) in zip(curves, looks, strict=True)
     ]
     return Figure(

@@ -120,7 +120,7 @@ def _figure(value: float | None) -> str:
 
 
 def _plain(name: str) -> str:
-    return name.replace("_", " ").replace("usd", "USD")
+    return name.replace("_", " ").replace("usd", "USD").replace("gco2", "gCO2")
 
 
 def _percent(share: float | None) -> str:

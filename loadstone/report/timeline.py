@@ -12,7 +12,6 @@ latencies are placed by the tokens that end them. The tokens of an answer are ta
 evenly spread between its first and its last, as for the steady rate.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -112,9 +111,8 @@ class Timeline:
     """
 
     def __init__(self, *, at_once: bool = False) -> None:
-        self._at_t0 = at_once
+        self._at_once = at_once
         self.rows = 0
-        self.outcomes: Counter[str] = Counter()
         self.distributions = {name: LogHistogram() for name in DISTRIBUTIONS}
         self.stages: dict[str, LogHistogram] = {}
         """How long each stage of an answer took, by its name, in order."""
@@ -124,7 +122,7 @@ class Timeline:
         """How long a bin is now."""
         self._due, self._sent = [0] * _MOST, [0] * _MOST
         self._ended = {outcome.value: [0] * _MOST for outcome in Outcome}
-        self._at_once = [0.0] * _MOST
+        self._within_bin = [0.0] * _MOST
         """Tokens of answers that lie in one bin as a whole."""
         self._tokens, self._flight = _Spread(), _Spread()
         self._ttft = [LogHistogram() for _ in range(_MOST)]
@@ -137,7 +135,6 @@ class Timeline:
         """Count a row."""
         self.rows += 1
         outcome = row.outcome.value
-        self.outcomes[outcome] += 1
         sent_s, end_s = max(row.sent_s, 0.0), max(row.end_s, 0.0)
         if end_s > self.end_s:
             self.end_s = end_s
@@ -159,15 +156,15 @@ class Timeline:
         if first is not None and last is not None:
             begun, done = int(max(first, 0.0) / width), int(max(last, 0.0) / width)
             if begun == done:
-                self._at_once[begun] += row.output_tokens
+                self._within_bin[begun] += row.output_tokens
             else:
                 rate = row.output_tokens / (last - first)
                 self._tokens.step(begun, first, rate)
                 self._tokens.step(done, last, -rate)
         if (ttft := row.ttft_s) is not None:
-            self._ttft[begun if self._at_t0 else sent].add(ttft)
+            self._ttft[begun if self._at_once else sent].add(ttft)
         if (tpot := row.tpot_s) is not None:
-            self._tpot[done if self._at_t0 else sent].add(tpot)
+            self._tpot[done if self._at_once else sent].add(tpot)
         if row.warmup:
             return
         for name, spent in row.stages:
@@ -187,7 +184,7 @@ class Timeline:
         self._due = _counts(self._due, group)
         self._sent = _counts(self._sent, group)
         self._ended = {name: _counts(n, group) for name, n in self._ended.items()}
-        self._at_once = _merged(self._at_once, group)
+        self._within_bin = _merged(self._within_bin, group)
         self._tokens.merge(group)
         self._flight.merge(group)
         self._ttft = _pooled(self._ttft, group)
@@ -215,7 +212,7 @@ class Timeline:
             yield Bin(
                 start_s=i * width,
                 width_s=width,
-                output_tok_s=max(0.0, tokens[i] + self._at_once[i]) / span,
+                output_tok_s=max(0.0, tokens[i] + self._within_bin[i]) / span,
                 in_flight=max(0.0, flight[i]) / span,
                 due=self._due[i],
                 sent=self._sent[i],
