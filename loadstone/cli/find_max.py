@@ -116,7 +116,8 @@ class _Search:
         return _exit_code(answer)
 
     def _say(self, text: str) -> None:
-        self.site.console.print(text, highlight=False, soft_wrap=True)
+        # As text: a note may repeat what a server said.
+        self.site.console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     def _load(self, probe: Probe) -> Load:
         """Return a probe as a load, long enough for every percentile to be shown."""

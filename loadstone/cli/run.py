@@ -215,7 +215,8 @@ def drive(
             elif what == "failed" and not web:
                 raise failed(facts)
             elif what == "failed":
-                console.print(f"error: {facts['message']}", style="red")
+                # What a server said may look like markup.
+                console.print(f"error: {facts['message']}", style="red", markup=False)
             elif what == "metrics":
                 console.print(f"metrics     {facts['url']}", highlight=False)
             else:

@@ -103,7 +103,8 @@ class _Sweep:
         return ExitCode.DONE if whole and sound else ExitCode.NOT_VALID
 
     def _say(self, text: str) -> None:
-        self.site.console.print(text, highlight=False, soft_wrap=True)
+        # As text: a note may repeat what a server said.
+        self.site.console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     def _print(self, steps: list[dict[str, Any]], picture: Picture | None) -> None:
         wide = None if sys.stdout.isatty() else 2 * WIDTH

@@ -9,6 +9,7 @@ import click
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from loadgen.files import read_text
 
@@ -182,9 +183,10 @@ def _table(*columns: str) -> Table:
 
 def _print(found: Judgement, console: Console) -> None:
     claim, run = found.claim, found.measured
-    console.print(f"[bold]{claim.title}[/bold]")
-    console.print(f"  {claim.text()}: {claim.standing()}", highlight=False)
-    console.print(f"  {claim.source}, {claim.date}", style="dim", highlight=False)
+    # As text, here and below: files of users and names of servers are in it.
+    console.print(Text(claim.title, style="bold"))
+    console.print(Text(f"  {claim.text()}: {claim.standing()}"))
+    console.print(Text(f"  {claim.source}, {claim.date}", style="dim"))
     figures = _table("", "tokens/s/GPU", "")
     figures.add_row("claimed", number(claim.per_gpu), claim.text())
     figures.add_row("measured", number(run.per_gpu), _scaled(found))
@@ -199,15 +201,15 @@ def _print(found: Judgement, console: Console) -> None:
     table = _table("Condition", "claim", "run", "")
     for d in found.differences:
         same = {True: "same", False: "differs", None: "not known"}[d.same]
-        table.add_row(d.condition, d.claimed, d.measured, same)
+        table.add_row(d.condition, Text(d.claimed), Text(d.measured), same)
     console.print(table)
     console.print(f"measured as {run.counted}", style="dim", highlight=False)
     colour = _COLOURS[int(found.exit_code)]
     for note in found.notes:
-        console.print(note, style="dim", highlight=False)
+        console.print(Text(note, style="dim"))
     console.print(found.text(), style=colour, highlight=False)
     for why in (*found.not_valid, *found.broken_limits):
-        console.print(f"- {why}", highlight=False)
+        console.print(Text(f"- {why}"))
 
 
 def _scaled(found: Judgement) -> str:

@@ -98,7 +98,8 @@ def print_conditions(
     for name in ("Not the same", "A", "B"):
         table.add_column(name, overflow="fold")
     for name, a, b in conditions:
-        table.add_row(name, *("-" if x is None else str(x) for x in (a, b)))
+        # As text: settings hold names that servers and users chose.
+        table.add_row(name, *(Text("-" if x is None else str(x)) for x in (a, b)))
     console.print(table)
 
 

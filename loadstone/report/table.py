@@ -262,4 +262,4 @@ def _verdict(summary: Mapping[str, Any]) -> Panel:
     if error is not None:
         lines.append(f"TTFT error against the mock's truth: {duration(error)} at p99")
     lines += instrument.get("notes", ())
-    return Panel("\n".join(lines), border_style=_COLOURS.get(verdict, "red"))
+    return Panel(Text("\n".join(lines)), border_style=_COLOURS.get(verdict, "red"))

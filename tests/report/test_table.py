@@ -6,6 +6,7 @@ import pytest
 from msgspec.structs import replace
 from rich.console import Console
 
+from loadstone.report.comparison import print_conditions
 from loadstone.report.table import print_summary, text_of_summary
 from loadstone.traffic.record import Outcome, RequestRecord
 from loadstone.traffic.slo import Slo
@@ -127,3 +128,18 @@ def test_reconnects_are_said_if_there_were_any() -> None:
     """Nothing is said of none."""
     assert "1 reconnected" in text_of_summary(summary(row(Outcome.OK, reconnects=1)))
     assert "reconnected" not in text(ok=1)
+
+
+def test_what_looks_like_markup_is_shown_as_it_is() -> None:
+    """A reason may repeat a server, and a server may say anything."""
+    told = summary(row(Outcome.OK))
+    told["instrument"] = {"verdict": "client_limited", "reasons": ["it said [/INST]"]}
+    assert "it said [/INST]" in text_of_summary(told)
+
+
+def test_so_is_a_setting_that_differs() -> None:
+    """`compare` prints names that users and servers chose."""
+    out = StringIO()
+    print_conditions([("run.model", "[/a]", "[red]b")], Console(file=out, width=80))
+    assert "[/a]" in out.getvalue()
+    assert "[red]b" in out.getvalue()
