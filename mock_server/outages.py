@@ -60,7 +60,8 @@ class Outages:
     def check(self, fault: Fault) -> None:
         """Raise `FaultError` for a fault of a machine that is not there."""
         for name, there in (("vm", self._vms), ("engine", self._engines)):
-            if fault.place is Place.RACK and fault.values.get(name, 0) >= there:  # type: ignore[operator]
+            named = fault.place is Place.RACK and name in fault.values
+            if named and fault.number(name) >= there:
                 raise FaultError(
                     name,
                     f"there is no {name} {fault.values[name]}",

@@ -84,7 +84,7 @@ class Wrong:
         return max(0.0, self._at[0] + WINDOW_S - self._clock.now())
 
 
-class _User(UserMixin):  # type: ignore[misc]
+class _User(UserMixin):  # type: ignore[misc]  # flask_login has no types
     id = USER
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, count
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 from ..units import Seconds, Tokens
 from .classes import TrafficClass
@@ -158,13 +158,13 @@ class Draw:
         return tokens if self._limit is None else min(tokens, self._limit)
 
     def _request(
-        self, index: int, due: Seconds, n_in: Tokens, n_out: Tokens, **more: object
+        self, index: int, due: Seconds, n_in: Tokens, n_out: Tokens, **more: Any
     ) -> Request:
         of = self.of
         stage = "embed" if of.kind == "embed" else "generate"
         return Request(
             index, due, n_in, self._cut(n_out), of.name, of.tenant,
-            **({"stage": stage} | more),  # type: ignore[arg-type]
+            **({"stage": stage} | more),
             max_output_tokens=self._limit, priority=of.priority, flow=of.flow,
             kind=of.kind, reasoning=of.reasoning,
         )  # fmt: skip

@@ -123,7 +123,7 @@ def test_a_tunnel_that_is_not_made(script: object, error: str, said: str) -> Non
     """The request fails with the proxy's own words; nothing was sent to the rack."""
     with serving(script) as proxy, \
             client("https://rack.test", proxy=proxy.url, verify=False, connect=0.3) \
-            as made:  # type: ignore[arg-type] # fmt: skip
+            as made:  # fmt: skip
         failed = ask(made)
     assert (failed.error, failed.status) == (error, None)
     assert said in failed.error_text

@@ -230,7 +230,7 @@ class HandMovedLoop:
         """Keep the callback until the loop is moved there."""
         timer = HandMovedTimer(callback)
         heapq.heappush(self._timers, (when, next(self._numbers), timer))
-        return timer  # type: ignore[return-value]  # has all that is asked of it
+        return timer
 
     def move_to(self, instant: float) -> None:
         """Jump to `instant`, then fire what was due: as a loop that was busy does."""

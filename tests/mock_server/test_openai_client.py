@@ -238,7 +238,7 @@ def test_it_shows_log_probabilities_and_reasoning(
         for choice in done.choices:
             assert choice.logprobs is not None
             assert len(choice.logprobs.content or ()) == 20
-            assert count(choice.message.model_extra["reasoning_content"]) == 20  # type: ignore[index]
+            assert count(choice.message.model_extra["reasoning_content"]) == 20
         assert done.usage is not None
         assert done.usage.completion_tokens_details is not None
         assert done.usage.completion_tokens_details.reasoning_tokens == 40

@@ -67,7 +67,7 @@ def test_the_order_of_rows_does_not_matter(
 ) -> None:
     """Rows of several workers come one worker after the other."""
     mixed = list(records)
-    rng.shuffle(mixed)  # type: ignore[attr-defined]
+    rng.shuffle(mixed)
     for a, b in zip(of(records).bins(), of(mixed).bins(), strict=True):
         assert (a.start_s, a.due, a.sent, a.ended) == (
             b.start_s,

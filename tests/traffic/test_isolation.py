@@ -84,7 +84,7 @@ def test_fairness_is_one_for_max_min_shares_and_never_more(
     if index is not None:
         assert 1 / len(asked) - 1e-9 <= index <= 1 + 1e-9
     even = max_min(asked, part * sum(asked.values()))
-    assert fairness(asked, even) == pytest.approx(1.0)  # type: ignore[arg-type]
+    assert fairness(asked, even) == pytest.approx(1.0)
 
 
 def test_an_unfair_server_has_a_lower_index() -> None:

@@ -126,7 +126,7 @@ def test_a_machine_differs_by_each_of_its_facts() -> None:
         ("cpu", "EPYC"), ("cores", 4), ("system", "Darwin"), ("python", "3.12.1"),
         ("loadstone", "0.2"),
     ):  # fmt: skip
-        told = HERE.differences(replace(HERE, **{name: other}))  # type: ignore[arg-type]
+        told = HERE.differences(replace(HERE, **{name: other}))
         assert told == [f"{name} {getattr(HERE, name)}, here {other}"]
 
 

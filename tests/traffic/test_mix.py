@@ -21,7 +21,7 @@ from loadstone.traffic.prompts import OwnPrompt, OwnTurn
 def drawer(**shape: object) -> Draw:
     """Return what draws a class of that shape."""
     given = {"name": "c", "input": (20, 90), "output": (5, 40)} | shape
-    return Draw(TrafficClass(**given), load_lengths, seed=3)  # type: ignore[arg-type]
+    return Draw(TrafficClass(**given), load_lengths, seed=3)
 
 
 def drawn(n: int = 50, **shape: object) -> list[Journey]:
@@ -135,7 +135,7 @@ def test_the_hash_sees_what_is_said_and_how_it_depends() -> None:
     plan = Plan(rate=5.0, duration_s=5.0)
 
     def digest(**more: object) -> str:
-        of = TrafficClass(**(shape | more))  # type: ignore[arg-type]
+        of = TrafficClass(**(shape | more))
         draw = Draw(of, load_lengths, seed=0)
         return plan_hash(plan, schedule(plan, Mix((draw,))))
 

@@ -18,7 +18,7 @@ SHAREGPT = [
 
 def read(text: str, **more: object) -> OwnPrompts:
     """Read prompts, whose tokens are words."""
-    return read_prompts(text, name="p", count=lambda t: len(t.split()), **more)  # type: ignore[arg-type]
+    return read_prompts(text, name="p", count=lambda t: len(t.split()), **more)
 
 
 def test_json_lines_by_hand() -> None:

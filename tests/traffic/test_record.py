@@ -55,7 +55,7 @@ def test_tpot_error_is_a_share_of_the_truth() -> None:
         {"truth": None}, {"first_s": None}, {"last_s": None}, {"output_tokens": 2},
         {"truth": at_once},
     ):  # fmt: skip
-        assert ROW.but(**changes).tpot_error is None  # type: ignore[arg-type]
+        assert ROW.but(**changes).tpot_error is None
 
 
 @pytest.mark.parametrize(

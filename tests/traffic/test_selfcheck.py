@@ -77,8 +77,7 @@ def test_a_faster_machine_never_has_a_lower_limit(one: float, other: float) -> N
     """What is found rises with what there is, to within the precision."""
     slow, fast = sorted((one, other))
     slower, faster = (
-        found(climb(lambda _, load, most=most: load <= most))  # type: ignore[misc]
-        for most in (slow, fast)
+        found(climb(lambda _, load, most=most: load <= most)) for most in (slow, fast)
     )
     assert slower[0] <= faster[0] * 1.25
 
@@ -104,11 +103,11 @@ def test_a_step_of_events_is_long_answers_and_a_few_probes() -> None:
 @pytest.mark.parametrize("pace", [QUICK, THOROUGH])
 def test_a_step_of_requests_is_short_answers_alone(pace: object) -> None:
     """At the rate that was asked for, the same for the same generator."""
-    rows = arrivals(REQUESTS_AXIS, 200, pace, Random(7))  # type: ignore[arg-type]
+    rows = arrivals(REQUESTS_AXIS, 200, pace, Random(7))
     assert {row.output_tokens for row in rows} == {SHORT}
-    expected = 200 * pace.step_s  # type: ignore[attr-defined]
+    expected = 200 * pace.step_s
     assert abs(len(rows) - expected) < 5 * expected**0.5
-    assert rows == arrivals(REQUESTS_AXIS, 200, pace, Random(7))  # type: ignore[arg-type]
+    assert rows == arrivals(REQUESTS_AXIS, 200, pace, Random(7))
 
 
 # ---------------------------------------------------------------- steps

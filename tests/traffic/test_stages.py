@@ -21,7 +21,7 @@ def pipeline(*stages: tuple[str, float], **more: object) -> RequestRecord:
         id="1", scenario="rag", intended_s=1.0, sent_s=1.0, end_s=1.0 + e2e,
         outcome=Outcome.OK, stages=stages,
     )  # fmt: skip
-    return replace(row, **more)  # type: ignore[arg-type]
+    return replace(row, **more)
 
 
 def told(rows: list[RequestRecord]) -> dict[str, dict[str, float]]:

@@ -175,7 +175,7 @@ def test_every_other_condition_is_named() -> None:
         ({"virtual": True}, "clock"),
         ({"slowdown": 10.0}, "clock"),
     ):
-        found = judge_claim(same, replace(VM, **changes))  # type: ignore[arg-type]
+        found = judge_claim(same, replace(VM, **changes))
         assert [d.condition for d in found.differences if not d.same] == [name]
         assert f"{name}: " in found.text()
     unknown = judge_claim(same, replace(VM, precision=""))
