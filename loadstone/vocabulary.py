@@ -86,7 +86,7 @@ FAULT_KINDS: Final = (
     "cold_start", "power_cap",
 )  # fmt: skip
 ADMISSIONS: Final = ("admitted", "requests", "tokens", "queue")
-"""What the door says to a request: "pass", or what there is too little of."""
+"""What the door says to a request: the first, or what there is too little of."""
 PROMPT_SOURCES: Final = ("local_compute", "local_cache_hit", "external_kv_transfer")
 SLEEP_STATES: Final = ("awake", "weights_offloaded", "discard_all")
 GENAI_PROVIDER: Final = "loadstone_mock"
@@ -128,8 +128,9 @@ class Server:
     """What the mock exports.
 
     All of vLLM's metrics that a text server has. What belongs to features that the mock
-    refuses (LoRA, speculative decoding, images, KV transfer) is absent; what the
-    emulated engine cannot do otherwise is constant and says so.
+    refuses (LoRA, images, KV transfer) is absent, and so are counts of draft tokens:
+    speculation is an acceptance length there. What the emulated engine cannot do
+    otherwise is constant and says so.
     """
 
     RUNNING = _per_engine(

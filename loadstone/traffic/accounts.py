@@ -1,8 +1,8 @@
 """What became of each planned request, also where a process did not live to tell.
 
 A process leaves its rows and, each second, a sign of life (`Pulse`). By these every
-request of a schedule is in one of three states, whether the run ended well, lost a
-worker or was killed: nothing is counted twice, and nothing is left out.
+request of a schedule has one `Fate`, whether the run ended well, lost a worker or was
+killed: nothing is counted twice, and nothing is left out.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
