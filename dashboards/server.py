@@ -4,6 +4,7 @@ The rows on GPUs and on the mock's own lag are empty for a vLLM; dcgm-exporter f
 first where its job is chosen as the server.
 """
 
+from loadstone.units import MILLIJOULES
 from loadstone.vocabulary import MetricSpec, Server, Supervisor
 
 from .grafana import Column, Panel, Query, Row, dashboard, stat, table, timeseries
@@ -19,9 +20,6 @@ from .shared import (
     tokens,
     waiting,
 )
-
-MILLIJOULES = 1000
-"""Of a joule; dcgm-exporter counts energy in them."""
 
 
 def server() -> Json:
@@ -104,7 +102,7 @@ def _status(status: str) -> str:
 
 
 def _energy_per_token() -> str:
-    joules = f"{rate(Server.GPU_ENERGY)} / {MILLIJOULES}"
+    joules = f"{rate(Server.GPU_ENERGY)} / {MILLIJOULES:.0f}"
     return ratio(joules, rate(Server.GENERATION_TOKENS))
 
 

@@ -162,10 +162,7 @@ class Run:
         if not wanted():
             raise LoadstoneError("stopped before the run began", code="stopped")
         plan = resolve(plan, target)
-        if fleet_of(plan) is None and "usd" in Budget.of(values).limits:
-            raise UsageError(
-                "--max-usd needs a price", hint="give --prices NAME and --vms N"
-            )
+        _refuse_priceless(plan, values)
         digest = plan_hash(plan, requests)
         folder = RunFolder.create(Path(values["out"]), plan.scenario)
         folder.write_plan(
@@ -526,6 +523,13 @@ class Run:
             "selfcheck": told,
             **({"notes": self.notes} if self.notes else {}),
         }
+
+
+def _refuse_priceless(plan: Plan, values: Mapping[str, Any]) -> None:
+    if fleet_of(plan) is None and "usd" in Budget.of(values).limits:
+        raise UsageError(
+            "--max-usd needs a price", hint="give --prices NAME and --vms N"
+        )
 
 
 def _books_of(

@@ -92,11 +92,6 @@ def open_session(
     if (host := order.values["embeddings_host"]) is not None:
         embeds = clients_of([endpoint_of(host, order.values, environ)])[0]
 
-    def pulse(closed: bool) -> None:  # noqa: FBT001 - as `RowWriter` calls it
-        sign = Pulse(order.rank, time.monotonic() - t0, closed)
-        name = pulse_name(order.rank, order.workers)
-        RunFolder(folder).write_json(name, asdict(sign))
-
     return Session(
         plan,
         share=Share(order.rank, order.workers),
@@ -104,7 +99,9 @@ def open_session(
         drawn=journeys(plan, mix_of(plan), order.rank, order.workers),
         clients=clients_of(endpoints_of(plan.hosts, order.values, environ)),
         rows=RowWriter(
-            folder / rows_name(order.rank, order.workers), on_disk_failure, pulse
+            folder / rows_name(order.rank, order.workers),
+            on_disk_failure,
+            _pulse(order, t0),
         ),
         stats=ClientStats(),
         traces=Traces(plan.seed, run=order.trace_run, ratio=sampled),
@@ -121,3 +118,14 @@ def open_session(
         embeddings=embeds,
         most=Budget.of(order.values).share_of_requests(order.rank, order.workers),
     )
+
+
+def _pulse(order: Order, t0: Seconds) -> Callable[[bool], None]:
+    """Return what writes a process's sign of life, since the run's `t0`."""
+    name = pulse_name(order.rank, order.workers)
+
+    def pulse(closed: bool) -> None:  # noqa: FBT001 - as `RowWriter` calls it
+        sign = Pulse(order.rank, time.monotonic() - t0, closed)
+        RunFolder(Path(order.folder)).write_json(name, asdict(sign))
+
+    return pulse

@@ -35,7 +35,6 @@ MAX_PAGE: Final = 8 << 20
 """Most bytes of a page: vLLM's has some 100 KB for each of its engines."""
 _TIMEOUTS: Final = Timeouts(connect=2.0, first_byte=3.0, idle=3.0, total=5.0)
 _PATIENCE_S: Final = 5.0
-_ACCEPT: Final = {"Accept": "text/plain;version=0.0.4"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

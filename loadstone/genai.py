@@ -60,7 +60,6 @@ class Attr:
     MAX_TOKENS = "gen_ai.request.max_tokens"
     STREAM = "gen_ai.request.stream"
     RESPONSE_ID = "gen_ai.response.id"
-    RESPONSE_MODEL = "gen_ai.response.model"
     FINISH_REASONS = "gen_ai.response.finish_reasons"
     FIRST_CHUNK = "gen_ai.response.time_to_first_chunk"
     INPUT_TOKENS = "gen_ai.usage.input_tokens"

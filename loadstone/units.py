@@ -25,6 +25,8 @@ YEAR: Final = 8760 * HOUR
 MILLION: Final = 1e6
 GB: Final = 1e9
 """Bytes of a gigabyte as networks are billed."""
+MILLIJOULES: Final = 1e3
+"""Of a joule: dcgm-exporter counts energy in them."""
 KWH: Final = 3.6e6
 """Joules of a kilowatt-hour."""
 

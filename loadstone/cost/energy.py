@@ -13,9 +13,6 @@ from .bill import Bill
 from .rates import Power
 from .terms import Tariff
 
-MJ_PER_J = 1e3
-"""DCGM counts energy in millijoules."""
-
 
 @dataclass(frozen=True, slots=True)
 class Energy:
@@ -27,11 +24,6 @@ class Energy:
     measured: str
     """Where the busy time is from, and so the energy."""
     left_out: tuple[str, ...]
-
-
-def joules_of_millijoules(millijoules: float) -> Joules:
-    """Return the energy that a DCGM counter rose by."""
-    return millijoules / MJ_PER_J
 
 
 def kwh(joules: Joules) -> float:

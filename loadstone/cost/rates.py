@@ -11,7 +11,6 @@ for a second, or half of them for two.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
 
 from ..physics.power import Joules, PowerLaw, Watts
 from ..units import HOUR, KWH, YEAR, Seconds, Usd
@@ -28,9 +27,6 @@ class Rates:
     def total(self, busy_s: Seconds, idle_s: Seconds) -> Usd:
         """Return what so many busy and idle seconds cost."""
         return self.busy * busy_s + self.idle * idle_s
-
-
-FREE: Final = Rates(0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,10 @@ never counted as free.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import isfinite
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from ..errors import CatalogError
 from ..fact import Fact
-
-Basis = Literal["rent", "own", "tokens", "provisioned"]
 
 _USD_MILLION: Final = "USD/million tokens"
 

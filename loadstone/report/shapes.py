@@ -12,8 +12,6 @@ import msgspec
 from ..errors import UsageError
 from ..runs import PLAN, SUMMARY, RunFiles
 
-_Numbers = dict[str, float | int | None]
-
 
 class _Latency(msgspec.Struct):
     mean: float | None

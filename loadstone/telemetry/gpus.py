@@ -13,7 +13,7 @@ from ..catalog.boards import Board
 from ..catalog.presets import Preset
 from ..engine.core import Engine
 from ..physics.power import Activity, PowerLaw, Watts, rest_of_rack
-from ..units import US, Seconds
+from ..units import MILLIJOULES, US, Seconds
 from ..vocabulary import Server
 from .places import Place, Topology
 from .prometheus import Reading, Sample
@@ -23,7 +23,6 @@ MIN_WINDOW_S: Final[Seconds] = 1.0
 scraper would else see the noise of a few steps."""
 _MIB: Final = 1 << 20
 _PERCENT: Final = 100.0
-_MJ_PER_J: Final = 1e3
 
 _Labels = tuple[str, ...]
 
@@ -114,7 +113,7 @@ class Gpus:
         rows = self._labels
         yield Server.GPU_UTIL, [(at, _PERCENT * shares[e][0]) for e, at in rows]
         yield Server.GPU_POWER, [(at, power.watts(shares[e][0])) for e, at in rows]
-        yield Server.GPU_ENERGY, [(at, _MJ_PER_J * joules[e]) for e, at in rows]
+        yield Server.GPU_ENERGY, [(at, MILLIJOULES * joules[e]) for e, at in rows]
         yield Server.GPU_MEMORY_USED, [(at, used / _MIB) for _, at in rows]
         yield Server.GPU_MEMORY_FREE, [(at, free / _MIB) for _, at in rows]
         yield Server.GPU_ENGINE_ACTIVE, [(at, shares[e][0]) for e, at in rows]

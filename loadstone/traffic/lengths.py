@@ -91,12 +91,7 @@ _PAIR: Final = {"type": "array", "items": _NUMBER, "minItems": 2, "maxItems": 2}
 NUMBERS: Final = Kind(
     "a number, or two for the least and the most, such as [2, 6]",
     lambda value: _read_spec(None if isinstance(value, str) else value),
-    {
-        "oneOf": [
-            _NUMBER,
-            {"type": "array", "items": _NUMBER, "minItems": 2, "maxItems": 2},
-        ]
-    },
+    {"oneOf": [_NUMBER, _PAIR]},
 )
 """A count that is drawn: one number, or the least and the most."""
 LENGTHS: Final = Kind(

@@ -15,7 +15,6 @@ from .measured import Measured
 
 LENGTHS_ALIKE: Final = 0.02
 """Relative difference of mean lengths that is let pass as the same."""
-_EMULATED: Final = "emulated, by a model fitted to published figures"
 _OFFLINE: Final = "all requests at once, no latency limit: they may wait for minutes"
 
 

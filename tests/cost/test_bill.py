@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 from loadstone.catalog.tariffs import load_tariff, read_tariff
 from loadstone.cost.bill import Bill, Busy, bill_of
 from loadstone.cost.block import IN_FLIGHT, Fleet, cost_block, no_price
-from loadstone.cost.energy import energy_of, joules_of_millijoules, kwh
+from loadstone.cost.energy import energy_of, kwh
 from loadstone.cost.meter import usd_so_far
 from loadstone.cost.rates import Power, rates_of, whole
 from loadstone.cost.terms import Tariff
 from loadstone.cost.usage import Usage
 from loadstone.traffic.record import Outcome, RequestRecord, TokensSource
 from loadstone.traffic.slo import Slo
+from loadstone.units import MILLIJOULES
 
 RACK_TOK_S = 1_100_948
 CENT = 0.01
@@ -140,8 +141,7 @@ def test_residual_and_idle_power() -> None:
 
 def test_millijoules_joules_and_kilowatt_hours() -> None:
     """DCGM counts 3.6 billion millijoules to a kilowatt-hour."""
-    assert joules_of_millijoules(123.5) == pytest.approx(0.1235)
-    assert kwh(joules_of_millijoules(3.6e9)) == pytest.approx(1.0)
+    assert kwh(3.6e9 / MILLIJOULES) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(
