@@ -23,6 +23,7 @@ from loadstone.wire.answer import (
     filler,
     reasoning,
     stopped,
+    unseen,
     written,
 )
 from loadstone.wire.by_schema import sample
@@ -68,6 +69,8 @@ def choose_answer(
     if asked.tools.choice or asked.schema:
         content = _structured(asked, Random(mixed))
         return _of_segments(asked, content, offset, limit)
+    if asked.unseen:
+        return unseen(offset)
     natural = limit
     if not asked.ignore_eos:
         natural = max(lengths(Random(mixed)), asked.min_tokens, 1)

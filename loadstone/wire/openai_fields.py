@@ -59,7 +59,6 @@ _UNSUPPORTED: Final[Mapping[str, tuple[Any, ...]]] = {
     "best_of": (1,),
     "use_beam_search": (False,),
     "prompt_logprobs": (0,),
-    "echo": (False,),
     "structured_outputs": (),
     "guided_json": (),
     "guided_regex": (),
@@ -96,13 +95,20 @@ CHAT: Final = Form(
         "audio": (),
         "prediction": (),
         "web_search_options": (),
+        "echo": (False,),
         "chat_template": (),
         "documents": _EMPTY,
     },
 )
 COMPLETION: Final = Form(
     required=("model", "prompt"),
-    rules={**_SAMPLING, "prompt": TEXTS, "logprobs": whole(0, 20)},
+    rules={
+        **_SAMPLING,
+        "prompt": TEXTS,
+        "logprobs": whole(0, 20),
+        "echo": BOOL,
+        "max_tokens": whole(0),
+    },
     off={**_UNSUPPORTED, "suffix": ("",), "response_format": ({"type": "text"},)},
 )
 RESPONSE: Final = Form(

@@ -220,6 +220,59 @@ def test_log_probabilities_of_completions(ask: Maker) -> None:
     assert streamed == told["text_offset"]
 
 
+@pytest.mark.parametrize("limit", [0, 1, 3])
+@pytest.mark.parametrize("as_ids", [False, True])
+def test_an_echo_has_the_log_probabilities_of_the_prompt(
+    ask: Maker, limit: int, *, as_ids: bool
+) -> None:
+    """What measures likelihoods: prompt first, its first token without a value."""
+    prompts = ["né là: a prompt, cut", "né là: a prompt, or not"]
+    whole, events = ask(
+        "/v1/completions", echo=True, logprobs=1, max_tokens=limit, temperature=0,
+        prompt=[tokenize(text) for text in prompts] if as_ids else prompts,
+    )  # fmt: skip
+    for choice, prompt in zip(whole["choices"], prompts, strict=True):
+        told = choice["logprobs"]
+        n = count(prompt)
+        assert choice["text"].startswith(prompt)
+        assert (choice["text"] == prompt) == (limit == 0)
+        assert {len(values) for values in told.values()} == {n + limit}
+        assert "".join(told["tokens"]) == choice["text"]
+        for offset, token in zip(told["text_offset"], told["tokens"], strict=True):
+            assert choice["text"][offset:].startswith(token)
+        assert told["token_logprobs"][0] is told["top_logprobs"][0] is None
+        pairs = list(zip(told["token_logprobs"], told["top_logprobs"], strict=True))
+        assert all(p <= 0 and p in top.values() for p, top in pairs[1:])
+        assert all(len(top) == 2 for _, top in pairs[1:n])
+        streamed = [
+            c for c in choices(events, choice["index"]) if c["logprobs"] is not None
+        ]
+        assert "".join(c["text"] for c in streamed) == choice["text"]
+        for field, values in told.items():
+            assert [v for c in streamed for v in c["logprobs"][field]] == values
+    assert whole["usage"]["completion_tokens"] == 2 * max(1, limit)
+    one, two = (choice["logprobs"]["token_logprobs"] for choice in whole["choices"])
+    shared = len("né là: a prompt,".encode()) // 4
+    assert one[:shared] == two[:shared]
+    assert one[shared : count(prompts[0])] != two[shared : count(prompts[0])]
+
+
+def test_an_echo_without_log_probabilities_counts_usage_from_nothing(
+    ask: Maker,
+) -> None:
+    """The prompt comes before any token was made."""
+    whole, events = ask(
+        "/v1/completions", prompt="once", echo=True, max_tokens=2, stop=["on"], n=2,
+        options={"include_usage": True, "continuous_usage_stats": True},
+    )  # fmt: skip
+    for choice in whole["choices"]:
+        assert choice["text"].startswith("once ")
+        assert choice["logprobs"] is None
+    first = next(c for c in events if c["choices"][0]["index"] == 1)
+    assert first["choices"][0]["text"] == "once"
+    assert first["usage"]["completion_tokens"] == 0
+
+
 # ------------------------------------------------------------------ tools and JSON
 
 
