@@ -107,7 +107,7 @@ def _strings(message: object, where: str) -> list[str]:
         raise invalid(f"{where}.role", f"one of {', '.join(sorted(ROLES))}", role)
     strings = _content(message.get("content"), role, f"{where}.content")
     for name, value in message.items():
-        if name not in _PLAIN and value is not None:
+        if name not in _PLAIN and value is not None and value != []:
             strings.extend(_extra(name, value, f"{where}.{name}"))
     return strings
 

@@ -25,6 +25,8 @@ BYTES_PER_TOKEN: Final = 4
 PER_MESSAGE: Final[Tokens] = TEMPLATE_TOKENS
 LEAST_PROMPT: Final[Tokens] = PER_MESSAGE
 """The shortest prompt that `prompt_of` can write: one message without content."""
+SPECIAL: Final = "\0" * BYTES_PER_TOKEN
+"""The text of the one special token, id 0: what a chat template has for a message."""
 VOCABULARY_SIZE: Final = 1 << 32
 """Ids are below this: an id is the four bytes themselves, so that text comes back."""
 

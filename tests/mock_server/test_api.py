@@ -257,6 +257,20 @@ def test_an_echo_has_the_log_probabilities_of_the_prompt(
     assert one[shared : count(prompts[0])] != two[shared : count(prompts[0])]
 
 
+def test_harnesses_find_the_tokenizer_here(mock: Maker) -> None:
+    """lm-eval asks vLLM's `/tokenizer_info`, and encodes the end token it finds."""
+
+    async def main() -> None:
+        async with mock() as server, aiohttp.ClientSession() as client:
+            async with client.get(f"{server.url}/tokenizer_info") as response:
+                info = await response.json()
+            payload = {"prompt": info["eos_token"], "add_special_tokens": False}
+            async with client.post(f"{server.url}/tokenize", json=payload) as response:
+                assert (await response.json())["tokens"] == [0]
+
+    asyncio.run(main())
+
+
 def test_an_echo_without_log_probabilities_counts_usage_from_nothing(
     ask: Maker,
 ) -> None:
