@@ -79,6 +79,7 @@ def build_app(
         "/models/{model}": probes.model,
         "/tokenize": probes.tokenize,
         "/detokenize": probes.detokenize,
+        "/tokenizer_info": probes.tokenizer_info,
         "/health": probes.health,
         "/ping": probes.health,
         "/ready": probes.ready,

@@ -46,17 +46,21 @@ class _Chunks:
         """Return the events of one answer, None if it is filler and nothing else."""
         answer: Answer = self.setting.answers[index]
         extras = self.extras
-        if not (answer.segments or extras.continuous_usage) and (
+        echoed = self.asked.echoed
+        if not (answer.segments or extras.continuous_usage or echoed) and (
             extras.top_logprobs is None
         ):
             return None
-        prompt = self.asked.prompts[index // self.asked.n]
-        return self.reply.script(answer, prompt.tokens, index, extras)
+        place = index // self.asked.n
+        prompt = self.asked.prompts[place]
+        echo = echoed[place] if echoed else ()
+        return self.reply.script(answer, prompt.tokens, index, extras, echo)
 
     def body(self, usage: Usage, truth: Truth | None) -> bytes:
         """Write all answers as one body."""
+        echoes = [echo for echo in self.asked.echoed for _ in range(self.asked.n)]
         return self.reply.body(
-            self.setting.answers, usage, truth, self.extras.top_logprobs
+            self.setting.answers, usage, truth, self.extras.top_logprobs, echoes
         )
 
 

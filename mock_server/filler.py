@@ -23,6 +23,7 @@ from loadstone.wire.answer import (
     filler,
     reasoning,
     stopped,
+    unseen,
     written,
 )
 from loadstone.wire.by_schema import sample
@@ -41,7 +42,7 @@ _SPREAD: Final = 0x9E3779B97F4A7C15
 _CHOICE: Final = 0xD1B54A32D192ED03
 """Another: the answers to one request differ."""
 REASONING_SHARE: Final = {
-    "none": 0.0, "minimal": 0.1, "low": 0.2, "medium": 0.5, "high": 0.8
+    "none": 0.0, "minimal": 0.1, "low": 0.2, "medium": 0.5, "high": 0.8, "xhigh": 0.95
 }  # fmt: skip
 """Share of an answer's tokens that is reasoning: the budgets that OpenRouter documents
 for models that take a number instead of an effort. How long models really think differs
@@ -68,6 +69,8 @@ def choose_answer(
     if asked.tools.choice or asked.schema:
         content = _structured(asked, Random(mixed))
         return _of_segments(asked, content, offset, limit)
+    if asked.unseen:
+        return unseen(offset)
     natural = limit
     if not asked.ignore_eos:
         natural = max(lengths(Random(mixed)), asked.min_tokens, 1)

@@ -119,6 +119,22 @@ class Probes:
             }
         )
 
+    async def tokenizer_info(self, _: web.Request) -> web.Response:
+        """Tell of the token rule as vLLM tells of a tokenizer.
+
+        The special token is that of the chat template: zeros, which show nothing.
+        """
+        special = tokens.SPECIAL
+        return web.json_response(
+            {
+                "tokenizer_class": "loadstone: four bytes of UTF-8",
+                "bos_token": None,
+                "eos_token": special,
+                "pad_token": special,
+                "model_max_length": self._max_model_len,
+            }
+        )
+
     async def detokenize(self, request: web.Request) -> web.Response:
         """Give the text of token ids, in the shape of vLLM's `/detokenize`."""
         asked = parse_detokenize(await read_body(request, self._config.max_body_bytes))

@@ -3,8 +3,10 @@
     {"prompt": "What is a prefix cache?", "output_tokens": 200, "topic": "serving"}
     {"messages": [{"role": "user", "content": "Hi"}, ...]}
     {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": ...}]}
+    {"custom_id": "1", "url": ..., "body": {"messages": [...]}}
 
-Each line is one prompt; ShareGPT's file is one JSON list of them. A CSV has the columns
+Each line is one prompt; ShareGPT's file is one JSON list of them, the last line is
+OpenAI's batch format. A CSV has the columns
 `prompt` and, if it is known, `output_tokens`. An answer that is there says how long
 answers are, and stands in the history of the turns that follow; `output` of the class
 says it for the others. Any other field may be what results are told apart by.
@@ -132,6 +134,8 @@ def _prompt(row: Any, count: Count, slice_by: str | None) -> OwnPrompt:
     if slice_by is not None and row.get(slice_by) in (None, ""):
         raise ValueError(f"no {slice_by!r} to tell it apart by")
     label = "" if slice_by is None else str(row[slice_by])
+    if isinstance(row.get("body"), Mapping):
+        row = row["body"]
     for field, role, said in _SAID:
         if field in row:
             return OwnPrompt(_turns(row[field], role, said, count), label)

@@ -69,7 +69,14 @@ def read_trace(lines: Sequence[str], *, name: str, skip_bad: bool = False) -> Tr
     from .trace_jsonl import read_jsonl  # noqa: PLC0415 - likewise
 
     first = next((line for line in lines if line.strip()), "")
-    jsonl = first.lstrip("\ufeff \t").startswith("{")
+    opening = first.lstrip("\ufeff \t")[:1]
+    if opening == "[":
+        raise UsageError(
+            f"{name}: line 1: one JSON array, not one object in each line",
+            hint="`jq -c .[]` writes lines; prompts without arrivals, such as"
+            " ShareGPT's, belong to a class of a plan, as its `prompts`",
+        )
+    jsonl = opening == "{"
     rows, bad = [], []
     for row in (read_jsonl if jsonl else read_csv)(lines, name):
         if isinstance(row, TraceRow):

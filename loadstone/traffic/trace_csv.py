@@ -2,13 +2,14 @@
 
 Azure published its 2023 conversation and code traces so (github.com/Azure/
 AzurePublicDataset); BurstGPT names the same columns otherwise. Columns are found by
-name, in any order, and others are passed over. A timestamp is a date with a time, whose
+name, in any order, and others are passed over; commas, semicolons or tabs stand between
+them. A timestamp is a date with a time, whose
 fraction may have any number of digits (Azure has seven, one more than Python keeps), or
 a number: seconds since some instant, or milliseconds since the epoch.
 """
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -31,13 +32,20 @@ COLUMNS: Final = {
 _EXAMPLE: Final = (
     f"a row is {','.join(COLUMNS)}, such as 2023-11-16 18:15:46.6805900,374,44"
 )
+_SEPARATORS: Final = ",;\t"
+_MOST: Final = 1 << 53
+"""Larger counts are not exact in every reader, and none is meant."""
 _EPOCH_MS: Final = 1e11
 """Seconds until the year 5138; larger numbers are milliseconds."""
 
 
-def read_csv(lines: Iterable[str], name: str) -> Read:
+def read_csv(lines: Sequence[str], name: str) -> Read:
     """Yield the rows; raises `UsageError` where the header is not of this format."""
-    reader = csv.reader(line.lstrip("\ufeff") for line in lines)
+    first = next((line for line in lines if line.strip("\ufeff \t\r\n")), "")
+    reader = csv.reader(
+        (line.lstrip("\ufeff") for line in lines),
+        delimiter=max(_SEPARATORS, key=first.count),
+    )
     header: list[str] | None = None
     try:
         for cells in reader:
@@ -74,7 +82,10 @@ def _no_header(found: str, name: str, line: int) -> UsageError:
     return UsageError(
         f"{name}: line {line}: expected the columns {','.join(COLUMNS)}, found"
         f" {found or 'an empty line'}",
-        hint="this reads the Azure LLM inference trace format; order does not matter",
+        hint="; ".join(
+            f"{column} may be {', '.join(others)}" for column, others in COLUMNS.items()
+        )
+        + "; prompts without arrivals belong to a class of a plan, as its `prompts`",
     )
 
 
@@ -82,7 +93,8 @@ def _row(cells: list[str], places: tuple[int, int, int], width: int) -> TraceRow
     if len(cells) != width:
         raise ValueError(f"{len(cells)} columns, not {width}")
     stamp, n_in, n_out = (cells[place] for place in places)
-    return TraceRow(_seconds(stamp), _count(n_in), _count(n_out))
+    _, asked, answered = COLUMNS
+    return TraceRow(_seconds(stamp), _count(n_in, asked), _count(n_out, answered))
 
 
 def _seconds(text: str) -> Seconds:
@@ -112,11 +124,18 @@ def _instant(text: str) -> Seconds:
     return instant.timestamp() + float(f"0.{digits or 0}")
 
 
-def _count(text: str) -> Tokens:
+def _count(text: str, column: str) -> Tokens:
+    whole, _, decimals = text.partition(".")
     try:
-        value = int(text)
+        # Data frames write whole numbers so, once a column had a gap.
+        value = int(text if decimals.strip("0 ") else whole)
     except ValueError:
-        raise ValueError(f"{text!r} is not a count of tokens") from None
+        raise ValueError(f"{column} {text!r:.40} is not a count of tokens") from None
     if value < 1:
-        raise ValueError(f"a request needs at least one token, not {value}")
+        raise ValueError(
+            f"{column}: a request needs at least one token, not {value}"
+            " (--skip-bad-rows true leaves such rows out, and counts them)"
+        )
+    if value >= _MOST:
+        raise ValueError(f"{column} {text!r:.40} is more than any request has")
     return value

@@ -23,6 +23,9 @@ MOONCAKE_BLOCK: Final[Tokens] = 512
 _LINE: Final = (
     '{"timestamp": 0, "input_length": 600, "output_length": 44, "hash_ids": [0, 1]}'
 )
+_PROMPTS: Final = ("prompt", "messages", "conversations", "body")
+"""Fields of files of prompts: vLLM's, OpenAI's, ShareGPT's, OpenAI's batches."""
+_NO_ARRIVALS: Final = "prompts without arrivals are for `prompts` of a class in a plan"
 _EXAMPLE: Final = f"a line is such as {_LINE}"
 _OWN: Final = "intended_s"
 """Only rows of our own have it."""
@@ -59,7 +62,11 @@ def _own(row: Mapping[str, Any]) -> TraceRow:
 def _mooncake(row: Mapping[str, Any]) -> TraceRow:
     missing = set(_NEEDED) - set(row)
     if missing:
-        raise ValueError(f"no field {min(missing)!r}")
+        said = next((field for field in _PROMPTS if field in row), None)
+        raise ValueError(
+            f"no field {min(missing)!r}"
+            + (f"; {said!r}: {_NO_ARRIVALS}" if said is not None else "")
+        )
     _check(row)
     n_in, ids = row["input_length"], row.get("hash_ids", [])
     if "hash_ids" in row and len(ids) != -(-n_in // MOONCAKE_BLOCK):

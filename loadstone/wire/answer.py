@@ -28,6 +28,8 @@ class Part(Enum):
     REASONING = "reasoning"
     CONTENT = "content"
     CALL = "call"
+    UNSEEN = "unseen"
+    """Made, and not shown: what ends an echo that was to have no answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,11 @@ def stopped(
         if seen >= end:
             break
     return Segment(segment.part, left)
+
+
+def unseen(offset: int) -> Answer:
+    """Return the answer to a prompt that is only to be echoed: the engine makes one."""
+    return Answer(offset, 1, "length", (Segment(Part.UNSEEN, [""]),))
 
 
 def cut(segments: Sequence[Segment], limit: Tokens) -> tuple[Segment, ...]:

@@ -17,7 +17,7 @@ MAX_INPUTS: Final = 2048
 """Texts in one request, as at OpenAI."""
 MAX_STOPS: Final = 64
 """OpenAI takes 4 and vLLM any number, but each is a search through the whole text."""
-EFFORTS: Final = ("none", "minimal", "low", "medium", "high")
+EFFORTS: Final = ("none", "minimal", "low", "medium", "high", "xhigh")
 
 TOKENS: Final = many(whole(0, (1 << 32) - 1), "an array of token ids", least=1)
 TEXTS: Final = rules.either(
@@ -59,7 +59,6 @@ _UNSUPPORTED: Final[Mapping[str, tuple[Any, ...]]] = {
     "best_of": (1,),
     "use_beam_search": (False,),
     "prompt_logprobs": (0,),
-    "echo": (False,),
     "structured_outputs": (),
     "guided_json": (),
     "guided_regex": (),
@@ -69,6 +68,9 @@ _UNSUPPORTED: Final[Mapping[str, tuple[Any, ...]]] = {
     "truncate_prompt_tokens": (),
     "kv_transfer_params": (),
     "return_token_ids": (False,),
+    "return_tokens_as_token_ids": (False,),
+    "allowed_token_ids": _EMPTY,
+    "bad_words": _EMPTY,
 }
 
 CHAT: Final = Form(
@@ -96,13 +98,21 @@ CHAT: Final = Form(
         "audio": (),
         "prediction": (),
         "web_search_options": (),
+        "echo": (False,),
         "chat_template": (),
+        "continue_final_message": (False,),
         "documents": _EMPTY,
     },
 )
 COMPLETION: Final = Form(
     required=("model", "prompt"),
-    rules={**_SAMPLING, "prompt": TEXTS, "logprobs": whole(0, 20)},
+    rules={
+        **_SAMPLING,
+        "prompt": TEXTS,
+        "logprobs": whole(0, 20),
+        "echo": BOOL,
+        "max_tokens": whole(0),
+    },
     off={**_UNSUPPORTED, "suffix": ("",), "response_format": ({"type": "text"},)},
 )
 RESPONSE: Final = Form(

@@ -67,6 +67,17 @@ def read_texts(texts: object, where: str) -> list[Prompt]:
     return [read_text(texts, where)]
 
 
+def shown_texts(texts: object) -> list[list[str]]:
+    """Return what the tokens of each prompt show; `texts` was read before."""
+    assert isinstance(texts, (str, list))
+    if isinstance(texts, str) or isinstance(texts[0], int):
+        texts = [texts]
+    return [
+        tokens.pieces(text) if isinstance(text, str) else tokens.shown(text)
+        for text in texts
+    ]
+
+
 def last_role(messages: object) -> str:
     """Return who spoke last."""
     assert isinstance(messages, list)
@@ -96,7 +107,7 @@ def _strings(message: object, where: str) -> list[str]:
         raise invalid(f"{where}.role", f"one of {', '.join(sorted(ROLES))}", role)
     strings = _content(message.get("content"), role, f"{where}.content")
     for name, value in message.items():
-        if name not in _PLAIN and value is not None:
+        if name not in _PLAIN and value is not None and value != []:
             strings.extend(_extra(name, value, f"{where}.{name}"))
     return strings
 

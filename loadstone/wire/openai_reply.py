@@ -18,8 +18,8 @@ from ..units import Tokens
 from ..vocabulary import TRUTH_FIELD
 from . import tokens
 from .answer import Answer, FinishReason, Part, Segment
-from .logprobs import Logprobs
-from .script import Run, Script, escaped
+from .logprobs import Logprobs, of_prompt
+from .script import Run, Script, escaped, nothing
 
 EVENT_STREAM: Final = "text/event-stream; charset=utf-8"
 LAST_CHUNK: Final = b"0\r\n\r\n"
@@ -154,11 +154,19 @@ class ReplyFormat:
         )
 
     def script(
-        self, answer: Answer, prompt_tokens: Tokens, index: int, extras: Extras
+        self,
+        answer: Answer,
+        prompt_tokens: Tokens,
+        index: int,
+        extras: Extras,
+        echo: Sequence[str] = (),
     ) -> Script:
-        """Build the events of an answer that is more than filler."""
+        """Build the events of an answer that is more than filler.
+
+        It begins with an `echo`, the prompt token by token, if that was asked for.
+        """
         start = self._start(self.style.chunk)
-        writer = _Writer(start, self.style, answer, prompt_tokens, index, extras)
+        writer = _Writer(start, self.style, answer, prompt_tokens, index, extras, echo)
         return Script(writer.runs(), self.framed)
 
     def body(
@@ -167,13 +175,17 @@ class ReplyFormat:
         usage: Usage,
         truth: Truth | None,
         top_logprobs: int | None = None,
+        echoes: Sequence[Sequence[str]] = (),
     ) -> bytes:
-        """Write whole answers as one JSON object."""
-        write = _message if self.style is CHAT else _text
+        """Write whole answers as one JSON object, each after its echo if it has one."""
         choices = [
             {
                 "index": i,
-                **write(answer, _logprobs(answer, top_logprobs)),
+                **(
+                    _message(answer, top_logprobs)
+                    if self.style is CHAT
+                    else _text(answer, top_logprobs, echoes[i] if echoes else ())
+                ),
                 "finish_reason": answer.reason,
             }
             for i, answer in enumerate(answers)
@@ -245,6 +257,7 @@ class _Writer:
     prompt_tokens: Tokens
     index: int
     extras: Extras
+    echo: Sequence[str]
     pieces: list[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -262,7 +275,9 @@ class _Writer:
             elif segment.part is Part.REASONING:
                 runs.append(Run(segment.pieces, partial(self._delta, _reasoning)))
             else:
-                runs.append(Run(segment.pieces, partial(self._content, begin)))
+                before = self._echoed if self.echo else nothing
+                write = partial(self._content, begin)
+                runs.append(Run(segment.pieces, write, before=before))
             begin = end
         return runs
 
@@ -292,9 +307,15 @@ class _Writer:
             if self.style is CHAT:
                 logprobs = dumps(made.chat(pieces, start))
             else:
-                offset = len("".join(self.pieces[begin:start]))
+                offset = len("".join([*self.echo, *self.pieces[begin:start]]))
                 logprobs = dumps(made.text(pieces, start, offset))
         return self._event(self.style.content % escaped(text), logprobs, stop)
+
+    def _echoed(self) -> bytes:
+        top = self.extras.top_logprobs
+        logprobs = b"null" if top is None else dumps(of_prompt(self.echo, top))
+        text = self.style.content % escaped("".join(self.echo))
+        return self._event(text, logprobs, 0)
 
     def _event(self, what: bytes, logprobs: bytes, done: Tokens) -> bytes:
         rest = _choice(self.index, what, logprobs)
@@ -309,7 +330,7 @@ def _reasoning(text: bytes) -> bytes:
     return b'"delta":{"reasoning_content":"%b","reasoning":"%b"}' % (text, text)
 
 
-def _message(answer: Answer, logprobs: Logprobs | None) -> dict[str, Any]:
+def _message(answer: Answer, top: int | None) -> dict[str, Any]:
     parts = answer.parts
     content = [s for s in parts if s.part is Part.CONTENT]
     message: dict[str, Any] = {
@@ -332,20 +353,32 @@ def _message(answer: Answer, logprobs: Logprobs | None) -> dict[str, Any]:
     begin = answer.reasoning_tokens
     return {
         "message": message,
-        "logprobs": logprobs.chat(pieces, begin) if logprobs else None,
+        "logprobs": None
+        if top is None
+        else Logprobs(answer.offset, top).chat(pieces, begin),
     }
 
 
-def _text(answer: Answer, logprobs: Logprobs | None) -> dict[str, Any]:
-    pieces = [piece for s in answer.parts for piece in s.pieces] if logprobs else []
+def _text(answer: Answer, top: int | None, echo: Sequence[str]) -> dict[str, Any]:
+    prompt = "".join(echo)
     return {
-        "text": answer.text(),
-        "logprobs": logprobs.text(pieces, 0, 0) if logprobs else None,
+        "text": prompt + answer.text(),
+        "logprobs": None
+        if top is None
+        else _text_logprobs(answer, top, echo, len(prompt)),
     }
 
 
-def _logprobs(answer: Answer, top: int | None) -> Logprobs | None:
-    return None if top is None else Logprobs(answer.offset, top)
+def _text_logprobs(
+    answer: Answer, top: int, echo: Sequence[str], offset: int
+) -> dict[str, Any]:
+    parts = [part for part in answer.parts if part.part is Part.CONTENT]
+    pieces = [piece for part in parts for piece in part.pieces]
+    made = Logprobs(answer.offset, top).text(pieces, 0, offset)
+    if not echo:
+        return made
+    given = of_prompt(echo, top)
+    return {name: [*values, *made[name]] for name, values in given.items()}
 
 
 def _chunk(data: bytes) -> bytes:

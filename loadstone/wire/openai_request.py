@@ -1,5 +1,6 @@
 """Requests for text as they arrive: bytes in, a checked request or an error out."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,7 +16,13 @@ from .openai_fields import (
     TOKENIZE,
     check_stream_options,
 )
-from .openai_messages import Prompt, last_role, read_prompt, read_texts
+from .openai_messages import (
+    Prompt,
+    last_role,
+    read_prompt,
+    read_texts,
+    shown_texts,
+)
 from .openai_tools import (
     NO_TOOLS,
     OutputSchema,
@@ -58,6 +65,10 @@ class GenerationRequest:
     tools: Tools = NO_TOOLS
     schema: OutputSchema | None = None
     effort: str = "none"
+    echoed: tuple[Sequence[str], ...] = ()
+    """What the tokens of each prompt show, if the answers begin with their prompts."""
+    unseen: bool = False
+    """Whether nothing but the prompts is to be shown."""
 
     @property
     def longest(self) -> Tokens:
@@ -119,11 +130,17 @@ def parse_completion(payload: dict[str, Any]) -> GenerationRequest:
     """Read a request to the completions endpoint; raises `ApiError`."""
     COMPLETION.check(payload)
     prompts = tuple(read_texts(payload["prompt"], "prompt"))
+    limit = payload.get("max_tokens")
+    echo = bool(payload.get("echo"))
+    if limit == 0 and not echo:
+        raise invalid("max_tokens", "at least 1 without 'echo'", limit)
     asked = _common(
         payload,
         prompts,
-        max_tokens=payload.get("max_tokens") or COMPLETION_TOKENS,
+        max_tokens=COMPLETION_TOKENS if limit is None else max(1, limit),
         logprobs=payload.get("logprobs"),
+        echoed=tuple(shown_texts(payload["prompt"])) if echo else (),
+        unseen=limit == 0,
     )
     if len(prompts) * asked.n > MAX_CHOICES:
         raise invalid("n", f"at most {MAX_CHOICES} answers in all", asked.n)

@@ -66,6 +66,8 @@ ROOT_PATHS: Final = (
         path="/detokenize", summary="Turn tokens into text.", form=DETOKENIZE,
         result=("prompt",),
     ),
+    Path(path="/tokenizer_info", summary="Tell of the token rule.",
+         result=("tokenizer_class", "eos_token")),
     Path(path="/health", summary="Whether the process answers.", result=None,
          guarded=False),
     Path(path="/ping", summary="The same, by SageMaker's name.", result=None,

@@ -9,6 +9,7 @@ stay in proportion; they are exact on the mock only.
 The filler is made of words that are exactly one token: a space and three letters.
 """
 
+from codecs import getincrementaldecoder
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from itertools import pairwise
@@ -24,6 +25,8 @@ BYTES_PER_TOKEN: Final = 4
 PER_MESSAGE: Final[Tokens] = TEMPLATE_TOKENS
 LEAST_PROMPT: Final[Tokens] = PER_MESSAGE
 """The shortest prompt that `prompt_of` can write: one message without content."""
+SPECIAL: Final = "\0" * BYTES_PER_TOKEN
+"""The text of the one special token, id 0: what a chat template has for a message."""
 VOCABULARY_SIZE: Final = 1 << 32
 """Ids are below this: an id is the four bytes themselves, so that text comes back."""
 
@@ -101,6 +104,19 @@ def pieces(text: str) -> list[str]:
     ends = [*range(BYTES_PER_TOKEN, len(data), BYTES_PER_TOKEN), len(data)]
     whole = [_boundary(data, end) for end in ends]
     return [data[a:b].decode() for a, b in pairwise([0, *whole])]
+
+
+def shown(ids: Sequence[int]) -> list[str]:
+    """Return what each token of these ids shows, by the same rule: `detokenize`, cut.
+
+    Bytes that are no text show as U+FFFD.
+    """
+    decoder = getincrementaldecoder("utf-8")(errors="replace")
+    last = len(ids) - 1
+    return [
+        decoder.decode(bytes_of([token]).replace(b"\0", b""), final=i == last)
+        for i, token in enumerate(ids)
+    ]
 
 
 def _boundary(data: bytes, end: int) -> int:

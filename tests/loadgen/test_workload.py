@@ -68,10 +68,13 @@ def test_unreadable_files_are_explained(tmp_path: Path) -> None:
     """Missing, a folder, or no text: what it was for, which one, and why."""
     binary = tmp_path / "picture.png"
     binary.write_bytes(b"\x89PNG\xff")
+    packed = tmp_path / "trace.csv.zst"
+    packed.write_bytes(b"\x28\xb5\x2f\xfd\x00")
     for path, why in (
         (tmp_path / "none.csv", "No such file or directory"),
         (tmp_path, "Is a directory"),
         (binary, "is not UTF-8 text"),
+        (packed, "it is packed by zstd: unpack it (gzip is read as it is)"),
     ):
         with pytest.raises(UsageError) as caught:
             read_text(str(path), "trace")

@@ -11,6 +11,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from loadstone.engine.core import Engine
@@ -300,3 +301,37 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         )
     )
     return cert_file, key_file
+
+
+@pytest.fixture
+def ask(mock: Callable[..., Any], body: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a function that asks a new server, whole and streamed."""
+
+    def both(
+        path: str = "/v1/chat/completions",
+        length: int = 20,
+        options: Any = None,
+        **fields: Any,
+    ) -> tuple[Any, list[Any]]:
+        async def main() -> tuple[Any, list[Any]]:
+            payload = body(**fields)
+            if "prompt" in fields or "input" in fields:
+                del payload["messages"]
+            async with mock(length=length) as server, aiohttp.ClientSession() as client:
+                url = server.url + path
+                async with client.post(url, json=payload) as response:
+                    whole = await response.json()
+                    assert response.status == 200, whole
+                payload["stream"] = True
+                if "input" not in fields:
+                    payload["stream_options"] = options or {"include_usage": True}
+                async with client.post(url, json=payload) as response:
+                    assert response.status == 200, await response.text()
+                    text = await response.text()
+                assert not server.kv_in_use
+            lines = [line for line in text.split("\n") if line.startswith("data: {")]
+            return whole, [json.loads(line[6:]) for line in lines]
+
+        return asyncio.run(main())
+
+    return both

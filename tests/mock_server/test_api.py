@@ -42,40 +42,6 @@ TOOLS = [
 ]
 
 
-@pytest.fixture
-def ask(mock: Maker, body: Maker) -> Maker:
-    """Give a function that asks a new server, whole and streamed."""
-
-    def both(
-        path: str = "/v1/chat/completions",
-        length: int = 20,
-        options: Any = None,
-        **fields: Any,
-    ) -> tuple[Any, list[Any]]:
-        async def main() -> tuple[Any, list[Any]]:
-            payload = body(**fields)
-            if "prompt" in fields or "input" in fields:
-                del payload["messages"]
-            async with mock(length=length) as server, aiohttp.ClientSession() as client:
-                url = server.url + path
-                async with client.post(url, json=payload) as response:
-                    whole = await response.json()
-                    assert response.status == 200, whole
-                payload["stream"] = True
-                if "input" not in fields:
-                    payload["stream_options"] = options or {"include_usage": True}
-                async with client.post(url, json=payload) as response:
-                    assert response.status == 200, await response.text()
-                    text = await response.text()
-                assert not server.kv_in_use
-            lines = [line for line in text.split("\n") if line.startswith("data: {")]
-            return whole, [json.loads(line[6:]) for line in lines]
-
-        return asyncio.run(main())
-
-    return both
-
-
 def choices(events: list[Any], index: int) -> list[Any]:
     """Return one choice, event by event."""
     return [c for e in events for c in e["choices"] if c["index"] == index]
@@ -184,40 +150,6 @@ def test_usage_may_come_with_each_event(ask: Maker) -> None:
     _, events = ask(options=options, max_tokens=6, ignore_eos=True)
     counted = [e["usage"]["completion_tokens"] for e in events if e.get("usage")]
     assert counted == [1, 2, 3, 4, 5, 6, 6]
-
-
-# ---------------------------------------------------------------------- log probs
-
-
-def test_log_probabilities_of_chat(ask: Maker) -> None:
-    """One entry per token, the same streamed or not, as many alternatives as asked."""
-    whole, events = ask(logprobs=True, top_logprobs=3, max_tokens=6, ignore_eos=True)
-    (choice,) = whole["choices"]
-    entries = choice["logprobs"]["content"]
-    streamed = [
-        entry
-        for c in choices(events, 0)
-        if c["logprobs"]
-        for entry in c["logprobs"]["content"]
-    ]
-    assert streamed == entries
-    assert len(entries) == 6
-    text = b"".join(bytes(entry["bytes"]) for entry in entries).decode()
-    assert text == choice["message"]["content"]
-    assert all(len(entry["top_logprobs"]) == 3 for entry in entries)
-
-
-def test_log_probabilities_of_completions(ask: Maker) -> None:
-    """Offsets are in characters, and count from the answer's start."""
-    whole, events = ask("/v1/completions", prompt="hi", logprobs=2, max_tokens=40)
-    (choice,) = whole["choices"]
-    told = choice["logprobs"]
-    for offset, token in zip(told["text_offset"], told["tokens"], strict=True):
-        assert choice["text"][offset:].startswith(token)
-    assert "".join(told["tokens"]) == choice["text"]
-    assert all(value <= 0 for value in told["token_logprobs"])
-    streamed = [c["logprobs"]["text_offset"][0] for c in choices(events, 0)[:-1]]
-    assert streamed == told["text_offset"]
 
 
 # ------------------------------------------------------------------ tools and JSON

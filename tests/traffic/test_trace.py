@@ -151,6 +151,11 @@ def test_trace_without_rows_is_refused(lines: list[str]) -> None:
         ("2023-11-16 18:00:00,0,1", "at least one token, not 0"),
         ("2023-11-16 18:00:00,1,0", "at least one token, not 0"),
         ("2023-11-16 18:00:00,1,-3", "at least one token, not -3"),
+        ("2023-11-16 18:00:00,1,x", "GeneratedTokens 'x' is not a count"),
+        ("2023-11-16 18:00:00,0,1", "ContextTokens: a request needs"),
+        (f"2023-11-16 18:00:00,1,{1 << 53}", "more than any request has"),
+        (f"2023-11-16 18:00:00,1,{'9' * 5000}", "GeneratedTokens '999"),
+        ("2023-11-16 18:00:00,1.,1.0.0", "'1.0.0' is not a count"),
         ("2023-11-16 18:00:00,1", "2 columns, not 3"),
         ("2023-11-16 18:00:00,1,1,1", "4 columns, not 3"),
         ("   ", "1 columns, not 3"),
@@ -163,6 +168,33 @@ def test_wrong_row_is_named_by_its_line(row: str, why: str) -> None:
     assert caught.value.message.startswith("t.csv: line 4: ")
     assert why in caught.value.message
     assert ROW in caught.value.hint
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_separators_and_decimals_of_spreadsheets_do_no_harm(separator: str) -> None:
+    """A data frame writes 5 as 5.0; half of Europe's spreadsheets write semicolons."""
+    lines = [HEADER, ROW, "2023-11-16 18:15:47.68059,5.0,6.00"]
+    lines = ["", *(line.replace(",", separator) for line in lines)]
+    rows = read_trace(lines, name="t.csv").rows
+    assert [(r.input_tokens, r.output_tokens) for r in rows] == [(374, 44), (5, 6)]
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ('[{"id": "a", "conversations": []}]', "one JSON array"),
+        ('{"prompt": "hi", "output_tokens": 3}', "'prompt': prompts without arrivals"),
+        ('{"custom_id": "1", "body": {}}', "'body': prompts without arrivals"),
+        ('{"conversations": []}', "'conversations': prompts without arrivals"),
+        ("Type,Name,Request Count", "line 1: expected the columns"),
+    ],
+)
+def test_files_of_prompts_are_told_from_traces(line: str, why: str) -> None:
+    """ShareGPT, vLLM's custom sets, OpenAI's batches, Locust's own tables."""
+    with pytest.raises(UsageError) as caught:
+        read_trace([line], name="t")
+    assert why in caught.value.message
+    assert "prompts" in caught.value.message + caught.value.hint
 
 
 def test_least_lengths_are_one_token() -> None:

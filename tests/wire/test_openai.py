@@ -82,6 +82,23 @@ def test_all_that_matters_is_read() -> None:
         {"n": None, "tools": None, "max_tokens": None, "stream": None, "audio": None},
         {"stop": ["\n\n", "###"], "modalities": ["text"], "tool_choice": "auto"},
         {"something_new": {"of": ["any", "kind"]}},
+        {"bad_words": [], "continue_final_message": False},
+        {
+            "messages": [
+                {"role": "user", "content": "hi"},
+                # A message as the SDK hands it over, and as programs hand it back.
+                {
+                    "role": "assistant",
+                    "content": "x",
+                    "refusal": None,
+                    "annotations": [],
+                    "audio": None,
+                    "function_call": None,
+                    "tool_calls": [],
+                    "reasoning_content": "y",
+                },
+            ]
+        },
     ],
 )
 def test_harmless_fields_are_accepted(fields: dict[str, Any]) -> None:
@@ -180,6 +197,8 @@ def test_a_missing_field_is_refused_by_name(missing: str) -> None:
     ("name", "value"),
     [
         ("functions", [{}]), ("audio", {}), ("modalities", ["audio"]),
+        ("continue_final_message", True), ("bad_words", ["a"]),
+        ("allowed_token_ids", [1]), ("return_tokens_as_token_ids", True),
         ("best_of", 2), ("use_beam_search", True), ("prompt_logprobs", 1),
         ("structured_outputs", {}), ("guided_json", {}), ("echo", True),
         ("truncate_prompt_tokens", 5), ("stop_token_ids", [5]),
