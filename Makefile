@@ -36,7 +36,7 @@ pythons: $(VENV)/.dev ## the wheel and the quick half of the tests on each suppo
 	@$(BUILD) --target wheel >&2
 	@set -e; for python in .tools/pythons/3.*/bin/python; do \
 	  $$python -m pip -qq --disable-pip-version-check install --no-deps --no-index --force-reinstall dist/*.whl; \
-	  $$python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder --quiet \
+	  WHEEL=1 $$python -P -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder --quiet \
 	    --ignore tests/e2e --ignore tests/dashboards --ignore tests/deploy $(ARGS); done
 
 # Once a day, and when the lock changes: it asks about each package.
