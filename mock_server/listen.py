@@ -1,23 +1,27 @@
 """Where the server listens: a port or a Unix socket, plain or TLS."""
 
+import asyncio
 import errno
 import os
 import socket
 import ssl
 import stat
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 
 from loadstone.errors import LoadstoneError, UsageError
 
 from .config import ServerConfig
+from .listener import Listener
 
 BACKLOG: Final = 4096
 """Connections that may wait to be accepted. With the usual 128 a burst of clients
 retries a second later, which would pass for latency. The kernel may allow fewer."""
 _OWNER_ONLY: Final = 0o600
+_NOT_OF_THIS_MACHINE: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+"""One of a name's addresses may fail so: `localhost` is ::1 where there is no IPv6."""
 
 
 async def listen(config: ServerConfig, runner: web.AppRunner) -> str:
@@ -27,16 +31,15 @@ async def listen(config: ServerConfig, runner: web.AppRunner) -> str:
     certificate or a path that cannot be used.
     """
     context = tls_context(config)
-    site: web.BaseSite
     try:
         if config.uds is not None:
-            sock = bind_unix(config.uds)
-            site = web.SockSite(runner, sock, ssl_context=context, backlog=BACKLOG)
+            bound = [bind_unix(config.uds)]
         else:
-            site = web.TCPSite(
-                runner, config.host, config.port, ssl_context=context, backlog=BACKLOG
-            )
-        await site.start()
+            bound = await _bind(config.host, config.port)
+        for sock in bound:
+            await web.SockSite(
+                runner, sock, ssl_context=context, backlog=BACKLOG
+            ).start()
         if config.control is not None:
             # Never TLS: it is of this machine and its owner alone.
             await web.SockSite(runner, bind_unix(config.control)).start()
@@ -61,14 +64,50 @@ def tls_context(config: ServerConfig) -> ssl.SSLContext | None:
     return context
 
 
-def bind_unix(path: Path) -> socket.socket:
+async def _bind(host: str, port: int) -> list[Listener]:
+    """Bind each address of this machine that the host's name stands for."""
+    found = await asyncio.get_running_loop().getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    bound: list[Listener] = []
+    refused: OSError | None = None
+    for family, _, _, _, address in dict.fromkeys(found):
+        try:
+            bound.append(_bind_one(family, address))
+        except OSError as error:
+            refused = error
+            if error.errno not in _NOT_OF_THIS_MACHINE:
+                break
+    else:
+        if bound:
+            return bound
+    for sock in bound:
+        sock.close()
+    assert refused is not None
+    raise refused
+
+
+def _bind_one(family: int, address: Any) -> Listener:
+    sock = Listener(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def bind_unix(path: Path) -> Listener:
     """Bind a Unix socket that only its owner may connect to.
 
     What a server that was killed left behind is removed; a path where somebody listens,
     or that is something else, is not touched. Raises `LoadstoneError`.
     """
     _clear(path)
-    sock = socket.socket(socket.AF_UNIX)
+    sock = Listener(socket.AF_UNIX)
     # The mode must be right from the first moment: a later chmod would leave a gap.
     before = os.umask(0o777 & ~_OWNER_ONLY)
     try:

@@ -9,6 +9,7 @@ has the rest, by file.
 """
 
 import os
+import signal
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -26,6 +27,11 @@ settings.load_profile("house")
 # A child takes what is installed, as the tests do, and not what lies in the folder that
 # it starts in: with WHEEL=1 that is the wheel.
 os.environ["PYTHONSAFEPATH"] = "1"
+
+# A script that runs the tests in its background has them ignore Ctrl-C, and children
+# would inherit that: what they do with it is tested as from a terminal.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 IN_REAL_TIME: Final = ("e2e", "dashboards", "faults")

@@ -40,9 +40,8 @@ a word.
 
 ## Not covered
 
-- No kernel's netem or packet filter is used: delay, loss and cuts are made by a
-  process that carries packets between two namespaces. Reordering and duplication are
-  not tried.
+- No kernel's netem or packet filter is used: delay, loss, reordering, doubles and cuts
+  are made by a process that carries packets between two namespaces.
 - The clock is set for processes, not for the machine: timers of the kernel that go by
   the time of day do not see it. While Locust's workers tell their clocks, in the
   first seconds of a

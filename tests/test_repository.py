@@ -192,6 +192,8 @@ def test_wheel_holds_every_file_of_the_packages(wheel: set[str]) -> None:
     files = {str(path.relative_to(ROOT)) for path in tree()}
     inside = {name for name in files if name.split("/")[0] in PACKAGES}
     assert any(name.startswith("loadstone/catalog/") for name in inside)
+    # Who imports them is checked against their types (PEP 561).
+    assert {f"{name}/py.typed" for name in PACKAGES} <= wheel
     assert {name for name in wheel if name.split("/")[0] in PACKAGES} == inside
 
 
@@ -207,7 +209,13 @@ def test_source_archive_makes_the_same_wheel(built: Path, tmp_path: Path) -> Non
     with tarfile.open(packed) as archive:
         archive.extractall(tmp_path, filter="data")
     (source,) = (p for p in tmp_path.iterdir() if p.name != "sdist")
-    for name in ("tests/test_repository.py", "docs/design.md", "Makefile", ".ci/run"):
+    for name in (
+        "SECURITY.md",
+        "tests/test_repository.py",
+        "docs/design.md",
+        "Makefile",
+        ".ci/run",
+    ):
         assert (source / name).read_bytes() == (ROOT / name).read_bytes()
     assert not list(source.rglob("secrets"))
     assert not list(source.rglob("*.zip"))

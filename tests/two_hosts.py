@@ -1,4 +1,4 @@
-"""Two hosts on one machine, and between them a wire that delays, loses and breaks.
+"""Two hosts on one machine; the wire between them delays, loses, reorders and breaks.
 
 Each host is a network namespace with a TUN device; what one sends, a thread here hands
 to the other, late, or not at all. So both ends are the kernel's own TCP, and it takes
@@ -7,6 +7,7 @@ neither netem nor a packet filter, which many kernels lack.
 
 import ctypes
 import fcntl
+import heapq
 import os
 import selectors
 import shutil
@@ -14,7 +15,6 @@ import struct
 import subprocess
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,15 +78,29 @@ def _ip(*words: str) -> None:
 
 
 class Wire(threading.Thread):
-    """Carries packets both ways, each `delay_s` late; a share `loss` never arrives."""
+    """Carries packets both ways, each `delay_s` late; a share `loss` never arrives.
 
-    def __init__(self, ends: tuple[int, int], delay_s: float, loss: float) -> None:
+    A share `astray` takes `DETOUR_S` longer, so that what was sent later overtakes it;
+    a share `twice` arrives once more, that much later.
+    """
+
+    DETOUR_S: Final = 0.01
+
+    def __init__(
+        self, ends: tuple[int, int], *, delay_s: float, loss: float, astray: float,
+        twice: float,
+    ) -> None:  # fmt: skip
         super().__init__(daemon=True)
         self.delay_s = delay_s
         self.loss = loss
+        self.astray = astray
+        self.twice = twice
         self.cut = False
         """While it is, nothing arrives, and nobody is told."""
         self.lost = 0
+        self.overtaken = 0
+        """Packets that arrived after one which was sent later, the same way."""
+        self.doubled = 0
         self._ends = ends
         self._rng = Random(13)
         self._over = threading.Event()
@@ -95,7 +109,9 @@ class Wire(threading.Thread):
         """Carry until `close`."""
         one, other = self._ends
         across = {one: other, other: one}
-        under_way: deque[tuple[float, int, bytes]] = deque()
+        under_way: list[tuple[float, int, int, bytes]] = []
+        newest = dict.fromkeys(self._ends, 0)
+        number = 0
         with selectors.DefaultSelector() as waiting:
             for end in self._ends:
                 waiting.register(end, selectors.EVENT_READ)
@@ -106,11 +122,25 @@ class Wire(threading.Thread):
                     if self.cut or self._rng.random() < self.loss:
                         self.lost += 1
                     else:
-                        due = time.monotonic() + self.delay_s
-                        under_way.append((due, across[key.fd], packet))
+                        number += 1
+                        for due in self._arrivals(time.monotonic()):
+                            sent = (due, number, across[key.fd], packet)
+                            heapq.heappush(under_way, sent)
                 while under_way and under_way[0][0] <= time.monotonic():
-                    _, end, packet = under_way.popleft()
+                    _, its, end, packet = heapq.heappop(under_way)
+                    self.overtaken += its < newest[end]
+                    newest[end] = max(newest[end], its)
                     os.write(end, packet)
+
+    def _arrivals(self, now: float) -> Iterator[float]:
+        """Yield when a packet arrives that is sent now."""
+        due = now + self.delay_s
+        if self._rng.random() < self.astray:
+            due += self.DETOUR_S
+        yield due
+        if self._rng.random() < self.twice:
+            self.doubled += 1
+            yield due + self.DETOUR_S
 
     def close(self) -> None:
         """Carry no more."""
@@ -122,7 +152,7 @@ class Wire(threading.Thread):
 
 @contextmanager
 def two_hosts(
-    delay_s: float = 0.0, loss: float = 0.0
+    *, delay_s: float = 0.0, loss: float = 0.0, astray: float = 0.0, twice: float = 0.0
 ) -> Iterator[tuple[Host, Host, Wire]]:
     """Give a client's host, a server's and the wire; skips where it cannot."""
     if os.geteuid() != 0 or not shutil.which("ip") or not shutil.which("nsenter"):
@@ -137,7 +167,7 @@ def two_hosts(
             ends = client.open(server.address), server.open(client.address)
         except (OSError, subprocess.CalledProcessError, IndexError) as refused:
             pytest.skip(f"no network namespaces here: {refused}")
-        wire = Wire(ends, delay_s, loss)
+        wire = Wire(ends, delay_s=delay_s, loss=loss, astray=astray, twice=twice)
         wire.start()
         try:
             yield client, server, wire

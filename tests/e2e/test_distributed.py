@@ -8,12 +8,14 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from live import measured
 from processes import (
     OUTCOMES,
     PATIENCE_S,
@@ -28,6 +30,7 @@ from processes import (
     start,
     wait_for,
 )
+from wall_clock import wall_clock
 
 from loadgen.recovery import recover
 from loadgen.stats import LATENCIES, ClientStats
@@ -180,6 +183,39 @@ def test_rows_that_stay_elsewhere_are_told_and_totals_take_their_place(
                 assert summary[name][stat] == pytest.approx(true, rel=0.01)
 
 
+def test_a_worker_whose_clock_is_an_hour_ahead_sends_with_the_others(
+    tmp_path: Path,
+) -> None:
+    """Its offset is measured before the start and taken off; its rows say our times."""
+    with terminals(tmp_path / "runs") as (locust, url):
+        ahead = wall_clock(tmp_path)
+        ahead.set(3600)
+        names = ("LD_PRELOAD", "STEP_FILE")
+        variables = [f"{name}={ahead.environ[name]}" for name in names]
+        master = locust.master(url, "--duration", "3s", "--drain", "3s")
+        locust.worker()
+        locust.worker(before=("env", *variables))
+        output, _ = master.communicate(timeout=PATIENCE_S)
+    run = latest(tmp_path / "runs")
+    told = run.summary["distributed"]["workers"]
+    assert [worker["state"] for worker in told] == ["handed_in"] * 2, output
+    right, wrong = sorted(told, key=lambda worker: worker["clock_offset_s"])
+    assert abs(right["clock_offset_s"]) <= right["clock_uncertainty_s"] + 1e-3
+    assert abs(wrong["clock_offset_s"] - 3600) <= wrong["clock_uncertainty_s"] + 1e-3
+    requests = run.summary["requests"]
+    assert requests["sent"] == sum(w["planned"] for w in told)
+    # Long answers are cut by the end of the drain, on either clock.
+    assert set(run.summary["errors"]) <= {"incomplete"}
+    # Both began at the same moment, and no time of any row has an hour in it.
+    rows = list(read_rows(run.path))
+    for rank in (0, 1):
+        late = [r.sent_s - r.intended_s for r in rows if r.worker == rank]
+        assert 0 <= min(late) < 1
+        assert any(r.ok for r in rows if r.worker == rank)
+    assert all(0 <= r.intended_s < 3 and r.end_s < 10 for r in rows)
+    assert run.summary["makespan_s"] < 10
+
+
 def test_a_worker_that_returns_has_no_share_and_the_run_ends(tmp_path: Path) -> None:
     """Killed and started again: lost, then late; its rows of before are counted."""
     with terminals(tmp_path / "runs") as (locust, url):
@@ -223,8 +259,13 @@ def test_without_their_master_workers_end_and_leave_whole_rows(tmp_path: Path) -
             pid for pid in descendants(process.pid) if "locust" in command_of(pid)
         )
         os.kill(master, signal.SIGKILL)
+        killed = time.monotonic()
         output, _ = process.communicate(timeout=PATIENCE_S)
         wait_for(lambda: not any(alive(worker) for worker in workers))
+        # Far from the 60 s that were asked.
+        took = time.monotonic() - killed
+        measured("master-killed", "from the kill to the end of all", took)
+        assert took < 30
     assert process.returncode == 1, output
     told = recover(latest(tmp_path).path, {})
     requests = told["requests"]

@@ -89,6 +89,9 @@ def test_a_frozen_client_is_never_ok(tmp_path: Path) -> None:
     run = latest(tmp_path)
     assert ttft_error_p99(run.rows) > LIMIT_S
     assert run.summary["instrument"]["verdict"] == "client_limited"
+    requests = run.summary["requests"]
+    scheduled = run.summary["instrument"]["scheduled"]
+    assert requests["ok"] == requests["sent"] == scheduled
     assert process.returncode == 4
     assert "client_limited" in output
 

@@ -52,6 +52,7 @@ def test_a_lost_worker_ends_in_a_verdict_and_no_wait(tmp_path: Path) -> None:
     summary = latest(tmp_path).summary
     assert process.returncode == 4, output
     instrument = summary["instrument"]
+    assert instrument["verdict"] == "rate_not_delivered"
     assert instrument["workers"] == {"expected": 2, "reported": 1}
     assert any("workers were lost" in reason for reason in instrument["reasons"])
     requests = summary["requests"]
@@ -84,7 +85,11 @@ def test_a_killed_run_says_where_its_rows_are(tmp_path: Path) -> None:
         )  # fmt: skip
         rows = tmp_path / "latest" / "requests.jsonl"
         wait_for(lambda: rows.exists() and rows.stat().st_size)
+        time.sleep(1.7)  # the fault: between two flushes, if they are a second apart
+        killed = time.time()
         os.kill(locust_processes(process.pid)[0], signal.SIGKILL)
+        # Rows come twenty times a second: what is missing is as old as the file.
+        assert killed - rows.stat().st_mtime < 1.5
         output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1
     assert "ended by force" in output

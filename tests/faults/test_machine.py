@@ -1,18 +1,22 @@
 """Troubles of the machine itself: its clock, its disk, its descriptors, its network."""
 
 import json
+import os
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
 import pytest
 from live import Load, Stopwatch, measured, mock
 from nasty import mute, nasty, well
-from processes import latest
+from processes import PATIENCE_S, latest, wait_for
 from two_hosts import two_hosts
 from wall_clock import wall_clock
 
@@ -112,6 +116,89 @@ def test_a_disk_that_may_not_be_written(tmp_path: Path) -> None:
     assert "Traceback" not in said
 
 
+@contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
+    """Mount a disk of its own; skips where that cannot be had."""
+    if os.geteuid() != 0 or not shutil.which("mkfs.ext4") or not shutil.which("mount"):
+        pytest.skip("a disk of its own takes root, mkfs.ext4 and mount")
+    image, where = folder / "disk.img", folder / "disk"
+    where.mkdir()
+    with image.open("wb") as file:
+        file.truncate(8 << 20)
+    subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True)
+    options = ["-t", "ext4", "-o", "loop,errors=remount-ro"]
+    mounted = subprocess.run(
+        ["mount", *options, image, where], check=False, capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"no loop device or ext4 here: {mounted.stderr.decode().strip()}")
+    try:
+        yield where
+    finally:
+        subprocess.run(["umount", where], check=True)
+
+
+def test_a_disk_that_turns_read_only(tmp_path: Path) -> None:
+    """As a kernel does that no longer trusts it: every write fails from then on."""
+    with small_disk(tmp_path) as disk:
+        with mock() as served:
+            out = disk / "runs"
+            load = Load(tmp_path, served.url, "--out", str(out), seconds=45)
+            rows_file = out / "latest" / "requests.jsonl"
+            wait_for(lambda: rows_file.exists() and rows_file.stat().st_size)
+            aborted = ["mount", "-o", "remount,abort", disk]
+            subprocess.run(aborted, check=True)
+            watch = Stopwatch("disk-turns-read-only")
+            said, _ = load.process.communicate(timeout=60)
+            assert watch.seconds("from then to its end, of 45 s that were asked") < 30
+        # What is still there is to be judged, and audited, after the disk is gone.
+        folder = shutil.copytree(latest(out).path, tmp_path / "runs" / "it")
+    assert load.process.returncode == 1, said
+    assert "Read-only file system" in said
+    assert "choose another --out DIR" in said
+    assert "Traceback" not in said
+    rows = list(read_rows(folder))
+    told = recover(folder, {})["requests"]
+    assert len(rows) == told["sent"] > 0
+    assert told["sent"] + told["dropped"] + told["unknown"] == 1125
+
+
+def test_the_mock_has_no_descriptors_left() -> None:
+    """Who comes too many is refused at once, who is inside is served; it is told."""
+    few = partial(limited, resource.RLIMIT_NOFILE, 100)
+    with ExitStack() as stack:
+        served = stack.enter_context(mock(preexec_fn=few))
+        host, _, port = served.url.removeprefix("http://").rpartition(":")
+
+        def connect() -> socket.socket:
+            made = socket.create_connection((host, int(port)), timeout=PATIENCE_S)
+            stack.enter_context(made)
+            return made
+
+        def answered(connection: socket.socket) -> bool:
+            connection.sendall(b"GET /health HTTP/1.1\r\nHost: m\r\n\r\n")
+            return connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+        first = connect()
+        assert answered(first)
+        crowd = [connect() for _ in range(110)]
+        watch = Stopwatch("descriptors-mock")
+        assert crowd[-1].recv(1) == b""
+        assert watch.seconds("until one too many is refused") < 5
+        assert answered(first)
+        assert answered(crowd[0])
+        held = Path(f"/proc/{served.process.pid}/fd")
+        for one in crowd:
+            one.close()
+        wait_for(lambda: len(list(held.iterdir())) < 90)
+        assert answered(connect())
+        served.process.send_signal(signal.SIGTERM)
+        said, _ = served.process.communicate(timeout=PATIENCE_S)
+    assert served.process.returncode == 0
+    assert said.count("connections are refused: [Errno 24] Too many open files") == 1
+    assert "Traceback" not in said
+
+
 def test_descriptors_run_out(tmp_path: Path) -> None:
     """What had none is told as this machine's own limit; the others are answered."""
     with nasty(well, mute) as server:
@@ -153,6 +240,21 @@ def test_a_network_that_delays_loses_and_breaks(tmp_path: Path) -> None:
     measured("partition-short", "until the last slow answer of a run of 4 s", max(slow))
     assert slow
     assert normal
+
+
+def test_a_network_that_reorders_and_doubles(tmp_path: Path) -> None:
+    """TCP puts it in order again: each answer is whole, and none has a token twice."""
+    with two_hosts(delay_s=0.002, astray=0.2, twice=0.1) as (here, there, wire):
+        with mock(host=there.address, port="8000", before=there.prefix) as served:
+            load = Load(tmp_path, served.url, before=here.prefix)
+            ended = load.wait()
+        assert wire.overtaken > 50
+        assert wire.doubled > 50
+    assert ended.requests["ok"] == ended.requests["sent"] == 75
+    assert {r["output_tokens"] for r in ended.run.rows} == {30}
+    worst = max(r["end_s"] - r["intended_s"] for r in ended.run.rows)
+    measured("wire-reorders", "the slowest answer", worst)
+    assert worst < 10
 
 
 def test_a_peer_vanishes(tmp_path: Path) -> None:

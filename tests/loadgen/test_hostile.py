@@ -324,6 +324,8 @@ def test_lengths_codings_and_bytes_that_lie(response: bytes, error: str | None) 
 
     with serving(script) as server, client(server.url) as made:
         ended = ask(made)
+        # The script is over: whoever looks before it has closed its half sees it open.
+        server.join(PATIENCE_S)
         assert made._reuse() is None
     assert ended.error == error
 

@@ -110,12 +110,19 @@ def test_a_slow_reader_is_cut(
 
     async def scenario() -> None:
         fleet = fleet_of(step_ms=0.1)
-        async with mock(fleet, write_limit_bytes=50_000) as server:
+        async with (
+            mock(fleet, write_limit_bytes=50_000) as server,
+            aiohttp.ClientSession(server.url) as client,
+        ):
             sock = socket.socket()
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             sock.connect(("127.0.0.1", server.port))
             payload = body(stream=True, max_tokens=190_000, ignore_eos=True)
             sock.sendall(raw_post(payload))
+            asked = body(max_tokens=5)
+            async with client.post("/v1/chat/completions", json=asked) as answer:
+                assert answer.status == 200
+                assert (await answer.json())["usage"]["completion_tokens"] == 5
             await until(lambda: server.stats.slow_readers == 1)
             await until(lambda: not server.kv_in_use)
             assert server.stats.engines[0].finished["abort"] == 1
@@ -414,3 +421,26 @@ def test_answers_follow_from_seed_and_prompt() -> None:
     assert answers(1) == answers(1)
     assert len(set(answers(1))) == 50
     assert not set(answers(1)) & set(answers(2))
+
+
+def test_a_name_may_have_addresses_that_are_not_of_this_machine(
+    mock: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others are listened on; without any the reason is told."""
+    ours, other = ("127.0.0.1", 0), ("192.0.2.1", 0)
+
+    async def scenario(*addresses: tuple[str, int]) -> int:
+        async def found(*_: object, **__: object) -> list[Any]:
+            kind = socket.SOCK_STREAM
+            return [(socket.AF_INET, kind, 0, "", address) for address in addresses]
+
+        loop = asyncio.get_running_loop()
+        monkeypatch.setattr(loop, "getaddrinfo", found)
+        async with mock(host="a-name") as server:
+            assert server.url.startswith("http://127.0.0.1:")
+            return len(await found())
+
+    for known in ((other, ours), (ours, other)):
+        assert asyncio.run(scenario(*known)) == 2
+    with pytest.raises(LoadstoneError, match="cannot listen on a-name:0"):
+        asyncio.run(scenario(other))
