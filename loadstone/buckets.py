@@ -7,6 +7,7 @@ for percentiles of a stated error without choosing bounds.
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from math import ceil, log
 from typing import Final, NamedTuple
 
@@ -101,6 +102,7 @@ def bucket_of(value: float) -> int:
     return ceil(log(max(value, _LEAST)) * _PER_E)
 
 
+@lru_cache(1 << 12)
 def bucket_value(index: int) -> float:
     """Return the value that stands for a bucket: none in it is further off than 1 %."""
     value: float = _MAPPING.value(index)
@@ -142,6 +144,11 @@ class LogHistogram:
         for index, count in pairs:
             self._store.add(index, count)
             self.total += bucket_value(index) * count
+
+    def absorb(self, other: "LogHistogram") -> None:
+        """Add another one: a copy of it, at the first time, takes a microsecond."""
+        self._store.merge(other._store)  # noqa: SLF001 - of its own kind
+        self.total += other.total
 
     def pairs(self) -> tuple[tuple[int, int], ...]:
         """Return `(bucket, count)` in rising order of value."""

@@ -71,13 +71,21 @@ async def serve(
         shutdown_timeout=_AFTER_GRACE_S,
     )
     await runner.setup()
+    server = runner.server
+    assert server is not None
     restore = _stop_on_signals(loop, stop, driver)
     watches: list[Canary | LagWatch | Collector] = [
         Canary(loop, stats.loop_lag),
         LagWatch(loop, stats),
     ]
     if owns_process:
-        watches.append(Collector(loop, idle=lambda: entrance.empty))
+        watches.append(
+            Collector(
+                loop,
+                idle=lambda: entrance.empty,
+                connections=lambda: len(server.connections),
+            )
+        )
     try:
         url = await listen(config, runner)
         for watch in watches:
