@@ -7,6 +7,7 @@ worker, so a report that is lost or repeated costs nothing.
 
 from collections.abc import Iterable, Mapping
 from math import inf
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 from loadstone.buckets import BucketArray, LogHistogram, bucket_value
@@ -28,6 +29,8 @@ LATENCIES: Final = {
     "send_lag_s": Client.SEND_LAG,
 }
 """Each latency of a row, and the metric that exports it."""
+_TIMES: Final = {n: attrgetter(n) for n in LATENCIES if n != "icl_s"}
+"""How each that a row has one value of is read from it."""
 _COUNTS: Final = (
     "scheduled", "dropped", "in_flight", "input_tokens", "output_tokens", "warmup",
     "reconnects", "missed", "hidden", "events",
@@ -70,6 +73,10 @@ class SliceStats:
         """The first intended time, and the last token or end."""
         self.histograms = {n: BucketArray(m.bounds) for n, m in LATENCIES.items()}
         self.percentiles = {name: LogHistogram() for name in LATENCIES}
+        self._timed = [
+            (read, self.histograms[name], self.percentiles[name])
+            for name, read in _TIMES.items()
+        ]
 
     def __repr__(self) -> str:
         return f"<SliceStats sent={self.sent} in_flight={self.in_flight}>"
@@ -101,12 +108,12 @@ class SliceStats:
         if row.warmup:
             return
         self.hidden += row.first_s is None
-        for name in LATENCIES:
-            if name == "icl_s":
-                self._add_gaps(row.icl)
-            elif (value := getattr(row, name)) is not None:
-                self.histograms[name].add(value)
-                self.percentiles[name].add(value)
+        for read, histogram, percentiles in self._timed:
+            if (value := read(row)) is not None:
+                histogram.add(value)
+                percentiles.add(value)
+        if row.icl:
+            self._add_gaps(row.icl)
 
     def _add_gaps(self, gaps: Iterable[tuple[int, int]]) -> None:
         histogram = self.histograms["icl_s"]
