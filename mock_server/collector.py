@@ -1,17 +1,14 @@
 """The garbage collector of a server that has the process for itself.
 
-A request leaves no cycles, so reference counts free it; but Python's collector counts
-what is made more than what is freed, and a rack's load has it look through the young
-objects several times a second and through all of them every few, find nothing, and hold
-every token up meanwhile: with 7,400 answers in flight, of 96 objects each, for a
-quarter of a second. Never would be wrong too: a closed transport of asyncio is a cycle,
-1.6 KB with what hangs on it.
+It is off, and what it would find is looked for when nobody waits, or when there may be
+much of it; see `loadstone.garbage`.
 """
 
 import gc
 from collections.abc import Callable
 from typing import Final
 
+from loadstone.garbage import is_due
 from loadstone.units import Seconds
 
 from .driver import Timer, Timers
@@ -20,19 +17,6 @@ LOOK_S: Final[Seconds] = 1.0
 IDLE_LEAST: Final = 5_000
 """Objects for which an idle server is looked through: what 700 closed connections
 leave, and a millisecond's work."""
-BUSY_LEAST: Final = 100_000
-"""The same of a server that has requests inside; 14,000 closed connections, 20 MB."""
-IN_USE: Final = 128
-"""Objects that are let pass for each open connection: one that streams has 96."""
-
-
-def is_due(grown: int, connections: int, *, idle: bool) -> bool:
-    """Say whether to collect, if `grown` objects came since it was last done.
-
-    While requests are inside, what their connections may have in use is let pass, so
-    that more of them are no reason to look through them.
-    """
-    return grown >= (IDLE_LEAST if idle else BUSY_LEAST + IN_USE * connections)
 
 
 class Collector:
@@ -78,7 +62,8 @@ class Collector:
     def _look(self) -> None:
         # Made and not freed since the last collection, which sets it back to 0.
         grown = gc.get_count()[0]
-        if is_due(grown, self._connections(), idle=self._idle()):
+        idle = grown >= IDLE_LEAST and self._idle()
+        if idle or is_due(grown, self._connections()):
             gc.collect()
             self.collected += 1
         self._wait()

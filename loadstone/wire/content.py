@@ -10,9 +10,9 @@ looked at as bytes first, and JSON is parsed only where bytes cannot decide:
    says so. Inside a JSON string every quote is escaped: text that quotes JSON cannot
    look so.
 3. Whatever is left (role-only deltas, `finish_reason`, usage, errors, unusual
-   spellings) is parsed; so are the first and the last content event if they tell a usage,
-   the last one also if no other told why the answer ended and what it used, and the
-   event with the truth.
+   spellings) is parsed; so are the first and the last content event if they tell a
+   usage, the last one also if no other told why the answer ended and what it used,
+   and the event with the truth.
 """
 
 import json

@@ -11,14 +11,8 @@ from typing import Any
 
 import pytest
 
-from mock_server.collector import (
-    BUSY_LEAST,
-    IDLE_LEAST,
-    IN_USE,
-    LOOK_S,
-    Collector,
-    is_due,
-)
+from loadstone.garbage import IN_USE, LEAST
+from mock_server.collector import IDLE_LEAST, LOOK_S, Collector
 
 Maker = Callable[..., Any]
 
@@ -38,31 +32,12 @@ def held() -> Iterator[list[Any]]:
     gc.collect()
 
 
-@pytest.mark.parametrize(
-    ("grown", "connections", "idle", "due"),
-    [
-        (IDLE_LEAST, 0, True, True),
-        (IDLE_LEAST - 1, 0, True, False),
-        (IDLE_LEAST, 10_000, True, True),
-        (BUSY_LEAST - 1, 0, False, False),
-        (BUSY_LEAST, 0, False, True),
-        (BUSY_LEAST + 10 * IN_USE - 1, 10, False, False),
-        (BUSY_LEAST + 10 * IN_USE, 10, False, True),
-    ],
-)
-def test_both_sides_of_each_limit(
-    grown: int, connections: int, idle: bool, due: bool
-) -> None:
-    """What connections have in use counts while requests are inside."""
-    assert is_due(grown, connections, idle=idle) is due
-
-
 @pytest.mark.parametrize("idle", [True, False])
 def test_a_cycle_is_freed_when_its_time_has_come(
     hand_loop: Any, held: list[Any], idle: bool
 ) -> None:
     """At once where nobody is inside; else once there is as much as it takes."""
-    least = IDLE_LEAST if idle else BUSY_LEAST
+    least = IDLE_LEAST if idle else LEAST
     collector = Collector(hand_loop, idle=lambda: idle, connections=int)
     collector.start()
     try:
