@@ -113,20 +113,23 @@ class Watch:
 
     `disk` is where the writer of rows notes how long it held the hub. How the loop lags
     before `since`, on the monotonic clock, is not counted: places are made then, by the
-    thousand, and no request is sent.
+    thousand, and no request is sent. `places` is how many requests may be in flight.
     """
 
     def __init__(
-        self, stats: ClientStats, disk: Stops | None = None, since: Seconds = 0.0
+        self,
+        stats: ClientStats,
+        disk: Stops | None = None,
+        since: Seconds = 0.0,
+        places: int = 0,
     ) -> None:
         self._stats = stats
         self._since = since
+        self._places = places
         self._disk = disk or Stops()
         self._vitals = Vitals(disk=self._disk)
         self._began = 0.0
         self._greenlet: gevent.Greenlet[..., None] | None = None
-        self._places = 0
-        """Objects that were made for places to send from, before the first request."""
 
     def start(self) -> None:
         """Begin. What was allocated so far is taken out of the collector's sight first.
@@ -164,8 +167,6 @@ class Watch:
                 due += PERIOD_S
                 lag -= PERIOD_S
             self._stats.loop_lag.add(max(lag, 0.0))
-            if not looks:
-                self._places = gc.get_count()[0]
             looks += 1
             if looks % _TALLY_EVERY == 0:
                 self._stats.vitals = self._vitals.tally()
@@ -173,10 +174,8 @@ class Watch:
 
     def _collect(self) -> None:
         """Look for garbage if there may be enough of it."""
-        in_flight = sum(part.in_flight for part in self._stats.slices.values())
-        if is_due(gc.get_count()[0] - self._places, in_flight):
+        if is_due(gc.get_count()[0], self._places):
             gc.collect()
-            self._places = 0
 
     def _on_gc(self, phase: str, info: dict[str, int]) -> None:  # noqa: ARG002 - gc's signature
         if phase == "start":

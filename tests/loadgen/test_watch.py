@@ -205,8 +205,7 @@ def test_garbage_is_looked_for_when_there_may_be_enough_of_it() -> None:
     assert gc.isenabled()
     stats = ClientStats()
     held: list[Any] = []
-    watch = Watch(stats)
-    stats.slice_of("chat", "default", "generate").in_flight = in_flight = 100
+    watch = Watch(stats, places=(places := 100))
     watch.start()
     try:
         assert not gc.isenabled()
@@ -214,7 +213,7 @@ def test_garbage_is_looked_for_when_there_may_be_enough_of_it() -> None:
         held += [[] for _ in range(LEAST)]
         watch._collect()
         assert knot() is not None, "they may be in use by what is in flight"
-        held += [[] for _ in range(IN_USE * in_flight)]
+        held += [[] for _ in range(IN_USE * places)]
         watch._collect()
         assert knot() is None
         assert stats.worst_pause_s > 0.0
