@@ -28,7 +28,7 @@ from loadstone.telemetry.gpus import GpuFacts, Gpus
 from loadstone.telemetry.server import About, server_metrics
 from loadstone.wire.openai_reply import EVENT_STREAM, ReplyFormat, Usage
 from mock_server.config import ServerConfig
-from mock_server.serve import serve, spare_collections
+from mock_server.serve import serve
 from mock_server.stats import ServerStats
 
 PRESET, MODEL = "azure-nd-gb300-v6", "llama-2-70b"
@@ -128,7 +128,6 @@ def _run(pipe: Connection, setup: Setup) -> None:
     def announce(line: str) -> None:
         if line.startswith("listening on "):
             asyncio.get_running_loop().add_reader(pipe.fileno(), answer)
-            spare_collections()
             pipe.send(int(line.rsplit(":", 1)[1]))
 
     config = ServerConfig(
@@ -144,6 +143,7 @@ def _run(pipe: Connection, setup: Setup) -> None:
             metrics=server_metrics(about, fleet, stats, gpus),
             announce=announce,
             stop=stop,
+            owns_process=True,
         )
     )
 

@@ -245,6 +245,8 @@ def _lost_race(response: Response) -> bool:
     came at once.
     """
     failure = response.failure
+    if failure is None:
+        return False
     closed = (
         isinstance(failure, ConnectionError)
         or getattr(failure, "code", "") == "closed_early"

@@ -161,6 +161,8 @@ class Endpoint:
 
         Words that are in any text are no secrets: to blot them out spoils the text.
         """
+        if self.credential is None and self.proxy is None:
+            return ()
         known = self.credential.secrets if self.credential else ()
         proxy = self.proxy.credentials if self.proxy else None
         words = (*known, *((proxy,) if proxy else ()))

@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ from gevent.pywsgi import WSGIServer
 from locust import events
 
 from loadgen.control import Control
+from loadgen.kept import Kept
 from loadgen.options import OPTIONS, TELL_FD
 from loadgen.session import MonotonicClock
 from loadgen.user import LoadUser, places
@@ -100,16 +101,17 @@ def wire(environment: Any, **_: Any) -> None:
     options.spawn_rate = options.spawn_rate or options.num_users
     if options.run_time and not options.worker:
         options.duration, options.run_time = f"{options.run_time}s", None
+    page = Kept(control.metrics, MonotonicClock())
     if environment.web_ui is not None:
         _guard(environment.web_ui, options)
         attach(environment.web_ui, lambda: control.run, control.abandon_start)
         environment.web_ui.app.add_url_rule(
             "/metrics",
             "metrics",
-            lambda: Response(control.metrics(), content_type=CONTENT_TYPE),
+            lambda: Response(page(), content_type=CONTENT_TYPE),
         )
     if options.metrics_port and not options.worker:
-        _serve_metrics(control, int(options.metrics_port))
+        _serve_metrics(page, int(options.metrics_port))
 
 
 @contextmanager
@@ -149,10 +151,10 @@ def _export(control: Control, environment: Any, settings: Settings) -> None:
     environment.events.quitting.add_listener(lambda **_: telemetry.close())
 
 
-def _serve_metrics(control: Control, port: int) -> None:
+def _serve_metrics(page: Callable[[], bytes], port: int) -> None:
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:  # noqa: ARG001 - WSGI
         start_response("200 OK", [("Content-Type", CONTENT_TYPE)])
-        return [control.metrics()]
+        return [page()]
 
     server = WSGIServer(("127.0.0.1", port), app, log=None)
     try:

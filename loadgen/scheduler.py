@@ -4,13 +4,18 @@ The dispatcher sleeps to absolute deadlines, so lateness does not add up, and pu
 due request on a queue. Whoever is free takes it from there; when nobody is (the cap on
 requests in flight), it waits in the queue with its intended time kept. Requests that
 answers bring about are added as the run goes.
+
+There may be ten thousand places that wait. gevent's queues look through all of them
+whenever one leaves (150 us); here the one that came last is woken, whose stack is still
+in the cache, and leaving costs the same however many wait.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable
 
 import gevent
 from gevent.event import Event
-from gevent.queue import SimpleQueue
+from gevent.hub import Waiter
 from greenlet import greenlet
 
 from loadstone.clock import Clock
@@ -33,7 +38,9 @@ class Dispatcher:
         self._clock = clock
         self._t0 = t0
         self._on_due = on_due
-        self._queue: SimpleQueue[Request] = SimpleQueue()
+        self._due: deque[Request] = deque()
+        self._places: dict[Waiter[None], None] = {}
+        """Who waits for a request and was not woken yet, in order of arrival."""
         self._greenlet: gevent.Greenlet[..., None] | None = None
         self.released = 0
         self.taken = 0
@@ -72,9 +79,10 @@ class Dispatcher:
 
     def take(self) -> Request:
         """Return the next due request, waiting for one as long as it takes."""
-        request: Request = self._queue.get()
+        while not self._due:
+            self._wait()
         self.taken += 1
-        return request
+        return self._due.popleft()
 
     @property
     def queued(self) -> int:
@@ -101,4 +109,22 @@ class Dispatcher:
     def _release(self, request: Request) -> None:
         self.released += 1
         self._on_due(request)
-        self._queue.put(request)
+        self._due.append(request)
+        self._wake()
+
+    def _wait(self) -> None:
+        place: Waiter[None] = Waiter()
+        self._places[place] = None
+        try:
+            place.get()
+        except BaseException:
+            if place in self._places:
+                del self._places[place]
+            else:  # it was woken for a request, which is left to another
+                self._wake()
+            raise
+
+    def _wake(self) -> None:
+        if self._places:
+            place, _ = self._places.popitem()
+            gevent.get_hub().loop.run_callback(place.switch, None)

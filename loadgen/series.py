@@ -80,4 +80,5 @@ class Series:
 
 
 def _difference(now: Mapping[int, int], before: Mapping[int, int]) -> LogHistogram:
-    return LogHistogram((b, n - before.get(b, 0)) for b, n in now.items())
+    grown = ((bucket, n - before.get(bucket, 0)) for bucket, n in now.items())
+    return LogHistogram((bucket, n) for bucket, n in grown if n)

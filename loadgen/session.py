@@ -95,7 +95,7 @@ class Session:
         self._on_row = on_row
         self._think = Random(f"{plan.seed}/think/{share.rank}")
         self._clock = clock or MonotonicClock()
-        self._watch = Watch(stats, rows.stops, since=t0)
+        self._watch = Watch(stats, rows.stops, since=t0, places=plan.users)
         stats.recv_lags = clients[0].lags
         self._open = plan.loop != "closed"
         self._journeys = Journeys(plan.duration_s)

@@ -16,6 +16,7 @@ from typing import Final
 
 import gevent
 
+from loadstone.garbage import is_due
 from loadstone.traffic.verdict import MAX_LOOP_LAG_S
 from loadstone.units import Seconds
 
@@ -26,12 +27,6 @@ PERIOD_S: Final = 0.02
 seen."""
 _TALLY_EVERY: Final = 50
 """Looks between two tallies of the machine: a second."""
-_THRESHOLDS: Final = (700, 2, 50_000)
-"""Of the collector while a run is on; Python's own are 700, 10, 10. It walks what has
-survived so far, a microsecond or two an object when it is cold, and nothing is read
-meanwhile. So the young are walked often and few at a time (2,000 take 3 ms; 10,000 held
-a client for 36 ms), and all of them next to never: with 6,500 answers in flight a full
-collection took 66 to 156 ms. Cycles among young objects are collected as ever."""
 _SCHEDSTAT: Final = Path("/proc/self/schedstat")
 _STAT: Final = Path("/proc/stat")
 
@@ -118,29 +113,33 @@ class Watch:
 
     `disk` is where the writer of rows notes how long it held the hub. How the loop lags
     before `since`, on the monotonic clock, is not counted: places are made then, by the
-    thousand, and no request is sent.
+    thousand, and no request is sent. `places` is how many requests may be in flight.
     """
 
     def __init__(
-        self, stats: ClientStats, disk: Stops | None = None, since: Seconds = 0.0
+        self,
+        stats: ClientStats,
+        disk: Stops | None = None,
+        since: Seconds = 0.0,
+        places: int = 0,
     ) -> None:
         self._stats = stats
         self._since = since
+        self._places = places
         self._disk = disk or Stops()
         self._vitals = Vitals(disk=self._disk)
         self._began = 0.0
         self._greenlet: gevent.Greenlet[..., None] | None = None
-        self._thresholds = gc.get_threshold()
 
     def start(self) -> None:
         """Begin. What was allocated so far is taken out of the collector's sight first.
 
-        A collection over the start-up's objects stalled trial clients for 50-170 ms.
+        Then it is turned off, and what it would find is looked for when it is due: with
+        6,500 answers in flight a full collection took 66 to 156 ms.
         """
         gc.collect()
         gc.freeze()
-        self._thresholds = gc.get_threshold()
-        gc.set_threshold(*_THRESHOLDS)
+        gc.disable()
         gc.callbacks.append(self._on_gc)
         self._vitals = Vitals(disk=self._disk)
         self._greenlet = gevent.spawn(self._look)
@@ -151,9 +150,9 @@ class Watch:
             self._stats.vitals = self._vitals.tally()
             self._greenlet.kill()
             self._greenlet = None
-            gc.set_threshold(*self._thresholds)
             gc.callbacks.remove(self._on_gc)
             gc.unfreeze()
+            gc.enable()
 
     def _look(self) -> None:
         due, looks = max(time.monotonic(), self._since), 0
@@ -171,6 +170,12 @@ class Watch:
             looks += 1
             if looks % _TALLY_EVERY == 0:
                 self._stats.vitals = self._vitals.tally()
+                self._collect()
+
+    def _collect(self) -> None:
+        """Look for garbage if there may be enough of it."""
+        if is_due(gc.get_count()[0], self._places):
+            gc.collect()
 
     def _on_gc(self, phase: str, info: dict[str, int]) -> None:  # noqa: ARG002 - gc's signature
         if phase == "start":

@@ -7,11 +7,11 @@ for percentiles of a stated error without choosing bounds.
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from math import ceil, log
 from typing import Final, NamedTuple
 
 from ddsketch.mapping import LogarithmicMapping
-from ddsketch.store import DenseStore
 
 GROWTH: Final = 1.02
 """Ratio of neighbouring `LogHistogram` bounds: a value is known to within 1 %."""
@@ -101,6 +101,7 @@ def bucket_of(value: float) -> int:
     return ceil(log(max(value, _LEAST)) * _PER_E)
 
 
+@lru_cache(1 << 12)
 def bucket_value(index: int) -> float:
     """Return the value that stands for a bucket: none in it is further off than 1 %."""
     value: float = _MAPPING.value(index)
@@ -113,45 +114,54 @@ class LogHistogram:
     It is a DDSketch (Masson, Rim and Lee, VLDB 2019) whose buckets are never collapsed,
     so merging is exact: parts that are merged have the counts of one that saw all. A
     quantile is a nearest rank, as everywhere here; `DDSketch.get_quantile_value` takes
-    the one below.
+    the one below. The counts are a dict, since the library's store takes eight times as
+    long to add to, and a request adds to seven.
     """
 
-    __slots__ = ("_store", "total")
+    __slots__ = ("_counts", "total")
 
     def __init__(self, pairs: Iterable[tuple[int, int]] = ()) -> None:
-        self._store = DenseStore()
+        self._counts: dict[int, int] = {}
         self.total = 0.0
         """Sum of the values; of those that were merged, as their buckets tell."""
         self.merge(pairs)
 
     def __repr__(self) -> str:
-        return f"<LogHistogram n={self.count} in {len(self.pairs())} buckets>"
+        return f"<LogHistogram n={self.count} in {len(self._counts)} buckets>"
 
     @property
     def count(self) -> int:
         """How many values were added."""
-        return int(self._store.count)
+        return sum(self._counts.values())
 
     def add(self, value: float, weight: int = 1) -> None:
         """Count `value` `weight` times."""
-        self._store.add(bucket_of(value), weight)
+        bucket = ceil(log(max(value, _LEAST)) * _PER_E)  # as `bucket_of` has it
+        self._counts[bucket] = self._counts.get(bucket, 0) + weight
         self.total += value * weight
 
     def merge(self, pairs: Iterable[tuple[int, int]]) -> None:
         """Add `(bucket, count)` pairs, as `pairs()` gives them."""
-        for index, count in pairs:
-            self._store.add(index, count)
-            self.total += bucket_value(index) * count
+        counts = self._counts
+        for bucket, count in pairs:
+            counts[bucket] = counts.get(bucket, 0) + count
+            self.total += bucket_value(bucket) * count
+
+    def absorb(self, other: "LogHistogram") -> None:
+        """Add another one; its sum stays exact, where that of pairs does not."""
+        exact = self.total + other.total
+        self.merge(other._counts.items())  # noqa: SLF001 - of its own kind
+        self.total = exact
 
     def pairs(self) -> tuple[tuple[int, int], ...]:
         """Return `(bucket, count)` in rising order of value."""
-        first = self._store.offset
-        bins = enumerate(self._store.bins, first)
-        return tuple((index, int(count)) for index, count in bins if count)
+        return tuple(sorted(pair for pair in self._counts.items() if pair[1]))
 
     def quantile(self, q: float) -> float | None:
         """Return the nearest-rank `q` quantile (0 < q <= 1), or None when empty."""
-        if not self.count:
-            return None
-        below = max(1, ceil(q * self.count)) - 1
-        return bucket_value(self._store.key_at_rank(below))
+        rank = max(1, ceil(q * self.count))
+        for bucket, count in self.pairs():
+            rank -= count
+            if rank <= 0:
+                return bucket_value(bucket)
+        return None

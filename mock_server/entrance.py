@@ -29,6 +29,11 @@ class Entrance:
     def __repr__(self) -> str:
         return f"<Entrance {'shut' if self.shut else 'open'}, {self._inside} inside>"
 
+    @property
+    def empty(self) -> bool:
+        """Whether nobody is inside."""
+        return not self._inside
+
     def __enter__(self) -> None:
         """Let a request in; raises `ApiError` 503 if it is shut."""
         self.check()

@@ -1,7 +1,6 @@
 """Run the mock server until it is told to stop."""
 
 import asyncio
-import gc
 import signal
 from collections.abc import Callable
 from typing import Final
@@ -16,6 +15,7 @@ from loadstone.units import Seconds
 from .app import Metrics, build_app
 from .canary import Canary, LagWatch
 from .capacity import find_capacity
+from .collector import Collector
 from .config import LengthDistribution, ServerConfig
 from .driver import TICK_S, Driver, Timers
 from .entrance import Entrance
@@ -24,11 +24,6 @@ from .stats import ServerStats
 
 _AFTER_GRACE_S: Final[Seconds] = 2.0
 """What handlers have to end in once their answers were cut off."""
-_COLLECT_AFTER: Final = 5_000
-"""Objects made, and not freed, before the collector looks at the young ones: few
-enough that a look takes less than a millisecond or two."""
-_COLLECT_OLDER: Final = (5, 5)
-"""Collections of one generation before the next one's turn."""
 
 
 async def serve(
@@ -43,12 +38,14 @@ async def serve(
     observers: Observers | None = None,
     stop: asyncio.Event | None = None,
     timers: Timers | None = None,
+    owns_process: bool = False,
 ) -> None:
     """Serve until SIGINT, SIGTERM or `stop`; then running answers have `grace_s`.
 
     Meanwhile new requests are refused with 503, on new connections too.
 
     Time is the event loop's, or that of `timers`; then nothing waits for a tick.
+    A server that `owns_process` decides when garbage is collected.
     `announce` is given one line, with the URL, once connections are accepted. A second
     signal cuts the grace short. Raises `LoadstoneError` when the address, or as many
     connections as are expected, cannot be had.
@@ -74,8 +71,21 @@ async def serve(
         shutdown_timeout=_AFTER_GRACE_S,
     )
     await runner.setup()
+    server = runner.server
+    assert server is not None
     restore = _stop_on_signals(loop, stop, driver)
-    watches = (Canary(loop, stats.loop_lag), LagWatch(loop, stats))
+    watches: list[Canary | LagWatch | Collector] = [
+        Canary(loop, stats.loop_lag),
+        LagWatch(loop, stats),
+    ]
+    if owns_process:
+        watches.append(
+            Collector(
+                loop,
+                idle=lambda: entrance.empty,
+                connections=lambda: len(server.connections),
+            )
+        )
     try:
         url = await listen(config, runner)
         for watch in watches:
@@ -93,21 +103,6 @@ async def serve(
         if config.uds is not None:
             remove_unix(config.uds)
         restore()
-
-
-def spare_collections() -> None:
-    """Tune the garbage collector, for a server that has the process for itself.
-
-    What lives now lives as long as the process, so full collections need not walk it.
-    All collections are rare. A request leaves no cycles, so reference counts free it;
-    but the collector counts what is made more than what is freed, and by default a
-    rack's load has it look through some thousand objects in each few milliseconds and
-    find nothing, while every token waits. Never would be wrong: a closed transport of
-    asyncio is a cycle of 1.6 KB.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_COLLECT_AFTER, *_COLLECT_OLDER)
 
 
 def _stop_on_signals(

@@ -170,6 +170,28 @@ def test_merged_histograms_are_one_fed_with_both(
     assert there.total == pytest.approx(both.total, rel=0.01, abs=1e-7)
 
 
+@given(st.lists(VALUES, max_size=40), st.lists(VALUES, max_size=40))
+def test_what_is_absorbed_is_as_if_it_had_been_added(
+    first: list[float], second: list[float]
+) -> None:
+    """And is the other's own still: what either is given later stays with it."""
+    one, other, both = LogHistogram(), LogHistogram(), LogHistogram()
+    for value in first:
+        one.add(value)
+    for value in second:
+        other.add(value)
+    for value in first + second:
+        both.add(value)
+    one.absorb(other)
+    assert (one.pairs(), one.count) == (both.pairs(), both.count)
+    assert one.total == pytest.approx(both.total)
+    before = other.pairs()
+    one.add(1.0)
+    assert other.pairs() == before
+    other.add(2.0)
+    assert one.count == both.count + 1
+
+
 def test_weight_is_as_many_values() -> None:
     """So one addition stands for a whole batch."""
     one, many = LogHistogram(), LogHistogram()

@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +15,7 @@ import click
 from mock_server.capacity import find_capacity
 from mock_server.config import MAX_INTERVAL, MIB, ServerConfig
 from mock_server.faults import read_fault
-from mock_server.serve import serve, spare_collections
+from mock_server.serve import serve
 from mock_server.share import Share
 from mock_server.stats import ServerStats
 from mock_server.tenants import DEFAULT, Tenant, read_tenant
@@ -293,19 +292,15 @@ def serve_part(*, place: Place | None = None, **options: Any) -> None:
                 stats=stats,
                 lengths=lengths.draw,
                 metrics=server_metrics(about, fleet, stats, gpus),
-                announce=partial(_announce, place.announce if place else _say),
+                announce=place.announce if place else _say,
                 observers=observers,
+                owns_process=True,
             )
         )
 
 
 def _say(line: str) -> None:
     click.echo(line, err=True)
-
-
-def _announce(say: Callable[[str], None], line: str) -> None:
-    say(line)
-    spare_collections()
 
 
 @contextmanager

@@ -7,7 +7,7 @@ call does. Nothing here trusts the type of anything it was sent.
 """
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, Self
 
@@ -207,18 +207,10 @@ def finish_reason_of(chunk: Chunk) -> str | None:
 
 def truth_of(chunk: Chunk) -> Truth | None:
     """Return the mock's own stamps, None if they are missing or not numbers."""
-    truth = chunk.get(TRUTH_FIELD)
-    if not isinstance(truth, dict):
-        return None
     try:
-        values = {name: float(truth[name]) for name in _TRUTH if name in truth}
-        engine, alarm = int(values.pop("engine")), bool(values.pop("lag_alarm", 0))
-        return Truth(engine=engine, lag_alarm=alarm, **values)
-    except (KeyError, TypeError, ValueError, OverflowError):
+        return msgspec.convert(chunk.get(TRUTH_FIELD), Truth)
+    except (ValueError, OverflowError):
         return None
-
-
-_TRUTH: Final = tuple(spec.name for spec in fields(Truth))
 
 
 def _choices(chunk: Chunk) -> list[Chunk]:

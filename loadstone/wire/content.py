@@ -10,8 +10,9 @@ looked at as bytes first, and JSON is parsed only where bytes cannot decide:
    says so. Inside a JSON string every quote is escaped: text that quotes JSON cannot
    look so.
 3. Whatever is left (role-only deltas, `finish_reason`, usage, errors, unusual
-   spellings) is parsed; so are the first and the last content event, and the event with
-   the truth.
+   spellings) is parsed; so are the first and the last content event if they tell a
+   usage, the last one also if no other told why the answer ended and what it used,
+   and the event with the truth.
 """
 
 import json
@@ -132,7 +133,6 @@ class ContentScan:
 
     __slots__ = (
         "_events",
-        "_first",
         "first_answer",
         "first_tool",
         "first_usage",
@@ -143,7 +143,6 @@ class ContentScan:
 
     def __init__(self, events: Events) -> None:
         self._events = events
-        self._first = -1
         self.first_answer: Seconds | None = None
         """The first content event that was not reasoning."""
         self.first_tool: Seconds | None = None
@@ -178,7 +177,8 @@ class ContentScan:
                 self._consider(index)
         if events.cut:
             self._consider(whole)
-        if last > self._first:
+        told = self.notes.finish_reason is not None and self.notes.usage is not None
+        if last >= 0 and (not told or self._tells_usage(last)):
             self._look(last)
         self._find_truth()
 
@@ -195,8 +195,9 @@ class ContentScan:
         """Add a content event that is not quite like the one before it."""
         stamp = self._events.stamps[index]
         if not self.stamps:
-            self._first = index
-            self.first_usage = Usage.of(chunk or self._look(index) or {})
+            if chunk is None and self._tells_usage(index):
+                chunk = self._look(index)
+            self.first_usage = Usage.of(chunk or {})
         if self.first_answer is None and kind is not Kind.THOUGHT:
             self.first_answer = stamp
         if self.first_tool is None and kind is Kind.TOOL:
@@ -206,6 +207,12 @@ class ContentScan:
             runs.append((len(self.stamps), kind))
         self.stamps.append(stamp)
         self.words.places.append(place)
+
+    def _tells_usage(self, index: int) -> bool:
+        events = self._events
+        return (
+            events.body.find(b'"usage"', events.starts[index], events.ends[index]) >= 0
+        )
 
     def _look(self, index: int) -> Chunk | None:
         """Parse an event and note what it says; None if it is not a JSON object."""

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ import pytest
 from loadgen.results import RowWriter
 from loadgen.stats import ClientStats
 from loadgen.watch import Machine, Stops, Watch
+from loadstone.garbage import IN_USE, LEAST
 from loadstone.traffic.record import Outcome, RequestRecord
 from loadstone.traffic.verdict import MAX_LOOP_LAG_S, Evidence, Verdict, judge
 
@@ -190,15 +192,29 @@ def test_a_watch_that_never_began_can_be_stopped() -> None:
     assert gc.callbacks == before
 
 
-def test_full_collections_are_rare_while_a_run_is_on() -> None:
-    """And as they were before, afterwards."""
-    found, before = gc.get_threshold(), (700, 10, 10)
-    gc.set_threshold(*before)
+def test_garbage_is_looked_for_when_there_may_be_enough_of_it() -> None:
+    """Python does not while the watch is on, and does again afterwards."""
+
+    class Knot:
+        def __init__(self) -> None:
+            self.me = self
+
+    assert gc.isenabled()
+    stats = ClientStats()
+    held: list[Any] = []
+    watch = Watch(stats, places=(places := 100))
+    watch.start()
     try:
-        with watching():
-            young, middle, old = gc.get_threshold()
-        assert young * (middle + 1) <= 2_100  # as many are walked at once, and no more
-        assert young * middle * old >= 1000 * before[0] * before[1] * before[2]
-        assert gc.get_threshold() == before
+        assert not gc.isenabled()
+        knot = weakref.ref(Knot())
+        held += [[] for _ in range(LEAST)]
+        watch._collect()
+        assert knot() is not None, "they may be in use by what is in flight"
+        held += [[] for _ in range(IN_USE * places)]
+        watch._collect()
+        assert knot() is None
+        assert stats.worst_pause_s > 0.0
     finally:
-        gc.set_threshold(*found)
+        watch.stop()
+    assert gc.isenabled()
+    assert gc.get_freeze_count() == 0
