@@ -307,7 +307,9 @@ class Engine:
         preempted: list[Sequence] = []
         chunks: list[tuple[Sequence, Tokens]] = []
         batch = self._decoding
-        growth = self._preempt_until(0, preempted)
+        growth = batch.growth()
+        if growth > self._pool.free:
+            growth = self._preempt_until(0, preempted)
         budget = self.limits.max_num_batched_tokens - batch.count * (1 + self._drafts)
         partial = self._partial
         if partial is not None:

@@ -90,7 +90,8 @@ def _round_robin() -> Router:
 
 def _least_loaded() -> Router:
     # Equal loads take turns: without that, engine 0 would get every request of an idle
-    # rack.
+    # rack. Counts fall when a step ends, so what comes next goes to who has just begun
+    # one, and waits for most of it: that is what such a router does, not its fault.
     last = -1
 
     def choose(engines: SequenceOf[Engine], _: Sequence | None) -> int:

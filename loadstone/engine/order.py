@@ -30,6 +30,9 @@ from .sequence import Sequence, State
 Batch = dict[Sequence, None]
 """The running sequences, in order of admission."""
 
+_CANCELLED: Final = State.CANCELLED
+"""NOTE: a lookup in an enum's class is slow, and there is one for each admission."""
+
 _SLACK: Final = 64
 """Entries of those who left that are not worth looking for."""
 
@@ -78,7 +81,7 @@ class FirstCome:
     def head(self) -> Sequence | None:
         """Return the longest there."""
         waiting = self._waiting
-        while waiting and waiting[0].state is State.CANCELLED:
+        while waiting and waiting[0].state is _CANCELLED:
             waiting.popleft()
         return waiting[0] if waiting else None
 
@@ -131,7 +134,7 @@ class ByPriority:
         """Return the longest there of the best priority."""
         while self._best:
             line = self._waiting[self._best[0]]
-            while line and line[0].state is State.CANCELLED:
+            while line and line[0].state is _CANCELLED:
                 line.popleft()
             if line:
                 return line[0]
@@ -216,7 +219,7 @@ class FairShare:
         while self._least:
             tenant = self._least[0][1]
             line = self._lines[tenant]
-            while line and line[0].state is State.CANCELLED:
+            while line and line[0].state is _CANCELLED:
                 line.popleft()
             if line:
                 return line[0]

@@ -30,6 +30,10 @@ class Kv(Enum):
     """Computed elsewhere, with the first token; it has to arrive."""
 
 
+# NOTE: a lookup in an enum's class is slow, and there are several for each sequence.
+_NEW, _HERE, _FETCHED = State.NEW, Kv.HERE, Kv.FETCHED
+
+
 class Sequence:
     """A request inside one engine. Identity-hashed; the engine alone changes it.
 
@@ -72,7 +76,7 @@ class Sequence:
         max_output_tokens: Tokens | None = None,
         priority: int = 0,
         prefix_ids: tuple[int, ...] = (),
-        kv: Kv = Kv.HERE,
+        kv: Kv = _HERE,
         tenant: str = "",
         weight: float = 1.0,
     ) -> None:
@@ -86,7 +90,7 @@ class Sequence:
                 f"sequence {name}: {output_tokens} output tokens are more than the"
                 f" {max_output_tokens} it declared"
             )
-        if kv is Kv.FETCHED and output_tokens == 1:
+        if kv is _FETCHED and output_tokens == 1:
             raise ValueError(f"sequence {name}: its one token came with its prefill")
         self.id = name
         self.prompt_tokens = prompt_tokens
@@ -102,7 +106,7 @@ class Sequence:
         """Whose it is, for fair scheduling."""
         self.weight = weight
         """Its tenant's share, against that of others."""
-        self.state = State.NEW
+        self.state = _NEW
         self.arrived_s: Seconds = 0.0
         self.scheduled_s: Seconds | None = None
         self.first_s: Seconds | None = None

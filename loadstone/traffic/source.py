@@ -89,9 +89,11 @@ class Scheduled:
         """Take it."""
         taken = self._next
         if taken is not None and taken[0].intended_s <= self._due.next_at:
-            first, *beside = self._journeys.begin(taken)
+            first = taken[0]
+            if first.conversation:
+                first, *beside = self._journeys.begin(taken)
+                self._due.add(beside)
             self._next = next(self._arrivals, None)
-            self._due.add(beside)
         else:
             first = self._due.pop()
         self.next_at = self._first_of_both()

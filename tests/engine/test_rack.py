@@ -11,6 +11,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from collections.abc import Sequence as SequenceOf
 from itertools import cycle, islice
@@ -93,8 +94,7 @@ CAPACITY = FULL / step_seconds(FULL, PAIRS)
 class Split(Fleet):
     """Sends each request to an engine drawn at random.
 
-    So arrivals at each are Poisson, as the theory has them. The routers do not leave
-    them so: by least load they come in clumps, the more so the more engines there are.
+    So arrivals at each are Poisson, and anywhere in its steps, as the theory has them.
     """
 
     dice: Random
@@ -115,9 +115,9 @@ class Watched(Fleet):
         return super().submit(sequence, at)
 
 
-def engines() -> list[Engine]:
+def engines(count: int = ENGINES) -> list[Engine]:
     """Return the rack's."""
-    return build_fleet(MACHINE.limits, MACHINE.law, engines=ENGINES, seed=1).engines
+    return build_fleet(MACHINE.limits, MACHINE.law, engines=count, seed=1).engines
 
 
 def run_rack(fleet: Fleet, *phases: tuple[float, float]) -> list[Sequence]:
@@ -126,7 +126,7 @@ def run_rack(fleet: Fleet, *phases: tuple[float, float]) -> list[Sequence]:
     instants: list[float] = []
     begin = 0.0
     for share, seconds in phases:
-        rate = share * CAPACITY * ENGINES
+        rate = share * CAPACITY * len(fleet.engines)
         instants += (
             begin + at for at in Arrivals.parse("poisson").times(rate, seconds, rng)
         )
@@ -170,11 +170,44 @@ def test_below_capacity_steps_are_as_mean_values_say(
     assert ttft == pytest.approx(step / 2 + own, rel=spread)
 
 
+@pytest.mark.parametrize(
+    ("router", "least", "most"),
+    [("split", 0.49, 0.54), ("round_robin", 0.45, 0.52), ("least_loaded", 0.7, 0.8)],
+)
+def test_least_loaded_is_who_has_just_begun_a_step(
+    router: str, least: float, most: float
+) -> None:
+    """A request waits for half a step, but for most of one if the router counts loads.
+
+    What an engine has to do falls when a step ends: who got the last token has left,
+    and who waited, and counted four times, runs. So the least load is where a step has
+    just begun. Of 18 engines that costs more than it spares: TTFT is 10 % above that of
+    arrivals split at random, for 0.06 other prompts in its step instead of 0.7.
+
+    The step itself is the usual one and the prompts that are in it beyond the usual.
+    """
+    split = Split(engines(18))
+    split.dice = Random(4)
+    fleet = split if router == "split" else Fleet(engines(18), router)
+    steady = [q for q in run_rack(fleet, (0.5, 90.0)) if 60.0 <= q.arrived_s < 75.0]
+    rate = len(steady) / 15.0 / 18
+    step = mean_field(rate, [(q.prompt_tokens, q.output_tokens) for q in steady])
+    wait = fmean(q.scheduled_s - q.arrived_s for q in steady)  # type: ignore[operator]
+    own = fmean(q.first_s - q.scheduled_s for q in steady)  # type: ignore[operator]
+    begun = Counter((q.scheduled_s, q.first_s) for q in steady)
+    together = fmean(begun[q.scheduled_s, q.first_s] for q in steady)
+    more = (together - rate * step) * PROMPT
+    assert least * step < wait < most * step
+    assert own == pytest.approx(step_seconds(rate * step, PAIRS, more), rel=0.02)
+
+
 def test_beyond_capacity_the_excess_queues_and_is_worked_off() -> None:
     """At 1.5 of capacity half of it queues; at 0.5 half of it is free to catch up.
 
     The first minute fills the batch and is left out. The queue is gone as long after
-    the overload as a fluid would take, within a tenth.
+    the overload as a fluid would take, within 3 %: from then on those who come wait for
+    no more than the step that runs. How many wait is no sign of it: while the batch is
+    still full, half of those who begin with a step wait for it without any queue.
     """
     over, after = 240.0, 360.0
     fleet = Watched(engines(), "least_loaded")
@@ -185,7 +218,11 @@ def test_beyond_capacity_the_excess_queues_and_is_worked_off() -> None:
     excess = 0.5 * CAPACITY * ENGINES
     growth = (backlog[over - 1] - backlog[60.0]) / (over - 1 - 60.0)
     fluid = backlog[over - 1] / excess
-    gone = next(at for at, n in fleet.seen if at > over and n < ENGINES)
+    waits: dict[float, list[float]] = defaultdict(list)
+    for q in ended:
+        waits[q.arrived_s // 1].append(q.scheduled_s - q.arrived_s)  # type: ignore[operator]
+    full = FULL / CAPACITY
+    gone = next(s for s in sorted(waits) if s >= over and fmean(waits[s]) < full)
     usual = mean_field(0.5 * CAPACITY, PAIRS)
     late = [q for q in ended if q.arrived_s > over + 1.2 * fluid + 3 * ANSWER * usual]
     tpot = sum(q.last_s - q.first_s for q in late if q.last_s and q.first_s)
@@ -198,7 +235,7 @@ def test_beyond_capacity_the_excess_queues_and_is_worked_off() -> None:
         f" {tpot * 1e3:.2f} ms, theory {usual * 1e3:.2f} ({tpot / usual - 1:+.2%})"
     )
     assert growth == pytest.approx(excess, rel=0.05)
-    assert gone - over == pytest.approx(fluid, rel=0.1)
+    assert gone - over == pytest.approx(fluid, rel=0.03)
     assert len(late) > 500
     assert tpot == pytest.approx(usual, rel=0.05)
 
