@@ -169,6 +169,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    # With the usual 5, connections opened together look open to the client while the
+    # kernel has forgotten them: their answers never come.
+    request_queue_size = 128
 
     def handle_error(self, *_: Any) -> None:
         """Say nothing of clients that go away, or speak no TLS."""
