@@ -21,7 +21,7 @@ _LINKS: Final = (
     {"href": "./llm", "title": "LLM live charts"},
     {"href": "./llm/table.csv", "title": "Download LLM CSV"},
 )
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def attach(
