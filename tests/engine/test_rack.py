@@ -54,6 +54,18 @@ PAIRS = list(islice(lengths(1), 20_000))
 PROMPT, ANSWER = (fmean(side) for side in zip(*PAIRS, strict=True))
 
 
+def stamps(q: Sequence) -> tuple[float, float]:
+    """Return when a request that ended was first in a step, and that step's end."""
+    assert q.scheduled_s is not None
+    assert q.first_s is not None
+    return q.scheduled_s, q.first_s
+
+
+def waited(q: Sequence) -> float:
+    """Return how long it waited for a step."""
+    return stamps(q)[0] - q.arrived_s
+
+
 def step_seconds(
     begun: float, pairs: SequenceOf[tuple[int, int]], more: float = 0.0
 ) -> float:
@@ -192,8 +204,8 @@ def test_least_loaded_is_who_has_just_begun_a_step(
     steady = [q for q in run_rack(fleet, (0.5, 90.0)) if 60.0 <= q.arrived_s < 75.0]
     rate = len(steady) / 15.0 / 18
     step = mean_field(rate, [(q.prompt_tokens, q.output_tokens) for q in steady])
-    wait = fmean(q.scheduled_s - q.arrived_s for q in steady)  # type: ignore[operator]
-    own = fmean(q.first_s - q.scheduled_s for q in steady)  # type: ignore[operator]
+    wait = fmean(waited(q) for q in steady)
+    own = fmean(stamps(q)[1] - stamps(q)[0] for q in steady)
     begun = Counter((q.scheduled_s, q.first_s) for q in steady)
     together = fmean(begun[q.scheduled_s, q.first_s] for q in steady)
     more = (together - rate * step) * PROMPT
@@ -220,7 +232,7 @@ def test_beyond_capacity_the_excess_queues_and_is_worked_off() -> None:
     fluid = backlog[over - 1] / excess
     waits: dict[float, list[float]] = defaultdict(list)
     for q in ended:
-        waits[q.arrived_s // 1].append(q.scheduled_s - q.arrived_s)  # type: ignore[operator]
+        waits[q.arrived_s // 1].append(waited(q))
     full = FULL / CAPACITY
     gone = next(s for s in sorted(waits) if s >= over and fmean(waits[s]) < full)
     usual = mean_field(0.5 * CAPACITY, PAIRS)
