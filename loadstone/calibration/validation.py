@@ -12,8 +12,9 @@ from typing import Final
 
 from ..catalog.points import PublishedPoint
 from ..physics.derive import Efficiencies
-from .constants import SILICON_SD, STACK_SD
+from .constants import SILICON_SD
 from .fitting import NOISE, Fit, Laws, Weighed, errors, fit, slopes, spread
+from .generations import foreseen, with_stack
 from .judgement import Judged, judge
 from .runs import Run, refusal, runs_of
 from .sets import outliers, primary
@@ -79,6 +80,15 @@ class Fold:
     sds: tuple[float, ...]
     """Of that logarithm: what the fit does not know, and the noise of a point."""
 
+    @property
+    def efficiencies(self) -> Efficiencies:
+        """The fit's constants, and what it foresees of generations it has not."""
+        return _with_stacks(self.fit, self.runs)
+
+
+def _with_stacks(fitted: Fit, runs: Iterable[Run]) -> Efficiencies:
+    return with_stack(fitted.efficiencies, {run.stack for run in runs})
+
 
 def weigh(runs: Sequence[Run]) -> list[Weighed]:
     """Weigh runs: those of MLPerf's latest round count more."""
@@ -100,7 +110,7 @@ def leave_out(whole: Fit, kind: str, name: str) -> Fold:
         name=name,
         fit=without,
         runs=out,
-        errors=tuple(errors(out, without.efficiencies)),
+        errors=tuple(errors(out, _with_stacks(without, out))),
         sds=tuple(sds(without, out, _TRANSFER_NOISE)),
     )
 
@@ -135,22 +145,20 @@ def sds(fitted: Fit, runs: Sequence[Run], noise: float = NOISE) -> list[float]:
     """Return what a fit does not know of runs, as spreads of the step's logarithm.
 
     `noise` is what no constant would tell.
-    A factor that was not fitted, as of a chip or a software generation that no point
-    has, is as uncertain as its prior; it is 1 in the prediction.
+    The factor of a chip that no point has is as uncertain as its prior, and 1 in the
+    prediction; that of a software generation is foreseen from those beside it.
     """
     constants, logs = fitted.constants, fitted.logs
     rows = slopes(runs, constants, logs)
-    known = {c.name for c in constants}
+    known = fitted.efficiencies.values
     return [
         sqrt(spread(row, fitted.covariance) ** 2 + _unknown(run, known) + noise**2)
         for run, row in zip(runs, rows, strict=True)
     ]
 
 
-def _unknown(run: Run, known: Iterable[str]) -> float:
-    variance = 0.0
-    if f"stack.{run.stack}" not in known:
-        variance += STACK_SD**2
+def _unknown(run: Run, known: Mapping[str, float]) -> float:
+    _, variance = foreseen(run.stack, known)
     if f"silicon.{run.gpu.name}" not in known:
         variance += SILICON_SD**2
     return variance
@@ -221,7 +229,7 @@ class Validation:
         return {
             (fold.kind, fold.name): _rows(
                 fold.runs,
-                fold.fit.efficiencies,
+                fold.efficiencies,
                 "left out",
                 [sd * self.scale for sd in fold.sds],
             )

@@ -14,6 +14,7 @@ from ..physics.architecture import Architecture
 from ..physics.derive import Layout
 from ..physics.limits import EngineLimits
 from ..physics.memory import KvBudget
+from ..physics.pipeline import Pipeline, pipeline_of
 from ..physics.spread import vm_speeds
 from ..physics.steplaw import StepLaw
 from .facts import read_fields, read_table
@@ -58,6 +59,11 @@ class Preset:
     vm_tail: float
     """How far the VMs of a rack lie apart (`physics.spread`); 0 where nobody said."""
     facts: dict[str, Fact]
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """How late its engines look at what arrives."""
+        return pipeline_of(self.stack, self.layout)
 
     @property
     def precision(self) -> str:
@@ -130,6 +136,8 @@ class Preset:
         """
         sure = f", within {self.interval.value:.0%} (80 %)" if self.interval else ""
         yield f"{describe(self.layout)}, on {self.gpu}; law {_BASIS[self.basis]}{sure}"
+        if self.pipeline.words:
+            yield self.pipeline.words
         for name, fact in self.facts.items():
             if fact.confidence == "assumed" or fact.low is not None:
                 span = "" if fact.low is None else f" ({fact.low:g} to {fact.high:g})"

@@ -99,6 +99,7 @@ def build(*, share: Share | None = None, **options: Any) -> Built:
         "scheduling_policy": setup.scheduling_policy,
         "prefix_caching": setup.prefix_caching,
         "speculation": setup.speculation(),
+        "pipeline": machine.pipeline,
     }
     limits, law = machine.limits, machine.law
     if setup.prefill_gpus is None or setup.decode_gpus is None:

@@ -27,6 +27,7 @@ from ..catalog.placement import describe
 from ..catalog.points import load_points
 from ..catalog.presets import load_preset, preset_names
 from ..errors import CatalogError, ExitCode, LoadstoneError, UsageError
+from ..physics.derive import Efficiencies
 from ..report.calibration import (
     DOCUMENT,
     FIGURES,
@@ -107,7 +108,7 @@ def command(
     else:
         shown = _shown(validation, chosen, leave_out)
     if simulate:
-        shown = replace(shown, ttfts=tuple(_simulated(shown.rows, shown.fit)))
+        shown = replace(shown, ttfts=tuple(_simulated(shown.rows, shown.known)))
     if as_json:
         click.echo(json.dumps(_document(shown)))
     else:
@@ -122,7 +123,8 @@ class _Shown:
 
     rows: Sequence[Row]
     fit: Fit
-    """What the rows were predicted with."""
+    known: Efficiencies
+    """What the rows were predicted with: the fit's, and those foreseen from it."""
     outliers: Sequence[Row] = ()
     reasons: Mapping[str, str] = field(default_factory=dict)
     """Of the outliers, by id."""
@@ -147,19 +149,24 @@ def _shown(validation: Validation, chosen: str, leave_out: str | None) -> _Shown
         return _Shown(
             rows=validation.primary,
             fit=validation.fit,
+            known=validation.fit.efficiencies,
             outliers=validation.primary_outliers,
             reasons=validation.outliers,
             targets=targets,
         )
     refused = validation.refused if chosen == "all" else {}
     return _Shown(
-        rows=validation.rows, fit=validation.fit, refused=refused, targets=targets
+        rows=validation.rows,
+        fit=validation.fit,
+        known=validation.fit.efficiencies,
+        refused=refused,
+        targets=targets,
     )
 
 
-def _simulated(rows: Sequence[Row], fitted: Fit) -> Iterator[Ttft]:
+def _simulated(rows: Sequence[Row], known: Efficiencies) -> Iterator[Ttft]:
     """Simulate the runs that have a published time to first token."""
-    laws, to = Laws(fitted.efficiencies), Console(stderr=True)
+    laws, to = Laws(known), Console(stderr=True)
     for row in track(rows, "simulating", console=to, transient=True):
         ttft = simulate_ttft(row.run, laws.of(row.run))
         if ttft is not None:
@@ -215,6 +222,7 @@ def _without(validation: Validation, kind: str, name: str) -> _Shown:
     return _Shown(
         rows=rows,
         fit=fold.fit,
+        known=fold.efficiencies,
         targets=(left_out_target(name, rows),),
     )
 
@@ -244,7 +252,7 @@ def written(validation: Validation, home: Path) -> Iterator[Path]:
 
 def made(validation: Validation) -> dict[str, str]:
     """Return every file that follows from a validation, by its path."""
-    ttfts = tuple(_simulated(validation.rows, validation.fit))
+    ttfts = tuple(_simulated(validation.rows, validation.fit.efficiencies))
     served = machines(pairs_of(validation.fit))
     return {
         _CONSTANTS: constants_text(validation.fit, _intervals(validation)),

@@ -3,9 +3,10 @@
 An engine is always either idle or inside one step. `step()` completes the step it is in
 and plans the next, which starts at that instant; an idle engine starts at the stamp of
 the first event it is told. Planning looks only at events (arrivals, cancellations, KV
-that arrived or was sent) stamped at or before the start of the step, however late it is
-called. So the schedule is a function of the stamps alone: a live run's stamps, replayed
-in virtual time with the same seed, give the identical step log.
+that arrived or was sent) stamped at or before the start of the step, or some steps
+earlier (`physics.pipeline`), however late it is called. So the schedule is a function
+of the stamps alone: a live run's stamps, replayed in virtual time with the same seed,
+give the identical step log.
 
 The schedule is vLLM v1's: running sequences first (their next token each, then the rest
 of a partial prefill), then waiting ones first come first served, under
@@ -28,6 +29,7 @@ from typing import Any, Final
 
 from ..errors import UsageError
 from ..physics.limits import EngineLimits
+from ..physics.pipeline import DIRECT, Pipeline
 from ..physics.speculation import PLAIN, Speculation
 from ..physics.steplaw import StepLaw
 from ..units import Seconds, Tokens
@@ -59,8 +61,8 @@ class Engine:
     # a rack of 72 took 1 us longer.
     __slots__ = (
         "_arrive", "_block_size", "_busy_s", "_chunk_unit", "_decoding", "_drafts",
-        "_inbox", "_kept", "_last_stamp", "_pace", "_partial", "_planned", "_pool",
-        "_queue", "_rng", "_running", "_start", "_waiting_of",
+        "_inbox", "_kept", "_last_stamp", "_pace", "_partial", "_pipeline", "_planned",
+        "_pool", "_queue", "_rng", "_running", "_start", "_waiting_of",
         "computed_tokens", "context_read", "due",
         "generated_tokens", "granted", "law", "limits", "policy", "preemptions",
         "prefix_cache_hits", "prefix_cache_queries", "prefix_caching",
@@ -77,6 +79,7 @@ class Engine:
         scheduling_policy: str = "fcfs",
         prefix_caching: bool = True,
         speculation: Speculation = PLAIN,
+        pipeline: Pipeline = DIRECT,
     ) -> None:
         """Raise `UsageError` for a combination that is not modelled."""
         speculation.check(limits)
@@ -88,7 +91,7 @@ class Engine:
         self.law = law
         self._rng = rng
         self._inbox: deque[tuple[Seconds, Event, Any]] = deque()
-        self._pace = 1.0
+        self._pace, self._pipeline = 1.0, None if pipeline == DIRECT else pipeline
         self._last_stamp: Seconds = -inf
         self._start: Seconds = -inf
         """Start of the step planned last: what comes later than that must be stamped
@@ -294,14 +297,19 @@ class Engine:
         if planned is not None:
             self.due = planned.end_s
         else:
-            self.due = self._inbox[0][0] if self._inbox else None
+            # An overlap may leave what is stamped before this very instant.
+            self.due = max(start, self._inbox[0][0]) if self._inbox else None
         return done
 
     def _plan(self, start: Seconds) -> Step | None:
         self._start = start
         self.granted = []
-        inbox = self._inbox
-        while inbox and inbox[0][0] <= start:
+        inbox, seen, gathers = self._inbox, start, True
+        done, pipeline = self._planned, self._pipeline
+        if pipeline is not None and done is not None and self._busy:
+            seen -= pipeline.overlap_steps * (start - done.start_s)
+            gathers = self.steps % pipeline.gather_steps == 0
+        while inbox and inbox[0][0] <= seen:
             _, event, subject = inbox.popleft()
             event(subject)
         preempted: list[Sequence] = []
@@ -320,11 +328,15 @@ class Engine:
         elif growth:
             self._pool.take(growth)
         # A prompt that is still cut short is first in line for what is left.
-        if not preempted and self._partial is None:
+        if gathers and not preempted and self._partial is None:
             self._admit_waiting(budget, chunks)
         if not batch.count and not chunks:
             return None
         return self._price(start, chunks, preempted)
+
+    @property
+    def _busy(self) -> bool:
+        return self._decoding.count > 0 or self._partial is not None
 
     def _price(
         self,

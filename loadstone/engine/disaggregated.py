@@ -26,6 +26,7 @@ from collections.abc import Sequence as SequenceOf
 from functools import partial
 
 from ..physics.limits import EngineLimits
+from ..physics.pipeline import DIRECT, Pipeline
 from ..physics.speculation import PLAIN, Speculation
 from ..physics.steplaw import StepLaw
 from ..physics.transfer import KvTransfer
@@ -231,12 +232,14 @@ def build_disaggregated(
     scheduling_policy: str = "fcfs",
     prefix_caching: bool = True,
     speculation: Speculation = PLAIN,
+    pipeline: Pipeline = DIRECT,
     note: Note | None = None,
 ) -> Disaggregated:
     """Build `prefill` and `decode` engines, each with a random stream of its own.
 
     The decode side has limits and a law of its own where they are given (its fixed cost
-    is lower: CUDA graphs, `docs/design.md`), and it alone speculates.
+    is lower: CUDA graphs, `docs/design.md`), and it alone speculates. The prefill side
+    alone has a `pipeline`: what is fetched is let in when it has come.
     """
     fleet = partial(
         build_fleet,
@@ -246,7 +249,7 @@ def build_disaggregated(
         prefix_caching=prefix_caching,
     )
     return Disaggregated(
-        fleet(limits, law, engines=prefill, router=router),
+        fleet(limits, law, engines=prefill, router=router, pipeline=pipeline),
         fleet(
             decode_limits or limits,
             decode_law or law,

@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 from ..errors import LoadstoneError, UsageError
 from ..physics.limits import EngineLimits
+from ..physics.pipeline import DIRECT, Pipeline
 from ..physics.speculation import PLAIN, Speculation
 from ..physics.steplaw import StepLaw
 from ..units import Seconds
@@ -218,6 +219,7 @@ def build_fleet(
     scheduling_policy: str = "fcfs",
     prefix_caching: bool = True,
     speculation: Speculation = PLAIN,
+    pipeline: Pipeline = DIRECT,
     first: int = 0,
     speeds: SequenceOf[float] = (),
 ) -> Fleet:
@@ -237,6 +239,7 @@ def build_fleet(
                 scheduling_policy=scheduling_policy,
                 prefix_caching=prefix_caching,
                 speculation=speculation,
+                pipeline=pipeline,
             )
             for i, own in zip(range(engines), laws, strict=True)
         ],

@@ -120,6 +120,24 @@ def test_assumptions_are_the_assumed_and_the_uncertain() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("llama-3.1-405b", []),
+        ("gpt-oss-120b", ["prompts seen 1.65 steps late"]),
+        (
+            "deepseek-r1",
+            ["prompts seen 1.65 steps late and let in at one step of 10"],
+        ),
+    ],
+)
+def test_a_pipeline_is_an_assumption(model: str, said: list[str]) -> None:
+    """TensorRT-LLM's own engine has none; data-parallel attention gathers."""
+    machine = load_preset("azure-nd-gb300-v6", model)
+    words = [text for text in machine.assumptions() if text.startswith("prompts")]
+    assert words == said
+
+
 def test_kv_capacity_is_that_of_the_reference() -> None:
     """1.46 million tokens with the 39.7 GB of a Llama-3 70B; ours is a Llama-2."""
     memory = replace(load_preset(PRESET, MODEL).memory, weight_bytes=39.7e9)

@@ -1,14 +1,18 @@
 """Options of the engines: what they build, and what cannot be is refused."""
 
+from dataclasses import replace
+from statistics import fmean
 from typing import Any
 
 import pytest
 
 from loadstone.cli.engine_options import build, build_live, transfer_of
 from loadstone.engine.disaggregated import Disaggregated
-from loadstone.engine.fleet import Fleet
+from loadstone.engine.fleet import Fleet, build_fleet
+from loadstone.engine.virtual import serve
 from loadstone.errors import NotModelledError, UsageError
 from loadstone.physics.speculation import PLAIN, Speculation
+from loadstone.traffic.request import Request
 
 GIVEN: dict[str, Any] = {
     "preset": "azure-nd-gb300-v6", "model": "llama-2-70b", "vms": None, "racks": None,
@@ -91,6 +95,32 @@ def test_pools_by_hand() -> None:
     assert [len(part) for part in (*pools, cluster.links)] == [28, 44, 28]
     transfer = transfer_of(build(**GIVEN).machine)
     assert transfer.seconds(1000) == pytest.approx(0.182e-3, rel=0.01)
+
+
+def test_engines_look_at_prompts_as_late_as_validated_ones() -> None:
+    """Built for `simulate` or `serve`: first tokens 1.65 steps later, TPOT the same."""
+    options = {"preset": "azure-nd-gb300-v6", "policy": "trtllm_max_util",
+               "model": "gpt-oss-120b", "vms": 1, "router": "least_loaded", "seed": 1,
+               "prefix_caching": False}  # fmt: skip
+    machine, fleet, _ = build_live(**options)
+    engines = len(fleet.engines)
+    law = replace(machine.law, sigma=0.0)
+    arrivals = [Request(i, 0.01 * i, 500, 200) for i in range(600)]
+    direct = build_fleet(
+        machine.limits, law, engines=engines, seed=1, router="least_loaded",
+        policy="trtllm_max_util", prefix_caching=False,
+    )  # fmt: skip
+    late, soon = (list(serve(each, arrivals)) for each in (fleet, direct))
+    ttft = [
+        fmean((each.sequence.first_s or 0.0) - each.request.intended_s for each in run)
+        for run in (late, soon)
+    ]
+    tpot = [
+        fmean((s.last_s or 0.0) - (s.first_s or 0.0) for _, s, _, _ in run) / 199
+        for run in (late, soon)
+    ]
+    assert tpot[0] == pytest.approx(tpot[1], rel=0.02)
+    assert (ttft[0] - ttft[1]) / tpot[1] == pytest.approx(1.65, abs=0.35)
 
 
 def test_live_server_has_fleets_only() -> None:
