@@ -201,7 +201,11 @@ class Generator:
         name = f"{dialect.prefix}{seed:08x}{next(self._numbers):016x}"
         tickets: list[Ticket] = []
         for prompt in asked.prompts:
-            ids = block_ids(prompt.padded, self._block_size) if self._block_size else ()
+            ids = (
+                block_ids(prompt.padded, self._block_size, asked.cache_salt)
+                if self._block_size
+                else ()
+            )
             answers = [
                 choose_answer(
                     asked, limit, seed=self._config.seed, lengths=self._lengths,

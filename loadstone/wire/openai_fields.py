@@ -31,6 +31,12 @@ _STOP: Final = rules.either(
     TEXT, many(TEXT, f"an array of up to {MAX_STOPS} strings", most=MAX_STOPS)
 )
 _EMPTY: Final[tuple[Any, ...]] = ([], {})
+_SALT: Final = rules.Rule(
+    "a non-empty string",
+    {"type": "string", "minLength": 1},
+    lambda value: isinstance(value, str) and value != "",
+)
+"""As vLLM's: prompts share cached blocks only with those of the same salt."""
 
 _SAMPLING: Final[Mapping[str, Rule]] = {
     "model": TEXT,
@@ -54,6 +60,7 @@ _SAMPLING: Final[Mapping[str, Rule]] = {
     "logit_bias": OBJECT,
     "skip_special_tokens": BOOL,
     "priority": whole(-(1 << 31), (1 << 31) - 1),
+    "cache_salt": _SALT,
 }
 _UNSUPPORTED: Final[Mapping[str, tuple[Any, ...]]] = {
     "best_of": (1,),
@@ -137,6 +144,7 @@ RESPONSE: Final = Form(
         "metadata": OBJECT,
         "service_tier": TEXT,
         "priority": whole(-(1 << 31), (1 << 31) - 1),
+        "cache_salt": _SALT,
         "ignore_eos": BOOL,
         "min_tokens": whole(0),
     },

@@ -62,6 +62,7 @@ class GenerationRequest:
     keep_stop: bool = False
     logprobs: int | None = None
     priority: int = 0
+    cache_salt: str = ""
     tools: Tools = NO_TOOLS
     schema: OutputSchema | None = None
     effort: str = "none"
@@ -169,6 +170,7 @@ def _common(
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
         keep_stop=bool(payload.get("include_stop_str_in_output")),
         priority=payload.get("priority") or 0,
+        cache_salt=payload.get("cache_salt") or "",
         **more,
     )
 

@@ -88,6 +88,7 @@ def _read(payload: dict[str, Any], recall: Recall) -> ResponseRequest:
         min_tokens=payload.get("min_tokens") or 0,
         ignore_eos=bool(payload.get("ignore_eos")),
         priority=payload.get("priority") or 0,
+        cache_salt=payload.get("cache_salt") or "",
         tools=tools,
         schema=read_format(text.get("format"), "text.format"),
         effort=effort.get("effort") or "none",

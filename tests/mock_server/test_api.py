@@ -328,6 +328,38 @@ def test_a_repeated_prompt_is_cached(mock: Maker) -> None:
     assert third["prompt_tokens_details"] == {"cached_tokens": 96}
 
 
+@pytest.mark.parametrize("path", ["chat/completions", "completions", "responses"])
+def test_a_salt_keeps_cached_blocks_apart(mock: Maker, path: str) -> None:
+    """Only requests with the same salt share blocks, by whichever endpoint."""
+    text = prompt_of(100, 1)
+    field = {
+        "chat/completions": {"messages": [{"role": "user", "content": text}]},
+        "completions": {"prompt": text},
+        "responses": {"input": text},
+    }[path]
+
+    async def main() -> tuple[list[int], int]:
+        async with mock() as server, aiohttp.ClientSession() as client:
+            seen = []
+            for salt in ("a", "b", None, "a", "b", None):
+                payload = {"model": "llama", **field, "cache_salt": salt}
+                url = f"{server.url}/v1/{path}"
+                async with client.post(url, json=payload) as response:
+                    assert response.status == 200
+                    await response.read()
+                (stats,) = server.stats.engines
+                seen.append(stats.cached_tokens)
+            payload = {"model": "llama", **field, "cache_salt": ""}
+            async with client.post(url, json=payload) as response:
+                error = (await response.json())["error"]
+                assert error["param"] == "cache_salt"
+                return seen, response.status
+
+    seen, status = asyncio.run(main())
+    assert seen == [0, 0, 0, 96, 192, 288]
+    assert status == 400
+
+
 @pytest.mark.parametrize(
     ("settings", "priority", "status"),
     [
