@@ -192,11 +192,7 @@ def _masked_reply(reply: ChatReply, secrets: tuple[str, ...]) -> ChatReply:
     """Blot secrets out of what a row keeps of an answer: its errors and reasons."""
     error, reason = reply.error, reply.finish_reason
     if error is not None:
-        error = replace(
-            error,
-            message=masked(error.message, secrets),
-            kind=masked(error.kind, secrets),
-        )
+        error = ErrorObject(masked(error.message, secrets), masked(error.kind, secrets))
     if reason is not None:
         reason = masked(reason, secrets)
     if error is reply.error and reason is reply.finish_reason:

@@ -6,7 +6,6 @@ request that was sent ends in a row all the same.
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from random import Random
 from typing import NamedTuple
 
@@ -145,7 +144,7 @@ class Service:
         """Give what a flow asks beside the request that is due its time: now."""
         if not step.beside:
             return step.request
-        now = replace(step.request, intended_s=self._now())
+        now = step.request.but(intended_s=self._now())
         self._slice_of(now).scheduled += 1
         return now
 

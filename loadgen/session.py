@@ -7,7 +7,6 @@ greenlets as there may be requests in flight (open loop) or users (closed loop),
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from math import ceil
 from random import Random
 from types import MappingProxyType
@@ -242,7 +241,7 @@ class Session:
         due = now - self.t0
         if due >= self.plan.duration_s:
             return False
-        journey = tuple(replace(r, intended_s=due) for r in next(self._drawn))
+        journey = tuple(r.but(intended_s=due) for r in next(self._drawn))
         together = self._journeys.begin(journey)
         while together:
             gevent.sleep(max(0.0, self.t0 + together[0].intended_s - self._clock.now()))

@@ -3,8 +3,6 @@
 Named by a class of a plan: flow = "my_users.py:Persistent".
 """
 
-from dataclasses import replace
-
 from loadstone.traffic.flow import Ask, Flow, Local, User
 from loadstone.traffic.request import Request
 
@@ -19,7 +17,7 @@ class Persistent(User):
         """Each question is a row; the lookup is a stage of the first one's row."""
         cut = yield Local("lookup", lambda: self.rng(request).randint(10, 60),
                           takes_s=0.005)  # fmt: skip
-        question = replace(request, output_tokens=min(request.output_tokens, cut))
+        question = request.but(output_tokens=min(request.output_tokens, cut))
         answered = 0
         for _ in range(MOST):
             answer = yield Ask(question)

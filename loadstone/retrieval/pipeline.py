@@ -13,7 +13,7 @@ local stages in virtual time are `TAKES_S`.
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from random import Random
 from typing import Final, NamedTuple
@@ -76,8 +76,8 @@ class Pipeline:
         text, mark = question.text, f"{self.salt}{request.id}"
         tokens = yield _here("tokenize", lambda: len(tokenize(text)))
         answer: Answer = yield Ask(
-            replace(
-                request, kind="embed", stage="embed", input_tokens=tokens,
+            request.but(
+                kind="embed", stage="embed", input_tokens=tokens,
                 output_tokens=1, messages=(written("user", text, tokens),),
                 model=self.model,
             ),
@@ -87,7 +87,7 @@ class Pipeline:
         hits = yield _here("retrieve", lambda: self.search(vector, self.passages))
         messages = yield _here("assemble", lambda: assembled(mark, question, hits))
         length = sum(message.tokens for message in messages)
-        answer = yield Ask(replace(request, messages=messages, input_tokens=length))
+        answer = yield Ask(request.but(messages=messages, input_tokens=length))
         if answer.ok:
             yield Local(
                 "postprocess",

@@ -4,7 +4,7 @@ A source whose requests have flows gives what the flows ask instead, when they a
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import count
 from math import inf
@@ -98,7 +98,7 @@ class Coursing:
             return
         asked = step.request
         if asked.extra:
-            asked = replace(asked, intended_s=at)
+            asked = asked.but(intended_s=at)
         under.step = step
         self._courses[asked.id] = under
         heappush(self._asked, (at, next(self._order), asked))

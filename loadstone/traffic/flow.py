@@ -19,16 +19,18 @@ endpoint and in virtual time, where local work takes the time that its step name
 
     def looked_up(request: Request) -> Flow:
         found = yield Local("retrieve", lambda: search(request), takes_s=0.004)
-        answer = yield Ask(replace(request, messages=found.messages))
+        answer = yield Ask(request.but(messages=found.messages))
         if answer.ok:
             yield Local("postprocess", lambda: check(answer.text), takes_s=0.001)
         return {"hits": len(found)}
 """
 
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import Random
 from typing import Any, NamedTuple, TypeAlias
+
+import msgspec
 
 from ..units import Seconds, Tokens
 from .record import RequestRecord
@@ -62,8 +64,7 @@ class Local:
     need of that is quicker without, and does not wait for a free thread."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """What came of a request that a flow asked. Virtual answers have no text."""
 
     ok: bool
@@ -141,7 +142,7 @@ class Course:
             self._staged = True
         elif step.beside or self._asked:
             self._beside += 1
-            step = Ask(replace(step.request, extra=self._beside), beside=True)
+            step = Ask(step.request.but(extra=self._beside), beside=True)
         else:
             self._asked = True
         return step

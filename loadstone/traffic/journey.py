@@ -7,7 +7,6 @@ the plan's, and a server that fails is not spared the rest.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from itertools import groupby
 from typing import Final
 
@@ -75,7 +74,7 @@ class Journeys:
             del self._open[name]
             return ()
         self._open[name] = len(following)
-        return tuple(replace(each, intended_s=due) for each in following)
+        return tuple(each.but(intended_s=due) for each in following)
 
     def under_way(self, request: Request) -> bool:
         """Whether its conversation is not at its end."""

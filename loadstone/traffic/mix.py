@@ -1,7 +1,7 @@
 """Classes of traffic ready to be drawn: lengths found, prompts read, shares known."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate, count
 from random import Random
 from typing import Any, Final
@@ -109,7 +109,7 @@ class Draw:
             said = (*said, self._heard(own, name, i, answer))
             if self._branches is not None and i < turns - 1:
                 calls = [
-                    replace(call, part=next(parts))
+                    call.but(part=next(parts))
                     for call in self._calls(rng, asked, system, turn)
                 ]
                 yield from calls

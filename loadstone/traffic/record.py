@@ -10,7 +10,6 @@ refers back to it, so the garbage collector need not walk them (`gc=False`).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, Self
 
@@ -45,8 +44,7 @@ class TokensSource(StrEnum):
     NONE = "none"
 
 
-@dataclass(frozen=True, slots=True)
-class Truth:
+class Truth(msgspec.Struct, frozen=True, gc=False):
     """What the mock says of its own answer, in seconds since the epoch on its clock."""
 
     received_s: Seconds

@@ -1,7 +1,6 @@
 """Where a run in virtual time gets its requests from: a schedule, or users who wait."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
@@ -142,7 +141,7 @@ class Users:
         """Let that one ask."""
         if self._ready and self._ready[0] <= self._due.next_at:
             now = heappop(self._ready)
-            journey = tuple(replace(r, intended_s=now) for r in next(self._drawn))
+            journey = tuple(r.but(intended_s=now) for r in next(self._drawn))
             first, *beside = self._journeys.begin(journey)
             self._due.add(beside)
             return first

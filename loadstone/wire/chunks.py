@@ -7,7 +7,6 @@ call does. Nothing here trusts the type of anything it was sent.
 """
 
 import json
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, Self
 
@@ -55,8 +54,7 @@ _RESPONSE_DELTAS: Final = (
 """What an event of the responses endpoint is whose delta is the text itself."""
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """Token counts as the server states them; what it does not state is 0."""
 
     input_tokens: Tokens = 0
@@ -87,8 +85,7 @@ class Usage:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorObject:
+class ErrorObject(msgspec.Struct, frozen=True, gc=False):
     """What a server says went wrong; `kind` is OpenAI's `type` (or `code`)."""
 
     message: str
@@ -138,6 +135,8 @@ def spot(body: bytes, start: int, end: int) -> tuple[Kind, int] | None:
     delta = body.find(b'"delta":', start, end)
     if delta >= 0 and body[delta + 8 : delta + 9] == b'"':
         return _spot_response(body, start, delta + 9, end)
+    if delta >= 0 and body.startswith(b"{}", delta + 8):
+        return None  # nearly every stream ends with one
     if delta < 0 and body.find(b'"response.', start, end) >= 0:
         return None  # it tells a text again that its deltas told
     keys, begin = (_TEXT_KEYS, start) if delta < 0 else (_DELTA_KEYS, delta)

@@ -20,9 +20,10 @@ import re
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice, pairwise
 from typing import Final
+
+import msgspec
 
 from ..traffic.record import Truth
 from ..units import Seconds
@@ -52,8 +53,7 @@ _NO_PREFIX: Final = ()
 """Nothing starts with one of no prefixes."""
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Words:
+class Words(msgspec.Struct, frozen=True):
     """The texts of a stream, still in its bytes: joining them costs, so ask for it.
 
     `places` has, per content event, the offset of its text after the opening quote; a

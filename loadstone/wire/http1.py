@@ -13,6 +13,7 @@ understood raises `WireError`, and nothing grows without a bound.
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 from ..errors import LoadstoneError, UsageError
@@ -43,6 +44,12 @@ _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 # NOTE: a table lookup is 70 ns where slicing, validating and int(..., 16) take 240 ns;
 # one event of a token stream is 100-600 bytes.
 _SIZES: Final = {b"%x" % n: n for n in range(1, 2048)}
+
+
+_KNOWN_LINES: Final = 256
+_KNOWN_SIZE: Final = 128
+"""Header lines that are remembered, and their most bytes: a server says nearly the same
+with each answer, and to look a line up is 0.1 us, to read it 0.9."""
 
 
 class WireError(LoadstoneError):
@@ -290,11 +297,7 @@ class ResponseParser:
         self.status = int(status[2])
         headers: dict[str, str] = {}
         for line in lines[1:]:
-            field = _HEADER_LINE.fullmatch(line)
-            if field is None:
-                raise WireError(f"not a header line: {line[:40]!r}")
-            name = field[1].decode("ascii").lower()
-            value = field[2].decode("latin-1")
+            name, value = _known(line) if len(line) <= _KNOWN_SIZE else _field(line)
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
         self.headers = headers
         return int(status[1])
@@ -302,7 +305,7 @@ class ResponseParser:
     def _frame(self, version: int) -> None:
         """Decide how the body ends (RFC 9112, 6.3) and what comes after it."""
         connection = self.headers.get("connection", "").lower()
-        options = {option.strip() for option in connection.split(",")}
+        options = [option.strip() for option in connection.split(",")]
         self.keep_alive = "close" not in options and (
             version == 1 or "keep-alive" in options
         )
@@ -324,6 +327,17 @@ class ResponseParser:
         else:
             self._state = _UNTIL_CLOSE
             self.keep_alive = False
+
+
+def _field(line: bytes) -> tuple[str, str]:
+    """Return a header's name in lower case, and its value."""
+    field = _HEADER_LINE.fullmatch(line)
+    if field is None:
+        raise WireError(f"not a header line: {line[:40]!r}")
+    return field[1].decode("ascii").lower(), field[2].decode("latin-1")
+
+
+_known: Final = lru_cache(_KNOWN_LINES)(_field)
 
 
 def _chunk_size(line: bytes) -> int:

@@ -7,7 +7,7 @@ bytes, every event is equally long and the HTTP chunk framing is part of `head` 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
@@ -413,7 +413,7 @@ def truth_field(truth: Truth | None) -> dict[str, dict[str, float]]:
     return {
         TRUTH_FIELD: {
             name: round(x, 6) if isinstance(x, float) else x
-            for name, x in asdict(truth).items()
+            for name, x in msgspec.structs.asdict(truth).items()
             if x is not None
         }
     }

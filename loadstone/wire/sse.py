@@ -20,8 +20,9 @@ half a token.
 """
 
 from array import array
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from ..units import Seconds
 from .http1 import WireError
@@ -40,8 +41,7 @@ class BodyTooLargeError(WireError):
     code = "too_large"
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Events:
+class Events(msgspec.Struct, frozen=True):
     """The events of a body: `body[starts[i]:ends[i]]` is complete since `stamps[i]`.
 
     The span runs from the payload of the first `data:` line to the end of the last

@@ -7,8 +7,9 @@ must not be able to do harm with it.
 """
 
 import re
-from dataclasses import dataclass
 from typing import Final, Self
+
+import msgspec
 
 _FORM: Final = re.compile(
     r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?"
@@ -19,8 +20,7 @@ _NO_VERSION: Final = "ff"
 _SAMPLED: Final = 1
 
 
-@dataclass(frozen=True, slots=True)
-class TraceParent:
+class TraceParent(msgspec.Struct, frozen=True, gc=False):
     """A place in a trace: the trace, and the span that is the parent of what follows.
 
     `trace_id` has 128 bits and `span_id` 64; neither is zero.

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ def driven(
     server: TruthServer, folder: Path, flow: Callable[[Request], Flow]
 ) -> Finished:
     """Let ten requests be asked by a flow."""
-    due = [replace(r, flow="it") for r in constant(20, 0.5, 4)]
+    due = [r.but(flow="it") for r in constant(20, 0.5, 4)]
     return drive(server.url, folder / "run", due, cap=10, flows={"it": flow})
 
 
@@ -55,7 +54,7 @@ def test_what_is_asked_beside_is_a_row_of_its_own(
     """The due one has the stages of both and what the flow told."""
 
     def flow(request: Request) -> Flow:
-        answer = yield Ask(replace(request, stage="draft"), beside=True)
+        answer = yield Ask(request.but(stage="draft"), beside=True)
         assert answer.ok
         yield Local("look", lambda: None)
         yield Ask(request)
@@ -164,7 +163,7 @@ def test_a_flow_that_is_under_way_at_the_end_is_incomplete(
         yield Ask(request)
         return None
 
-    due = [replace(r, flow="it") for r in constant(20, 0.2, 4)]
+    due = [r.but(flow="it") for r in constant(20, 0.2, 4)]
     done = drive(
         server.url, tmp_path / "run", due, cap=10, flows={"it": flow}, drain=0.2
     )

@@ -2,12 +2,12 @@
 
 import json
 from array import array
-from dataclasses import replace
 from itertools import permutations
 from random import Random
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from loadgen.stats import LATENCIES, ClientStats, SliceStats, total
 from loadstone.buckets import bucket_of

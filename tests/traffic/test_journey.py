@@ -1,6 +1,5 @@
 """Conversations: what is due once an answer ended, live and in virtual time alike."""
 
-from dataclasses import replace
 from math import inf
 from operator import itemgetter
 
@@ -140,4 +139,4 @@ def test_numbers_of_a_conversation_sort_in_order() -> None:
     ids = [Request(3, 0.0, 1, 1, part=i).id for i in range(12)]
     assert ids == sorted(ids)
     assert ids[:2] == ["000003", "000003.01"]
-    assert replace(Request(3, 0.0, 1, 1, part=1), extra=2).id == "000003.01-2"
+    assert Request(3, 0.0, 1, 1, part=1, extra=2).id == "000003.01-2"

@@ -248,7 +248,7 @@ def test_hash_is_of_the_load(change: dict[str, object]) -> None:
 def test_hash_sees_a_single_request_change(change: dict[str, float]) -> None:
     """Same settings, another schedule: another trace file under the same name, say."""
     requests = schedule(OPEN, LENGTHS)
-    changed = [*requests[:-1], replace(requests[-1], **change)]
+    changed = [*requests[:-1], requests[-1].but(**change)]
     assert plan_hash(OPEN, changed) != plan_hash(OPEN, requests)
     assert plan_hash(OPEN, list(requests)) == plan_hash(OPEN, requests)
 

@@ -1,11 +1,11 @@
 """A row: its figures by hand, and that a line of JSON gives it back."""
 
 import json
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from loadstone.traffic.record import Outcome, RequestRecord, TokensSource, Truth
 
