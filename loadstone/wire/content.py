@@ -197,7 +197,7 @@ class ContentScan:
         if not self.stamps:
             if chunk is None and self._tells_usage(index):
                 chunk = self._look(index)
-            self.first_usage = Usage.of(chunk or {})
+            self.first_usage = None if chunk is None else Usage.of(chunk)
         if self.first_answer is None and kind is not Kind.THOUGHT:
             self.first_answer = stamp
         if self.first_tool is None and kind is Kind.TOOL:

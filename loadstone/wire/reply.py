@@ -128,6 +128,8 @@ def _count(usage: Usage | None, events: int) -> tuple[TokensSource, Tokens]:
 
 def _gaps(stamps: "array[float]") -> tuple[tuple[int, int], ...]:
     """Return the gaps between stamps as `LogHistogram` pairs."""
+    if len(stamps) < 2:
+        return ()
     gaps = map(sub, islice(stamps, 1, None), stamps)
     return tuple(sorted(Counter(map(bucket_of, gaps)).items()))
 
@@ -139,8 +141,9 @@ def _first_event_tokens(scan: ContentScan) -> Tokens:
         return 1
     if scan.first_usage is not None and scan.first_usage.output_tokens:
         return scan.first_usage.output_tokens
-    streamed = any(kind is Kind.THOUGHT for _, kind in scan.words.runs)
-    hidden = 0 if streamed else min(usage.reasoning_tokens, usage.output_tokens)
+    hidden = min(usage.reasoning_tokens, usage.output_tokens)
+    if hidden and any(kind is Kind.THOUGHT for _, kind in scan.words.runs):
+        hidden = 0  # they were streamed
     tokens = usage.output_tokens - hidden
     if tokens <= events:
         return hidden + 1
