@@ -116,7 +116,7 @@ class Engine:
         self.granted: list[Sequence] = []
         """Those that the step planned last gave blocks and a place, to be fetched."""
         # NOTE: plain numbers: a router looks at every engine for each request, and
-        # property took it 7 us more on a rack of 72.
+        # properties took it 7 us more on a rack of 72.
         self.running = self.waiting = 0
         """Sequences in the batch, one that is partly prefilled included, and those that
         wait to be admitted, those preempted included."""
