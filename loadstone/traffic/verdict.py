@@ -7,6 +7,7 @@ A verdict is about the instrument, not about the server: a slow server measured 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from math import ceil
 from typing import Any, Final
 
 from ..errors import ExitCode
@@ -91,18 +92,18 @@ def _client(e: Evidence) -> list[tuple[Verdict, str]]:
     loop_late = e.loop_lag_p99 is not None and e.loop_lag_p99 > MAX_LOOP_LAG_S
     if error is not None and error > MAX_TTFT_ERROR_S:
         found.append(
-            f"TTFT was read {_ms(error)} late at p99 against the server's truth"
+            f"TTFT was read {_beyond(error)} late at p99 against the server's truth"
             f" (limit {_ms(MAX_TTFT_ERROR_S)})"
             + ("" if loop_late else ": a stall of the server, or of this machine")
         )
     if e.loop_lag_p99 is not None and loop_late:
         found.append(
-            f"the client's event loop was {_ms(e.loop_lag_p99)} late at p99"
+            f"the client's event loop was {_beyond(e.loop_lag_p99)} late at p99"
             f" (limit {_ms(MAX_LOOP_LAG_S)})"
         )
     if e.recv_lag_p99 is not None and e.recv_lag_p99 > MAX_RECV_LAG_S:
         found.append(
-            f"answers lay in the client's kernel for {_ms(e.recv_lag_p99)} at p99"
+            f"answers lay in the client's kernel for {_beyond(e.recv_lag_p99)} at p99"
             f" (limit {_ms(MAX_RECV_LAG_S)})"
         )
     found += [
@@ -112,7 +113,7 @@ def _client(e: Evidence) -> list[tuple[Verdict, str]]:
     ]
     if e.server_lag_p99 is not None and e.server_lag_p99 > MAX_SERVER_LAG_S:
         found.append(
-            f"the mock wrote first tokens {_ms(e.server_lag_p99)} late at p99"
+            f"the mock wrote first tokens {_beyond(e.server_lag_p99)} late at p99"
             f" (limit {_ms(MAX_SERVER_LAG_S)}): this machine is too slow for the load"
         )
     if e.beyond_profile is not None:
@@ -134,7 +135,7 @@ def _rate(e: Evidence) -> list[tuple[Verdict, str]]:
     late = e.send_lag_p99 is not None and e.send_lag_p99 > MAX_SEND_LAG_S
     if e.scheduled is not None and e.send_lag_p99 is not None and late:
         found.append(
-            f"requests were sent {_ms(e.send_lag_p99)} late at p99"
+            f"requests were sent {_beyond(e.send_lag_p99)} late at p99"
             f" (limit {_ms(MAX_SEND_LAG_S)}): the cap on requests in flight, or the"
             " client"
         )
@@ -143,6 +144,11 @@ def _rate(e: Evidence) -> list[tuple[Verdict, str]]:
 
 def _ms(seconds: Seconds) -> str:
     return f"{seconds * 1e3:.1f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
+def _beyond(seconds: Seconds) -> str:
+    """Write what is above its limit, rounded up, so that it reads so."""
+    return _ms(ceil(seconds * 1e4) / 1e4)
 
 
 def _samples(e: Evidence) -> list[tuple[Verdict, str]]:

@@ -42,6 +42,12 @@ def test_limits_are_those_that_are_documented() -> None:
     assert limits == (0.005, 0.005, 0.05, 0.99, 100)
 
 
+def test_what_is_beyond_a_limit_reads_so() -> None:
+    """It is rounded up: "5.0 ms late (limit 5.0 ms)" explains nothing."""
+    reason = judge(replace(GOOD, loop_lag_p99=0.00501))[1][0]
+    assert reason.endswith("was 5.1 ms late at p99 (limit 5.0 ms)")
+
+
 def test_at_every_limit_a_run_is_ok() -> None:
     """And has no reasons."""
     assert judge(GOOD) == (Verdict.OK, [])
@@ -53,7 +59,7 @@ def test_at_every_limit_a_run_is_ok() -> None:
         (
             {"ttft_error": {"p99": nextafter(0.005, inf)}},
             Verdict.CLIENT_LIMITED,
-            "TTFT was read 5.0 ms late at p99",
+            "TTFT was read 5.1 ms late at p99",
         ),
         (
             {"beyond_profile": "twice what this machine reads"},
@@ -63,23 +69,23 @@ def test_at_every_limit_a_run_is_ok() -> None:
         (
             {"loop_lag_p99": nextafter(0.005, inf)},
             Verdict.CLIENT_LIMITED,
-            "event loop was 5.0 ms late",
+            "event loop was 5.1 ms late",
         ),
         (
             {"recv_lag_p99": nextafter(0.005, inf)},
             Verdict.CLIENT_LIMITED,
-            "lay in the client's kernel for 5.0 ms",
+            "lay in the client's kernel for 5.1 ms",
         ),
         ({"sent": 989}, Verdict.RATE_NOT_DELIVERED, "989 of 1000 intended"),
         (
             {"send_lag_p99": nextafter(0.05, inf)},
             Verdict.RATE_NOT_DELIVERED,
-            "sent 50.0 ms late at p99",
+            "sent 50.1 ms late at p99",
         ),
         (
             {"server_lag_p99": nextafter(0.005, inf)},
             Verdict.CLIENT_LIMITED,
-            "the mock wrote first tokens 5.0 ms late",
+            "the mock wrote first tokens 5.1 ms late",
         ),
         ({"workers_lost": 1}, Verdict.RATE_NOT_DELIVERED, "1 of the load generator's"),
         ({"samples": 99}, Verdict.TOO_FEW_SAMPLES, "99 answered requests"),
