@@ -7,6 +7,7 @@ call does. Nothing here trusts the type of anything it was sent.
 """
 
 import json
+import re
 from enum import Enum
 from typing import Any, Final, Self
 
@@ -25,6 +26,11 @@ MAX_ERROR_TEXT: Final = 300
 _MAX_COUNT: Final = 1 << 53
 _QUOTE: Final = 34
 _BACKSLASH: Final = 92
+_OPENING: Final = re.compile(
+    rb'"delta":{"role":"\w+"(?:,"content":"")?(?:,"\w+":null)*}'
+    rb'(?:,"\w+":null)*}](?:,"\w+":null)*}'
+)
+"""The rest of a first event as OpenAI, vLLM and SGLang write it."""
 _decode = msgspec.json.Decoder().decode
 
 
@@ -151,6 +157,20 @@ def spot(body: bytes, start: int, end: int) -> tuple[Kind, int] | None:
         if opening[:1] == b'"' and opening != b'""' and value + 1 < end:
             return kind, value + 1
     return None
+
+
+def opens(body: bytes, start: int, end: int) -> bool:
+    """Tell from the bytes of an event that it says who speaks, and nothing else.
+
+    False means that the bytes do not decide.
+    """
+    delta = body.find(b'"delta":{"role":', start, end)
+    return (
+        delta >= 0
+        and _OPENING.fullmatch(body, delta, end) is not None
+        and body.find(b'"usage"', start, delta) < 0
+        and body.find(b'"error"', start, delta) < 0
+    )
 
 
 def _spot_response(

@@ -36,6 +36,7 @@ from .chunks import (
     answer_of,
     finish_reason_of,
     kind_of,
+    opens,
     parse,
     spot,
     truth_of,
@@ -184,6 +185,9 @@ class ContentScan:
 
     def _consider(self, index: int) -> None:
         """Parse an event to see whether it carries tokens."""
+        events = self._events
+        if index == 0 and opens(events.body, events.starts[0], events.ends[0]):
+            return
         chunk = self._look(index)
         kind = kind_of(chunk) if chunk else None
         if kind is not None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from loadstone.buckets import LogHistogram
 from loadstone.traffic.record import TokensSource, Truth
 from loadstone.vocabulary import TRUTH_FIELD
-from loadstone.wire.chunks import ErrorObject, Kind, Usage, kind_of, parse, spot
+from loadstone.wire.chunks import ErrorObject, Kind, Usage, kind_of, opens, parse, spot
 from loadstone.wire.content import MAX_UNREADABLE
 from loadstone.wire.http1 import WireError
 from loadstone.wire.reply import ChatReply, read_body, read_stream
@@ -30,6 +30,35 @@ STYLES: list[dict[str, Any]] = [
     {"separators": (",", ":")}, {}, {"separators": (" , ", " : ")},
     {"ensure_ascii": False},
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("event", "bare"),
+    [
+        (b'{"id":"c","choices":[{"index":0,"delta":{"role":"assistant"}}]}', True),
+        (
+            (
+                b'{"id":"c","choices":[{"index":0,"delta":{"role":"assistant","content":"",'
+                b'"refusal":null},"logprobs":null,"finish_reason":null}],"usage":null}'
+            ),
+            True,
+        ),
+        (b'{"choices":[{"delta":{"role":"assistant","content":"a"}}]}', False),
+        (b'{"choices":[{"delta":{"role":"assistant"},"finish_reason":"stop"}]}', False),
+        (b'{"choices":[{"delta":{"role":"assistant"}},{"delta":{}}]}', False),
+        (b'{"choices":[{"delta":{"role":"assistant"}}],"usage":{}}', False),
+        (b'{"usage":{},"choices":[{"delta":{"role":"assistant"}}]}', False),
+        (b'{"error":{},"choices":[{"delta":{"role":"assistant"}}]}', False),
+        (b'{"choices":[{"delta":{"role":"assistant"}}]', False),
+        (b'{"choices":[{"delta":{}}]}', False),
+    ],
+)
+def test_an_event_that_only_says_who_speaks_is_known_by_its_bytes(
+    event: bytes, bare: bool
+) -> None:
+    """Whatever else it may say has to be read; bytes around it do not matter."""
+    body = b"data: " + event + b"\n\ndata: x"
+    assert opens(body, 6, 6 + len(event)) is bare
 
 
 def chat(delta: object, reason: str | None = None, **more: Any) -> dict[str, Any]:
