@@ -244,6 +244,7 @@ class Session:
         journey = tuple(r.but(intended_s=due) for r in next(self._drawn))
         together = self._journeys.begin(journey)
         while together:
+            # For no time, too: one whose requests fail at once would keep others out.
             gevent.sleep(max(0.0, self.t0 + together[0].intended_s - self._clock.now()))
             if self._closed():
                 return False
