@@ -52,7 +52,8 @@ def test_a_lost_worker_ends_in_a_verdict_and_no_wait(tmp_path: Path) -> None:
     summary = latest(tmp_path).summary
     assert process.returncode == 4, output
     instrument = summary["instrument"]
-    assert instrument["verdict"] == "rate_not_delivered"
+    # A machine that is busy elsewhere comes first in a verdict; the reason is there.
+    assert instrument["verdict"] in ("rate_not_delivered", "client_limited")
     assert instrument["workers"] == {"expected": 2, "reported": 1}
     assert any("workers were lost" in reason for reason in instrument["reasons"])
     requests = summary["requests"]
