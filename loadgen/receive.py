@@ -20,8 +20,9 @@ import socket
 import struct
 import sys
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
+from operator import sub
 from time import monotonic, time
 from typing import Any, Final
 
@@ -122,8 +123,11 @@ class ReceiveLags:
         if len(lags) <= _FEW:
             for lag in lags:
                 self.histogram.add(lag)
-        else:
-            self.histogram.add_all(lags)
+            return
+        ranked = sorted(lags)
+        below = [bisect_right(ranked, bound) for bound in LAG_BOUNDS]
+        counts = map(sub, [*below, len(ranked)], [0, *below])
+        self.histogram.merge(list(counts), sum(ranked))
 
 
 def lag_at(

@@ -35,8 +35,6 @@ _COUNTS: Final = (
     "scheduled", "dropped", "in_flight", "input_tokens", "output_tokens", "warmup",
     "reconnects", "missed", "hidden", "events",
 )  # fmt: skip
-_AT_ONCE: Final = 32
-"""Answers whose latencies are counted together: some 80 us."""
 _LOGS: Final = ("loop_lag", "ttft_error", "mock_lag")
 
 
@@ -51,8 +49,8 @@ class Slice(NamedTuple):
 class SliceStats:
     """Counts and latencies of one slice of the traffic.
 
-    Latencies are counted a few answers at a time, and when they are looked at: many at
-    once cost half as much, and so few hold the hub no longer than reading an answer.
+    `percentiles` has the same latencies as `histograms`, right to 1 % instead of within
+    bounds that suit a dashboard.
     """
 
     def __init__(self) -> None:
@@ -73,25 +71,15 @@ class SliceStats:
         """Content events that were read."""
         self.begin_s, self.end_s = inf, -inf
         """The first intended time, and the last token or end."""
-        self._histograms = {n: BucketArray(m.bounds) for n, m in LATENCIES.items()}
-        self._percentiles = {name: LogHistogram() for name in LATENCIES}
-        self._recent: list[RequestRecord] = []
-        """Answers whose latencies are not counted yet."""
+        self.histograms = {n: BucketArray(m.bounds) for n, m in LATENCIES.items()}
+        self.percentiles = {name: LogHistogram() for name in LATENCIES}
+        self._timed = [
+            (read, self.histograms[name], self.percentiles[name])
+            for name, read in _TIMES.items()
+        ]
 
     def __repr__(self) -> str:
         return f"<SliceStats sent={self.sent} in_flight={self.in_flight}>"
-
-    @property
-    def histograms(self) -> Mapping[str, BucketArray]:
-        """Each latency, within bounds that suit a dashboard."""
-        self._count_recent()
-        return self._histograms
-
-    @property
-    def percentiles(self) -> Mapping[str, LogHistogram]:
-        """The same latencies, right to 1 %."""
-        self._count_recent()
-        return self._percentiles
 
     @property
     def sent(self) -> int:
@@ -120,26 +108,18 @@ class SliceStats:
         if row.warmup:
             return
         self.hidden += row.first_s is None
-        self._recent.append(row)
-        if len(self._recent) >= _AT_ONCE:
-            self._count_recent()
-
-    def _count_recent(self) -> None:
-        rows, self._recent = self._recent, []
-        if not rows:
-            return
-        for name, read in _TIMES.items():
-            values = [value for row in rows if (value := read(row)) is not None]
-            self._histograms[name].add_all(values)
-            self._percentiles[name].add_all(values)
-        for row in rows:
+        for read, histogram, percentiles in self._timed:
+            if (value := read(row)) is not None:
+                histogram.add(value)
+                percentiles.add(value)
+        if row.icl:
             self._add_gaps(row.icl)
 
     def _add_gaps(self, gaps: Iterable[tuple[int, int]]) -> None:
-        histogram = self._histograms["icl_s"]
+        histogram = self.histograms["icl_s"]
         for bucket, count in gaps:
             histogram.add(bucket_value(bucket), count)
-        self._percentiles["icl_s"].merge(gaps)
+        self.percentiles["icl_s"].merge(gaps)
 
     def snapshot(self) -> dict[str, Any]:
         """Return everything as numbers, lists and dicts."""

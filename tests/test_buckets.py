@@ -51,27 +51,6 @@ def test_weights_count_and_sum() -> None:
     assert repr(array) == "<BucketArray n=6 sum=4.25 le=2>"
 
 
-@given(
-    st.lists(st.floats(0, 20) | st.sampled_from([0.0, 0.005, 0.1, 10.0, 11.0])),
-    st.sampled_from([(0.005, 0.1, 10.0), (0.1,), tuple(i / 7 for i in range(1, 60))]),
-)
-def test_many_at_once_count_as_one_by_one(
-    values: list[float], bounds: tuple[float, ...]
-) -> None:
-    """In both histograms, values on a bound and beyond all of them included."""
-    once, each = BucketArray(bounds), BucketArray(bounds)
-    logs_once, logs_each = LogHistogram(), LogHistogram()
-    for histogram in (once, logs_once):
-        histogram.add_all(values)
-    for value in values:
-        each.add(value)
-        logs_each.add(value)
-    assert once.counts == each.counts
-    assert logs_once.pairs() == logs_each.pairs()
-    assert once.total == pytest.approx(each.total)
-    assert logs_once.total == pytest.approx(logs_each.total)
-
-
 def test_the_newest_exemplar_of_a_bucket_stays() -> None:
     """In the bucket its value is in, a bound in the one below it."""
     array = TracedArray(BOUNDS)

@@ -115,8 +115,8 @@ class Engine:
         """Blocks of those that ended and whose KV is to be sent."""
         self.granted: list[Sequence] = []
         """Those that the step planned last gave blocks and a place, to be fetched."""
-        # NOTE: plain numbers: a router looks at every engine for each request, and
-        # properties took it 7 us more on a rack of 72.
+        # NOTE: plain numbers: a router looks at every engine for each request, and a
+        # property for `running` took it 3 us more on a rack of 72.
         self.running = self.waiting = 0
         """Sequences in the batch, one that is partly prefilled included, and those that
         wait to be admitted, those preempted included."""
