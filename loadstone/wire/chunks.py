@@ -30,7 +30,8 @@ _OPENING: Final = re.compile(
     rb'"delta":{"role":"\w+"(?:,"content":"")?(?:,"\w+":null)*}'
     rb'(?:,"\w+":null)*}](?:,"\w+":null)*}'
 )
-"""The rest of a first event as OpenAI, vLLM and SGLang write it."""
+"""The rest of a first event that has a role, nulls and no text, as vLLM writes it; one
+that is written in any other way is parsed."""
 _decode = msgspec.json.Decoder().decode
 
 
